@@ -7,6 +7,7 @@ the key and the values that would be right. yaml is imported here and in no othe
 from __future__ import annotations
 
 import dataclasses
+import enum
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -111,7 +112,7 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    return value.value if hasattr(value, 'value') and hasattr(type(value), '__members__') else value
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

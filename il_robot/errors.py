@@ -1,5 +1,7 @@
-"""The errors this package raises on purpose: each says what was wrong, what would be right,
-and what to do. The command line prints the message alone and exits with 2.
+"""The errors this package raises on purpose.
+
+Each says what was wrong, what would be right, and what to do. The command line prints the
+message alone and exits with 2.
 """
 
 from __future__ import annotations

@@ -1,0 +1,69 @@
+"""Metadata and dependencies of il_robot: read by pip and by colcon (ament_python) alike.
+
+The ranges below are the one declaration of what is needed; constraints.txt locks one set of
+versions within them.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+package_name = 'il_robot'
+version = re.search(r"__version__ = '(.+)'", Path(package_name, '__init__.py').read_text())[1]
+
+
+def share(folder):
+    """(destination, files) of every folder below ``folder`` that holds files."""
+    files = sorted(p for p in Path(folder).rglob('*') if p.is_file() and p.suffix != '.pyc')
+    for parent in sorted({p.parent for p in files}):
+        yield (
+            f'share/{package_name}/{parent.as_posix()}',
+            [p.as_posix() for p in files if p.parent == parent],
+        )
+
+
+# A wheel ignores install_scripts in setup.cfg: without these, `ros2 run` would find nothing in
+# lib/il_robot after `pip install`. colcon makes its own scripts there.
+executables = [p.as_posix() for p in sorted(Path('scripts').iterdir())]
+libexec = [(f'lib/{package_name}', executables)] if 'bdist_wheel' in sys.argv else []
+
+test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0']
+
+setup(
+    name=package_name,
+    version=version,
+    description='Imitation learning for bimanual manipulation on ROS 2',
+    long_description=Path('README.md').read_text() if Path('README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    author='il_robot maintainers',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=[package_name, f'{package_name}.*']),
+    package_data={package_name: ['py.typed']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
+        (f'share/{package_name}', ['package.xml']),
+        *share('config'), *share('launch'), *share('urdf'),
+        *libexec,
+    ],
+    zip_safe=False,
+    # every command reads or writes datasets and plots
+    install_requires=[
+        'numpy>=1.23', 'pyyaml>=5.4', 'rich>=12.0', 'pyarrow>=14.0', 'av>=12.0', 'matplotlib>=3.5',
+    ],
+    extras_require={
+        'sim': ['pybullet>=3.2.5', 'gymnasium>=1.0', 'xacro>=2.0', 'moderngl>=5.8'],
+        'train': ['torch>=2.2', 'safetensors>=0.4'],
+        # ROS 2 from PyPI, for machines without a ROS installation; never beside one
+        'ros': [
+            'ros-rclpy==9.1.2', 'ros-rmw-fastrtps-cpp', 'ros-std-msgs', 'ros-std-srvs',
+            'ros-sensor-msgs', 'ros-trajectory-msgs', 'ros-geometry-msgs', 'ros-diagnostic-msgs',
+            'ros-lifecycle-msgs', 'ros-visualization-msgs', 'ros-ament-index-python',
+        ],
+        'test': test,
+        'dev': [*test, 'ruff>=0.6', 'mypy>=1.11', 'types-PyYAML'],
+    },
+    entry_points={'console_scripts': ['il_robot = il_robot.apps.main:main']},
+)
