@@ -96,6 +96,39 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
     sync_folder(path.parent)
 
 
+def lock(path: Path) -> int:
+    """Become the only writer of a dataset; ends with the process, or with ``os.close``.
+
+    Returns:
+        The descriptor that holds the lock.
+
+    Raises:
+        DatasetError: another process writes to it (said which), or it is not writable.
+    """
+    import fcntl
+
+    file = path / LOCK
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise DatasetError(f'cannot write to {path}: {error.strerror}') from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f'process {os.getpid()} on {os.uname().nodename}'.encode(), 0)
+    except OSError as error:
+        holder = os.pread(descriptor, 200, 0).decode(errors='replace')
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise DatasetError(
+                f'{path} is being written by {holder or "another process"}; two writers would '
+                f'destroy it. Wait for it, end it, or record to another folder'
+            ) from None
+        raise DatasetError(f'cannot lock {path}: {error.strerror}') from None
+    return descriptor
+
+
 def publish(temporary: Path, path: Path) -> None:
     """Rename a file that is already durable to its final name, durably."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from il_robot.data import keys, layout
-from il_robot.data.features import Feature
+from il_robot.data.features import Feature, is_numeric
 from il_robot.errors import DatasetError
 
 
@@ -69,10 +69,41 @@ def to_numpy(column: pa.ChunkedArray, feature: Feature) -> NDArray[Any]:
         ) from None
 
 
+def type_problems(schema: pa.Schema, features: Mapping[str, Feature]) -> list[str]:
+    """One line per feature that a file lacks or stores in another dtype."""
+    lines = []
+    for key, feature in features.items():
+        if key not in schema.names:
+            lines.append(f'column {key} is missing')
+            continue
+        stored = schema.field(key).type
+        while hasattr(stored, 'value_type'):
+            stored = stored.value_type
+        if np.dtype(stored.to_pandas_dtype()) != np.dtype(feature['dtype']):
+            lines.append(f'column {key} is {stored}, info.json says {feature["dtype"]}')
+    return lines
+
+
 def to_arrow(array: NDArray[Any]) -> pa.Array:
     """``(n,)`` or ``(n, size)`` values as a scalar or fixed-size-list column."""
     flat = pa.array(np.ascontiguousarray(array).reshape(-1))
     return flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
+
+
+def write_rows(
+    file: Path, columns: Mapping[str, NDArray[Any]], features: Mapping[str, Feature]
+) -> None:
+    """Write the rows of one episode, columns in the order of ``features``; not yet durable."""
+    table = pa.table({k: to_arrow(columns[k]) for k, f in features.items() if is_numeric(f)})
+    # No dictionary: measured values hardly repeat. Page statistics let LeRobot pick episodes.
+    pq.write_table(table, file, compression='snappy', use_dictionary=False)
+
+
+def write_episode_row(file: Path, row: Mapping[str, Any]) -> None:
+    """Write one row of ``meta/episodes`` as a file of its own; not yet durable."""
+    # 200 columns of one value: what parquet keeps per column would be two thirds of the file.
+    pq.write_table(pa.table({k: [v] for k, v in row.items()}), file, compression='snappy',
+                   use_dictionary=False, write_statistics=False, store_schema=False)
 
 
 def read_episode_rows(path: Path, *, stats: bool = False) -> list[dict[str, Any]]:
