@@ -11,23 +11,25 @@ as ``restoreState`` is never used in it.
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pybullet as p
 
 from il_robot.errors import SimulationError, unknown
+from il_robot.sim.bullet import p, quiet
 from il_robot.sim.description import urdf_text
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64
 
 GRAVITY = -9.81
 SOLVER_ITERATIONS = 20
+# Motors and gears are solved this often per contact iteration. With 1 the gear between the
+# fingers loses against 20 N of grip and the part wanders 30 mm to one side; with 3 it stays
+# within 0.01 mm at almost the same cost.
+INNER_ITERATIONS = 3
 POSITION_GAIN = 0.3
 FINGER_POSITION_GAIN = 0.1
 FINGER_FRICTION, TABLE_FRICTION = 1.0, 0.6
@@ -82,7 +84,8 @@ class World:
         p.setGravity(0, 0, GRAVITY, **c)
         p.setPhysicsEngineParameter(
             fixedTimeStep=spec.dt / spec.rates.physics_substeps, numSubSteps=0,
-            numSolverIterations=SOLVER_ITERATIONS, deterministicOverlappingPairs=1, **c)
+            numSolverIterations=SOLVER_ITERATIONS,
+            numNonContactInnerIterations=INNER_ITERATIONS, deterministicOverlappingPairs=1, **c)
         self.table = self._add_table()
         self.arms = {arm.name: self._load_arm(arm.name) for arm in spec.arms}
         self._all = tuple(self.arms.values())
@@ -250,22 +253,3 @@ class World:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep PyBullet's C++ chatter off stdout; Python errors pass."""
-    try:
-        out = sys.stdout.fileno()
-    except (AttributeError, OSError, ValueError):
-        yield
-        return
-    sys.stdout.flush()
-    saved = os.dup(out)
-    try:
-        with open(os.devnull, 'wb') as null:
-            os.dup2(null.fileno(), out)
-        yield
-    finally:
-        os.dup2(saved, out)
-        os.close(saved)

@@ -1,0 +1,277 @@
+"""The bimanual tasks as a Gymnasium environment.
+
+The action is an absolute target for every joint, grippers as a width; the observation a Dict
+of the joint state, the part poses and the camera images. An episode depends on its reset seed
+and its actions only (bit-equal, tested). One random generator per purpose, so that switching
+a disturbance on does not change the start positions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+from il_robot.errors import ConfigError, unknown
+from il_robot.sim import disturbances as dist
+from il_robot.sim.disturbances import Disturbances
+from il_robot.sim.experts import make_expert
+from il_robot.sim.experts.motion import Style
+from il_robot.sim.tasks.task import HOLD_STEPS, WIDTHS, Task
+from il_robot.sim.world import World
+from il_robot.spec import CameraSpec, RobotSpec
+from il_robot.types import Action, Float32, Observation, UInt8
+
+if TYPE_CHECKING:
+    from il_robot.sim.renderer import Renderer
+
+SETTLE_STEPS = 5
+_STREAMS = ('reset', 'events', 'action_noise', 'observation_noise', 'posture', 'physics',
+            'camera', 'style')
+_WORKSPACE = 2.0
+
+
+class BimanualEnv(gym.Env[dict[str, Any], Float32]):
+    """One task with one robot.
+
+    Args:
+        task: The task.
+        spec: The robot.
+        cameras: Names of the cameras in the observation; each costs a rendering per step.
+        width: Reset width, one of ``narrow``, ``nominal``, ``wide``.
+        disturbances: What goes wrong on purpose.
+        image_size: ``(width, height)`` [px] of observed images; the camera's own when None.
+        render_mode: ``rgb_array`` (front camera), ``human`` (PyBullet's window), or None.
+        expert_variation: 0 gives the plain expert; up to 1 varies its style per episode.
+
+    Raises:
+        ConfigError: unknown camera, width or render mode.
+    """
+
+    metadata = {'render_modes': ['rgb_array', 'human'], 'render_fps': 50}
+
+    def __init__(
+        self,
+        task: Task,
+        spec: RobotSpec,
+        *,
+        cameras: Sequence[str] = (),
+        width: str = 'nominal',
+        disturbances: Disturbances | None = None,
+        image_size: tuple[int, int] | None = None,
+        render_mode: str | None = None,
+        expert_variation: float = 0.0,
+    ) -> None:
+        if width not in WIDTHS:
+            raise ConfigError(unknown('reset width', width, WIDTHS))
+        if render_mode is not None and render_mode not in self.metadata['render_modes']:
+            raise ConfigError(
+                unknown('render mode', render_mode, self.metadata['render_modes']))
+        self.task, self.robot, self.width = task, spec, width
+        self.disturbances = disturbances or Disturbances()
+        self.expert_variation = expert_variation
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, 'render_fps': round(spec.rates.control)}
+        self.cameras = tuple(spec.camera(name) for name in cameras)
+        self._image_size = image_size
+        self.world = World(spec, gui=render_mode == 'human')
+        task.build(self.world)
+        self._renderer: Renderer | None = None
+        self.action_space = gym.spaces.Box(spec.lower, spec.upper, dtype=np.float32)
+        self.observation_space = self._space()
+        self._expert = make_expert(task, spec)
+        self._rng: dict[str, np.random.Generator] = {}
+        self._observation: Observation | None = None
+        self._executed = spec.rest
+        self.seed = 0
+        self._start_episode(np.random.SeedSequence(0))
+
+    def _space(self) -> gym.spaces.Dict:
+        spec = self.robot
+        # Measured values may pass the limits a little; noise may add to that.
+        state = gym.spaces.Box(spec.lower - 0.5, spec.upper + 0.5, dtype=np.float32)
+        pose = gym.spaces.Box(
+            np.array([-_WORKSPACE] * 3 + [-1.001] * 4, np.float32),
+            np.array([_WORKSPACE] * 3 + [1.001] * 4, np.float32))
+        parts: dict[str, gym.Space[Any]] = {
+            'state': state,
+            'objects': gym.spaces.Dict(dict.fromkeys(self.task.objects, pose)),
+        }
+        if self.cameras:
+            parts['images'] = gym.spaces.Dict({
+                c.name: gym.spaces.Box(0, 255, (*self._size(c)[::-1], 3), np.uint8)
+                for c in self.cameras})
+        return gym.spaces.Dict(parts)
+
+    def _size(self, camera: CameraSpec) -> tuple[int, int]:
+        return self._image_size or (camera.width, camera.height)
+
+    # -- episode ----------------------------------------------------------------------------
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode; the same seed gives the same episode, bit for bit.
+
+        Without a seed the next one is drawn from the environment's own generator.
+        """
+        super().reset(seed=seed)
+        number = seed if seed is not None else int(self.np_random.integers(2**31))
+        self.seed = number
+        self._start_episode(np.random.SeedSequence(number))
+        return self._dict(), self._info()
+
+    def _start_episode(self, sequence: np.random.SeedSequence) -> None:
+        streams = sequence.spawn(len(_STREAMS))
+        self._rng = {n: np.random.default_rng(s) for n, s in zip(_STREAMS, streams)}
+        d, spec, world = self.disturbances, self.robot, self.world
+        posture = spec.rest.astype(np.float64)
+        joints = np.array([spec.gripper.name not in name for name in spec.joint_names])
+        posture += joints * d.start_posture * self._rng['posture'].standard_normal(spec.dim)
+        start = np.clip(posture, spec.lower, spec.upper).astype(np.float32)
+        for name in world.parts:
+            world.set_part_dynamics(
+                name, dist.factor(self._rng['physics'], d.mass_scale),
+                dist.factor(self._rng['physics'], d.friction_scale))
+        world.reset_robot(start)
+        self.task.reset(world, self._rng['reset'], WIDTHS[self.width])
+        for _ in range(SETTLE_STEPS):
+            world.step()
+        self._tick = self._held = self._best = 0
+        self._stage = self.task.stage(world)
+        self._shoves = dist.event_ticks(self._rng['events'], d.shoves)
+        self._drops = dist.event_ticks(self._rng['events'], d.drops)
+        self._noise = np.zeros(spec.dim)
+        self._noise_sigma = d.action_noise * np.where(joints, 1.0, spec.gripper.upper / np.pi)
+        self._delayed: deque[Float32] = deque([start] * d.action_delay)
+        self._camera_jitter = d.camera_jitter * self._rng['camera'].standard_normal(
+            (len(spec.cameras), 2, 3))
+        if self.expert_variation:
+            self._expert = make_expert(
+                self.task, spec, Style.sample(self._rng['style'], self.expert_variation))
+        self._observe()
+
+    def step(
+        self, action: Float32
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Execute absolute joint targets ``(D,)`` [rad, m] for one control tick.
+
+        Values outside the position limits are clipped to them.
+
+        Raises:
+            ActionError: wrong shape or NaN; nothing moves.
+        """
+        command = self.robot.check_action(action, clip=True)
+        self._executed = self._disturb(command)
+        self.world.step(self._executed)
+        self._tick += 1
+        stage = self.task.stage(self.world)
+        last = len(self.task.stages) - 1
+        # A difference of potentials (Ng et al. 1999): the return is the final stage's share.
+        reward = (stage - self._stage) / last
+        self._stage, self._best = stage, max(self._best, stage)
+        self._held = self._held + 1 if stage == last else 0
+        success = self._held >= HOLD_STEPS
+        terminated = success or self.task.failed(self.world)
+        truncated = not terminated and self._tick >= self.task.max_steps
+        self._observe()
+        return self._dict(), reward, terminated, truncated, self._info(success)
+
+    def _disturb(self, command: Float32) -> Float32:
+        d, spec = self.disturbances, self.robot
+        if d.action_delay:
+            self._delayed.append(command)
+            command = self._delayed.popleft()
+        if d.action_noise:
+            self._noise = dist.correlated(
+                self._rng['action_noise'], self._noise, self._noise_sigma)
+            command = (command + self._noise).astype(np.float32)
+        if any(0 <= self._tick - t < dist.DROP_TICKS for t in self._drops):
+            command = command.copy()
+            for arm in spec.arms:
+                command[spec.arm_slice(arm.name).stop - 1] = spec.gripper.upper
+        if self._tick in self._shoves:
+            self._shove()
+        return np.clip(command, spec.lower, spec.upper)
+
+    def _shove(self) -> None:
+        rng = self._rng['events']
+        name = self.task.objects[int(rng.integers(len(self.task.objects)))]
+        angle = rng.uniform(-np.pi, np.pi)
+        speed = self.disturbances.shove_speed * rng.uniform(0.5, 1.0)
+        self.world.kick(
+            name, speed * np.array([np.cos(angle), np.sin(angle), 0.0]),
+            np.array([0.0, 0.0, rng.uniform(-3.0, 3.0)]))
+
+    def _info(self, success: bool = False) -> dict[str, Any]:
+        return {
+            'success': success,
+            'stage': self._best,
+            'stage_name': self.task.stages[self._best],
+            'seed': self.seed,
+        }
+
+    # -- observation ------------------------------------------------------------------------
+    def _observe(self) -> None:
+        state = self.world.state()
+        objects = {name: self.world.pose(name) for name in self.task.objects}
+        if sigma := self.disturbances.observation_noise:
+            rng = self._rng['observation_noise']
+            state = (state + sigma * rng.standard_normal(state.shape)).astype(np.float32)
+            for pose in objects.values():
+                pose[:3] += (sigma * rng.standard_normal(3)).astype(np.float32)
+        images = {c.name: self._image(c) for c in self.cameras}
+        self._observation = Observation(self._tick * self.robot.dt, state, objects, images)
+
+    def _image(self, camera: CameraSpec) -> UInt8:
+        if self._renderer is None:
+            from il_robot.sim.renderer import make_renderer
+
+            self._renderer = make_renderer(self.world.client)
+        jitter = self._camera_jitter[self.robot.cameras.index(camera)]
+        if self.disturbances.camera_jitter:
+            camera = CameraSpec(**{
+                **vars(camera), 'xyz': tuple(np.add(camera.xyz, jitter[0])),
+                'target': tuple(np.add(camera.target, jitter[1]))})
+        width, height = self._size(camera)
+        return self._renderer.render(camera, width, height)
+
+    def _dict(self) -> dict[str, Any]:
+        observation = self.observation()
+        out: dict[str, Any] = {'state': observation.state, 'objects': dict(observation.objects)}
+        if self.cameras:
+            out['images'] = dict(observation.images)
+        return out
+
+    def observation(self) -> Observation:
+        """The present observation as the package's own type."""
+        assert self._observation is not None
+        return self._observation
+
+    def expert(self) -> Action:
+        """The scripted expert's label for the present observation."""
+        return self._expert(self.observation())
+
+    @property
+    def executed(self) -> Float32:
+        """The action ``(D,)`` that the last step really executed."""
+        return self._executed
+
+    # -- pictures ---------------------------------------------------------------------------
+    def render(self) -> Any:
+        """An RGB picture ``(H, W, 3)`` of the front camera; None in mode ``human``."""
+        if self.render_mode == 'human':
+            return None
+        names = [c.name for c in self.robot.cameras]
+        if not names:
+            raise ConfigError(f'{self.robot.name} has no cameras to render')
+        return self._image(self.robot.camera('front' if 'front' in names else names[0]))
+
+    def close(self) -> None:
+        """Release renderer and physics; a second call does nothing."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self.world.close()

@@ -1,0 +1,116 @@
+"""Scripted expert for insert_peg: each arm lifts one part, the peg goes in along its axis.
+
+Both hands point down all the time; the tube is held still and the peg is aligned to the tube
+as measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from il_robot.kinematics import Pose
+from il_robot.sim.experts.motion import (
+    Hand,
+    Hands,
+    Style,
+    approach,
+    carry,
+    cartesian_move,
+    go,
+    holds,
+    part_pose,
+    pose_error,
+    top_down,
+)
+from il_robot.sim.tasks.insert_peg import InsertPeg
+from il_robot.spec import RobotSpec
+from il_robot.types import Action, Float64, Observation
+
+_TUBE_AT = np.array([-0.06, 0.0, 0.20])
+_CLEAR = 0.10
+_GAP = 0.030
+"""Distance between tip and mouth where the peg is aligned [m]."""
+_FINGER_HEIGHT = 0.018
+"""Lowest eef height [m]; lower, the finger tips rub on the table and do not close."""
+
+
+class InsertPegExpert:
+    """See the module; implements :class:`il_robot.protocols.Expert`."""
+
+    def __init__(self, spec: RobotSpec, task: InsertPeg, style: Style = Style()) -> None:
+        self.task, self.style = task, style
+        self._hands = Hands(spec)
+        self._open = spec.gripper.upper
+        self._tube_at = _TUBE_AT + np.array(style.meet)
+        # Held away from the ends that meet, so that the hands stay apart.
+        self._points = {'peg': np.array([0.035, 0.0, 0.0]), 'tube': np.array([-0.02, 0.0, 0.0])}
+        self._thickness = {'peg': task.peg_width, 'tube': task.tube_width}
+
+    def __call__(self, observation: Observation) -> Action:
+        """The label for this observation, any reachable state."""
+        hands = self._hands.read(observation)
+        parts = {name: part_pose(observation, name) for name in ('peg', 'tube')}
+        held = {
+            name: self._holds(hands[arm], parts[name], name)
+            for arm, name in (('right', 'peg'), ('left', 'tube'))
+        }
+        moves = {}
+        for arm, name in (('right', 'peg'), ('left', 'tube')):
+            hand, part = hands[arm], parts[name]
+            if not held[name]:
+                moves[arm] = self._pick(hand, part, name)
+            elif part.position[2] < 0.06 and self._low(hand):
+                moves[arm] = self._lift(hand), 0.0
+            elif name == 'tube':
+                goal = Pose(np.eye(3), self._tube_at)
+                moves[arm] = go(hand, carry(hand, part, goal), self.style.speed), 0.0
+            else:
+                moves[arm] = self._insert(hand, part, parts['tube'], held['tube']), 0.0
+        return self._hands.action(moves)
+
+    def _holds(self, hand: Hand, part: Pose, name: str) -> bool:
+        return holds(hand, part, self._points[name], self._thickness[name], along=0.035)
+
+    def _low(self, hand: Hand) -> bool:
+        return bool(hand.eef.rotation[2, 0] < -0.8)
+
+    def _pick(self, hand: Hand, part: Pose, name: str) -> tuple[Float64, float]:
+        """From above, fingers across the part's long axis."""
+        axis = part.rotation[:, 0]
+        base = hand.kinematics.base.rotation
+        yaw = float(np.arctan2(axis[1], axis[0]) - np.arctan2(base[1, 0], base[0, 0]))
+        yaw = (yaw + np.pi / 2) % np.pi - np.pi / 2
+        position = part.apply(self._points[name])
+        position[2] = max(position[2], _FINGER_HEIGHT)
+        grasp = top_down(hand.kinematics, position, yaw)
+        joints, ready = approach(hand, grasp, _CLEAR + self.style.lift, self.style.speed)
+        return joints, 0.0 if ready else self._open
+
+    def _lift(self, hand: Hand) -> Float64:
+        up = Pose(hand.eef.rotation, hand.eef.position + np.array([0.0, 0.0, 0.05]))
+        return cartesian_move(hand, up, self.style.speed)
+
+    def _insert(self, hand: Hand, peg: Pose, tube: Pose, tube_held: bool) -> Float64:
+        """Align before the mouth, then go in only as far as the alignment allows."""
+        half_peg, half_tube = 0.5 * self.task.peg_length, 0.5 * self.task.tube_length
+        placed = tube_held and np.linalg.norm(tube.position - self._tube_at) < 0.02
+        frame = tube if placed else Pose(np.eye(3), self._tube_at)
+        # Tip 30 mm before the mouth: the peg's centre on the tube's axis.
+        outside = half_tube + half_peg + _GAP
+        local = frame.inverse_apply(peg.position)
+        _, angle = pose_error(peg, frame)
+        lateral = float(np.hypot(local[1], local[2]))
+        depth = half_tube + half_peg - float(local[0])
+        tolerance = max(0.4 * self.task.clearance, 0.0008)
+        aligned = placed and lateral < 2.5 * tolerance and angle < 0.08
+        if depth > 0.0 or (aligned and depth > -_GAP - 0.01):
+            ahead = LINEAR_AHEAD * max(0.0, 1.0 - lateral / (3.0 * tolerance))
+            want = min(self.task.depth + 0.015, depth + ahead) if placed else -_GAP
+            goal = Pose(frame.rotation, frame.apply([half_tube + half_peg - want, 0, 0]))
+            return cartesian_move(hand, carry(hand, peg, goal), self.style.speed)
+        goal = Pose(frame.rotation, frame.apply([outside, 0.0, 0.0]))
+        return go(hand, carry(hand, peg, goal), self.style.speed)
+
+
+LINEAR_AHEAD = 0.008
+"""Largest step into the tube per control tick [m]."""

@@ -1,0 +1,103 @@
+"""insert_peg: each arm lifts one part; the peg goes into the tube in the air."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from il_robot.kinematics import Pose
+from il_robot.rotations import matrix_from_quaternion
+from il_robot.sim.tasks.task import box_part, left_table, yaw_quaternion
+from il_robot.sim.world import World
+
+_BLUE, _TIP, _GREEN = (0.16, 0.38, 0.80, 1), (0.95, 0.80, 0.20, 1), (0.18, 0.60, 0.36, 1)
+
+
+@dataclass(frozen=True)
+class InsertPeg:
+    """A square peg (right) and a square tube (left), both lying along x.
+
+    Attributes:
+        clearance: Hole width minus peg width [m], 0.001 to 0.010.
+
+    Nominal reset: peg at x 0.20 +- 0.05, tube at x -0.20 +- 0.05, both y +- 0.08 m,
+    yaw +- 0.3 rad.
+    """
+
+    clearance: float = 0.004
+    peg_length: float = 0.14
+    peg_width: float = 0.02
+    tube_length: float = 0.10
+    wall: float = 0.006
+    depth: float = 0.05
+    name: str = 'insert_peg'
+    language: str = (
+        'Pick up the peg with the right arm and the tube with the left arm, '
+        'and insert the peg into the tube.'
+    )
+    stages: tuple[str, ...] = ('start', 'one grasped', 'both lifted', 'entered', 'inserted')
+    max_steps: int = 400
+    objects: tuple[str, ...] = ('peg', 'tube')
+
+    def __post_init__(self) -> None:
+        if not 0.001 <= self.clearance <= 0.010:
+            raise ValueError(f'clearance must be 0.001 to 0.010 m, got {self.clearance}')
+
+    @property
+    def tube_width(self) -> float:
+        """Outer width of the tube [m]."""
+        return self.peg_width + self.clearance + 2 * self.wall
+
+    def build(self, world: World) -> None:
+        """See :class:`Task`."""
+        length, width = self.peg_length, self.peg_width
+        tip = 0.02
+        box_part(world, 'peg', [
+            ([length - tip, width, width], [0.5 * tip, 0, 0], _BLUE),
+            ([tip, width, width], [-0.5 * (length - tip), 0, 0], _TIP),
+        ], mass=0.05)
+        outer, middle = self.tube_width, 0.5 * (self.tube_width - self.wall)
+        inner = outer - 2 * self.wall
+        box_part(world, 'tube', [
+            ([self.tube_length, outer, self.wall], [0, 0, middle], _GREEN),
+            ([self.tube_length, outer, self.wall], [0, 0, -middle], _GREEN),
+            ([self.tube_length, self.wall, inner], [0, middle, 0], _GREEN),
+            ([self.tube_length, self.wall, inner], [0, -middle, 0], _GREEN),
+        ], mass=0.06)
+
+    def reset(self, world: World, rng: np.random.Generator, width: float) -> None:
+        """See :class:`Task`."""
+        u = rng.uniform(-width, width, (2, 3))
+        heights = {'peg': 0.5 * self.peg_width, 'tube': 0.5 * self.tube_width}
+        for row, (name, x) in zip(u, (('peg', 0.20), ('tube', -0.20))):
+            position = np.array([x + 0.05 * row[0], 0.08 * row[1], heights[name]])
+            world.place(name, position, yaw_quaternion(0.3 * row[2]))
+
+    def stage(self, world: World) -> int:
+        """One grasped; both lifted off the table; entered: tip in the mouth; inserted: at
+        least ``depth`` deep with both off the table.
+        """
+        peg, tube = world.touching('peg'), world.touching('tube')
+        held = ('right' in peg, 'left' in tube)
+        if all(held) and 'table' not in peg and 'table' not in tube:
+            depth = self.insertion(world)
+            return 4 if depth >= self.depth else 3 if depth > 0.002 else 2
+        return int(any(held))
+
+    def insertion(self, world: World) -> float:
+        """How deep the peg's tip is inside the tube [m]; <= 0 outside or beside it."""
+        tube, peg = (_pose(world.pose(name)) for name in ('tube', 'peg'))
+        direction = 1.0 if peg.rotation[:, 0] @ tube.rotation[:, 0] > 0 else -1.0
+        tip = tube.inverse_apply(peg.apply([-0.5 * self.peg_length, 0, 0]))
+        if np.abs(tip[1:]).max() > 0.5 * (self.peg_width + self.clearance):
+            return 0.0
+        return 0.5 * self.tube_length - direction * float(tip[0])
+
+    def failed(self, world: World) -> bool:
+        """A part fell off the table."""
+        return any(left_table(world, name) for name in self.objects)
+
+
+def _pose(vector: np.ndarray) -> Pose:
+    return Pose(matrix_from_quaternion(vector[3:]), vector[:3].astype(np.float64))

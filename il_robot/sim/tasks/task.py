@@ -1,0 +1,87 @@
+"""What a task is: parts on the table, a reset distribution, stages, success, failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from il_robot.sim.bullet import p
+from il_robot.sim.world import World
+from il_robot.types import Float64
+
+WIDTHS = {'narrow': 0.5, 'nominal': 1.0, 'wide': 1.4}
+"""Reset widths: factors on the nominal half ranges of every part's start pose."""
+
+HOLD_STEPS = 10
+"""The last stage counts as success when it held this many control ticks (0.2 s at 50 Hz)."""
+
+
+class Task(Protocol):
+    """One bimanual task; parameters are dataclass fields of the implementation.
+
+    Attributes:
+        name: Registered name, for example ``transfer_cube``.
+        language: The instruction, one sentence.
+        stages: Names of the stages in order; index 0 is the start, the last one is solved.
+        max_steps: Control ticks until the episode is truncated.
+        objects: Names of the parts whose poses are observed, in order.
+    """
+
+    name: str
+    language: str
+    stages: tuple[str, ...]
+    max_steps: int
+    objects: tuple[str, ...]
+
+    def build(self, world: World) -> None:
+        """Make the parts; called once per world."""
+
+    def reset(self, world: World, rng: np.random.Generator, width: float) -> None:
+        """Place the parts; ``width`` multiplies the nominal half ranges (see WIDTHS)."""
+
+    def stage(self, world: World) -> int:
+        """Index into ``stages`` of the present instant."""
+
+    def failed(self, world: World) -> bool:
+        """Whether the task can no longer be solved (a part left the table)."""
+
+
+def box_part(
+    world: World,
+    name: str,
+    boxes: Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    mass: float,
+    friction: float = 0.8,
+) -> None:
+    """Make a part of one or more boxes that is one rigid body.
+
+    Args:
+        world: Where to make it.
+        name: Name of the part.
+        boxes: Full size ``(3,)`` [m], centre ``(3,)`` [m] and RGBA of each box.
+        mass: Of the whole [kg].
+        friction: Lateral friction coefficient.
+    """
+    half = [[0.5 * s for s in size] for size, _, _ in boxes]
+    centres = [list(centre) for _, centre, _ in boxes]
+    types = [p.GEOM_BOX] * len(boxes)
+    collision = p.createCollisionShapeArray(
+        shapeTypes=types, halfExtents=half, collisionFramePositions=centres,
+        physicsClientId=world.client)
+    visual = p.createVisualShapeArray(
+        shapeTypes=types, halfExtents=half, visualFramePositions=centres,
+        rgbaColors=[list(colour) for _, _, colour in boxes], physicsClientId=world.client)
+    body = p.createMultiBody(mass, collision, visual, physicsClientId=world.client)
+    world.add_part(name, int(body), mass, friction)
+
+
+def yaw_quaternion(yaw: float) -> Float64:
+    """Quaternion ``(4,)`` xyzw of a turn about z [rad]."""
+    return np.array([0.0, 0.0, np.sin(yaw / 2), np.cos(yaw / 2)])
+
+
+def left_table(world: World, name: str) -> bool:
+    """Whether a part fell below the table top."""
+    return float(world.pose(name)[2]) < -0.05
