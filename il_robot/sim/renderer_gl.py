@@ -1,0 +1,230 @@
+"""The OpenGL backend: off screen on EGL, the whole scene in one indirect draw.
+
+A picture is a shadow pass (only when something moved, so the cameras of one instant share it),
+the bodies, a backdrop, and a pass that smooths edges. See benchmarks/render_speed.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import moderngl
+import numpy as np
+
+from il_robot.errors import SimulationError
+from il_robot.sim import renderer_shaders as shaders
+from il_robot.sim.renderer_meshes import triangles
+from il_robot.sim.renderer_scene import Primitive, Scene, metres, multiply, rotate
+from il_robot.types import Float32, Float64, UInt8
+
+_MOST_SHADED = 1.5
+"""Largest radius of what casts shadows [m]."""
+
+_FLOOR = 5.0
+"""Half the edge of the backdrop [m]."""
+
+# by soname: what glcontext would search for needs ldconfig or a compiler
+_EGL: dict[str, Any] = {'backend': 'egl', 'libgl': 'libGL.so.1', 'libegl': 'libEGL.so.1'}
+_SQUARE = np.array([-1, -1, 1, -1, -1, 1, 1, 1], np.float32)
+
+
+def create_context() -> moderngl.Context:
+    """An OpenGL 4.3 context without a window, current on no thread.
+
+    Tries each EGL device in turn (one may belong to a GPU this process must not use), unless
+    GLCONTEXT_DEVICE_INDEX names one.
+
+    Raises:
+        SimulationError: EGL or its libraries are missing, or no device gives OpenGL 4.3.
+    """
+    # llvmpipe's threads only move the work of one picture between cores, at a price
+    os.environ.setdefault('LP_NUM_THREADS', '0')
+    reasons = []
+    for device in range(1 if 'GLCONTEXT_DEVICE_INDEX' in os.environ else 8):
+        try:
+            context = moderngl.create_context(
+                require=430, standalone=True, **{**_EGL, 'device_index': device})
+        except Exception as error:  # moderngl raises bare Exceptions
+            reasons.append(str(error))
+            continue
+        # creation leaves it current here, and then no other thread could render
+        ctypes.CDLL('libEGL.so.1').eglReleaseThread()
+        return context
+    raise SimulationError(reasons[0])
+
+
+@dataclass
+class _Targets:
+    """Framebuffers of one picture size; ``scene`` is one pixel larger on every side."""
+
+    scene: Any
+    color: Any
+    depth: Any
+    picture: Any
+
+
+class GLBackend:
+    """Draws a :class:`Scene` with moderngl. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._gl = create_context()
+        self._targets: dict[tuple[int, int], _Targets] = {}
+        self._scene_objects: list[Any] = []
+        with self._gl as gl:
+            self.name = f'moderngl (EGL, {gl.info["GL_RENDERER"]})'
+            self._body = gl.program(shaders.BODY_VERTEX, shaders.BODY_PIXEL)
+            self._shadow = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_PIXEL)
+            self._floor = gl.program(shaders.FLOOR_VERTEX, shaders.FLOOR_PIXEL)
+            self._smooth = gl.program(shaders.SMOOTH_VERTEX, shaders.SMOOTH_PIXEL)
+            square = [(gl.buffer(_SQUARE), '2f', 'in_position')]
+            large = [(gl.buffer(_FLOOR * _SQUARE), '2f', 'in_position')]
+            self._floor_square = gl.vertex_array(self._floor, large)
+            self._smooth_square = gl.vertex_array(self._smooth, square)
+            self._shadow_map = gl.depth_texture((shaders.SHADOW_SIZE, shaders.SHADOW_SIZE))
+            self._shadow_map.compare_func = '<='
+            self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
+            self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
+
+    def load(self, scene: Scene) -> None:
+        """Forget the last scene and take this one.
+
+        Raises:
+            SimulationError: a mesh cannot be read.
+        """
+        # early depth tests spare what large boxes hide only if those are drawn last
+        primitives = sorted(
+            scene.primitives, key=lambda p: (p.shape == 'box', p.shape, max(p.scale)))
+        self._frame = np.array([p.frame for p in primitives], int)
+        self._local = np.array([p.pose for p in primitives]).reshape(-1, 7)
+        self._shown: Float32 | None = None
+        shapes = {shape: np.unique(triangles(shape), axis=0, return_inverse=True)
+                  for shape in dict.fromkeys(p.shape for p in primitives)}
+        with self._gl as gl:
+            self._release_scene()
+            if primitives:
+                self._upload(gl, primitives, shapes)
+            self._aim_sun(primitives, scene.read_frames())
+
+    def _release_scene(self) -> None:
+        for thing in self._scene_objects:
+            thing.release()
+        self._scene_objects = []
+
+    def _upload(self, gl: Any, primitives: list[Primitive], shapes: dict[str, Any]) -> None:
+        commands, vertex, index, instance = [], 0, 0, 0
+        for shape, (vertices, indices) in shapes.items():
+            count = sum(p.shape == shape for p in primitives)
+            commands.append((indices.size, count, index, vertex, instance))
+            vertex, index = vertex + len(vertices), index + indices.size
+            instance += count
+        self._commands = gl.buffer(np.array(commands, np.uint32))
+        self._command_count = len(commands)
+        self._poses = gl.buffer(reserve=28 * len(primitives), dynamic=True)
+        geometry = gl.buffer(np.concatenate([v for v, _ in shapes.values()]))
+        indices = gl.buffer(
+            np.concatenate([i.ravel() for _, i in shapes.values()]).astype(np.uint32))
+        look = gl.buffer(np.array(
+            [(*p.scale, p.bevel, *p.color) for p in primitives], np.float32))
+        place = [(geometry, '3f 3f', 'in_position', 'in_normal'),
+                 (self._poses, '3f 4f /i', 'in_xyz', 'in_quaternion')]
+        paint = (look, '3f f 3f /i', 'in_scale', 'in_bevel', 'in_color')
+        form = (look, '3f f 3x4 /i', 'in_scale', 'in_bevel')
+        self._bodies = gl.vertex_array(self._body, [*place, paint], indices)
+        self._casters = gl.vertex_array(self._shadow, [*place, form], indices)
+        self._scene_objects = [self._bodies, self._casters, self._commands, self._poses, geometry,
+                               indices, look]
+
+    def _aim_sun(self, primitives: list[Primitive], frames: Float64) -> None:
+        """Lay the shadow map around the scene, and the backdrop under it."""
+        solid = [p for p in primitives if p.shape != 'plane' and max(p.scale) < 2 * _MOST_SHADED]
+        place = multiply(frames[[p.frame for p in solid]],
+                         np.array([p.pose for p in solid]).reshape(-1, 7))
+        half = np.array([p.scale for p in solid]).reshape(-1, 3) / 2
+        # extent of a turned box along the world's axes; meshes are taken as boxes of their scale
+        extent = sum((np.abs(rotate(place[:, 3:], half * axis)) for axis in np.eye(3)),
+                     np.zeros((1, 3)))
+        low = (place[:, :3] - extent).min(0, initial=0.0)
+        high = (place[:, :3] + extent).max(0, initial=0.0)
+        center, radius = (low + high) / 2, min(np.linalg.norm(high - low) / 2 + 0.1, _MOST_SHADED)
+        back = np.array(shaders.SUN) / np.linalg.norm(shaders.SUN)
+        right = np.cross((0.0, 1.0, 0.0), back)
+        right /= np.linalg.norm(right)
+        to_map = np.eye(4)
+        to_map[:3, :3] = np.array([right, np.cross(back, right), -back]) / radius
+        to_map[:3, 3] = -to_map[:3, :3] @ center
+        self._shadow['light'].write(_bytes(to_map))
+        to_map[:3] = (to_map[:3] + (0.0, 0.0, 0.0, 1.0)) / 2
+        for program in (self._body, self._floor):
+            program['light'].write(_bytes(to_map))
+        self._floor['place'].value = (center[0], center[1], low[2])
+
+    def draw(
+        self, frames: Float64, view: Float64, projection: Float64, size: tuple[int, int],
+        depth: bool,
+    ) -> tuple[UInt8, Float32 | None]:
+        """One picture; arguments as :class:`il_robot.sim.renderer.Backend`."""
+        width, height = size
+        # one pixel more on every side for the smoothing; rows upside down, as images want them
+        grow = np.diag([width / (width + 2), -height / (height + 2), 1.0, 1.0])
+        camera = _bytes(grow @ projection @ view)
+        poses = multiply(frames[self._frame], self._local).astype(np.float32)
+        with self._gl as gl:
+            if self._shown is None or not np.array_equal(poses, self._shown):
+                self._shown = poses
+                self._draw_shadows(gl)
+            targets = self._targets_of(gl, size)
+            targets.scene.use()
+            targets.scene.clear(*shaders.BACKGROUND)
+            gl.enable_only(gl.DEPTH_TEST | gl.CULL_FACE)
+            gl.front_face = 'cw'
+            self._shadow_map.use(0)
+            if self._scene_objects:
+                self._body['camera'].write(camera)
+                self._body['eye'].value = tuple(-view[:3, :3].T @ view[:3, 3])
+                self._bodies.render_indirect(self._commands, gl.TRIANGLES, self._command_count)
+            self._floor['camera'].write(camera)
+            targets.scene.depth_mask = False  # depth shows bodies only, as TinyRenderer's
+            self._floor_square.render(gl.TRIANGLE_STRIP)
+            targets.scene.depth_mask = True
+            gl.enable_only(gl.NOTHING)
+            targets.picture.use()
+            targets.color.use(0)
+            self._smooth_square.render(gl.TRIANGLE_STRIP)
+            image = np.empty((height, width, 3), np.uint8)
+            targets.picture.read_into(image, components=3, alignment=1)
+            if not depth:
+                return image, None
+            distance = np.empty((height + 2, width + 2), np.float32)
+            targets.depth.read_into(distance)
+        return image, metres(distance[1:-1, 1:-1])
+
+    def _draw_shadows(self, gl: Any) -> None:
+        self._shadow_target.use()
+        self._shadow_target.clear()
+        if not self._scene_objects:
+            return
+        self._poses.write(self._shown)
+        gl.enable_only(gl.DEPTH_TEST | gl.CULL_FACE)
+        gl.front_face = 'ccw'
+        self._casters.render_indirect(self._commands, gl.TRIANGLES, self._command_count)
+
+    def _targets_of(self, gl: Any, size: tuple[int, int]) -> _Targets:
+        if size not in self._targets:
+            larger = (size[0] + 2, size[1] + 2)
+            color, depth = gl.texture(larger, 4), gl.depth_texture(larger)
+            scene = gl.framebuffer([color], depth)
+            picture = gl.framebuffer([gl.renderbuffer(size, 4)])
+            self._targets[size] = _Targets(scene, color, depth, picture)
+        return self._targets[size]
+
+    def release(self) -> None:
+        """Give back the context and all that lives in it."""
+        self._gl.release()
+
+
+def _bytes(matrix: Float64) -> bytes:
+    """Column by column, as OpenGL wants it."""
+    return matrix.T.astype(np.float32).tobytes()

@@ -1,0 +1,134 @@
+"""GLSL of the OpenGL backend.
+
+Colours are squared to light them and the root is taken at the end (gamma 2, which costs a
+software rasteriser far less than sRGB). What can be is computed per vertex: on a CPU a pixel's
+arithmetic is what a picture costs.
+"""
+
+from __future__ import annotations
+
+SUN = (-0.35, -0.45, 0.82)
+"""Direction to the sun in the world; not normalised."""
+
+BACKGROUND = (0.90, 0.92, 0.94)
+"""Colour where nothing is seen."""
+
+SHADOW_SIZE = 512
+"""Edge of the shadow map [texels]; coarse on purpose, its filter is what softens shadows."""
+
+_HEAD = f"""#version 430
+const float SHADOW_SIZE = {SHADOW_SIZE}.0;
+const vec3 SUN = normalize(vec3{SUN});
+const vec3 SUN_COLOR = vec3(0.74, 0.71, 0.66);
+const vec3 SKY = vec3(0.43, 0.45, 0.48);
+const vec3 GROUND = vec3(0.19, 0.18, 0.17);
+const vec3 BACKGROUND = vec3{BACKGROUND};
+"""
+
+# A unit shape's core shrinks by the bevel and grows back along the normals, which rounds the
+# edges of boxes and cylinders and leaves faces and spheres where they were.
+_PLACE = """
+in vec3 in_position, in_normal, in_xyz, in_scale, in_color;
+in vec4 in_quaternion;
+in float in_bevel;
+vec3 turned(vec3 v) {
+    vec3 t = 2.0 * cross(in_quaternion.xyz, v);
+    return v + in_quaternion.w * t + cross(in_quaternion.xyz, t);
+}
+vec3 placed() {
+    vec3 local = in_position * (in_scale - 2.0 * in_bevel) + in_bevel * in_normal;
+    return in_xyz + turned(local);
+}
+"""
+
+# The linear filter of a shadow sampler, spelt out: llvmpipe's compares after it filters.
+_SUNLIGHT = """
+uniform sampler2DShadow shadow_map;
+float sunlight(vec3 p) {
+    vec4 clear = textureGather(shadow_map, p.xy, p.z);
+    vec2 f = fract(p.xy * SHADOW_SIZE - 0.5);
+    vec2 row = mix(clear.wz, clear.xy, f.y);
+    return mix(row.x, row.y, f.x);
+}
+"""
+
+BODY_VERTEX = _HEAD + _PLACE + """
+uniform mat4 camera, light;
+uniform vec3 eye;
+out vec3 normal, half_way, lit, sunny, shade;
+void main() {
+    vec3 world = placed();
+    normal = turned(normalize(in_normal / in_scale));
+    half_way = normalize(normalize(eye - world) + SUN);
+    lit = (light * vec4(world + 0.006 * normal, 1.0)).xyz;
+    vec3 albedo = in_color * in_color;
+    sunny = albedo * SUN_COLOR * max(dot(normal, SUN), 0.0);
+    shade = albedo * mix(GROUND, SKY, 0.5 * normal.z + 0.5);
+    gl_Position = camera * vec4(world, 1.0);
+}
+"""
+
+BODY_PIXEL = _HEAD + _SUNLIGHT + """
+in vec3 normal, half_way, lit, sunny, shade;
+out vec4 pixel;
+void main() {
+    float gloss = max(dot(normal, half_way), 0.0);
+    gloss *= gloss; gloss *= gloss; gloss *= gloss; gloss *= gloss;
+    pixel = vec4(sqrt(shade + (sunny + 0.05 * gloss) * sunlight(lit)), 1.0);
+}
+"""
+
+SHADOW_VERTEX = _HEAD + _PLACE + """
+uniform mat4 light;
+void main() { gl_Position = light * vec4(placed(), 1.0); }
+"""
+
+SHADOW_PIXEL = _HEAD + 'void main() {}'
+
+FLOOR_VERTEX = _HEAD + """
+uniform mat4 camera, light;
+uniform vec3 place;
+in vec2 in_position;
+out vec2 offset;
+out vec3 lit;
+void main() {
+    vec4 world = vec4(in_position + place.xy, place.z, 1.0);
+    offset = in_position;
+    lit = (light * world).xyz;
+    gl_Position = camera * world;
+}
+"""
+
+FLOOR_PIXEL = _HEAD + _SUNLIGHT + """
+in vec2 offset;
+in vec3 lit;
+out vec4 pixel;
+void main() {
+    float far = clamp(0.07 * dot(offset, offset), 0.0, 1.0);
+    vec3 floor_color = BACKGROUND * (0.78 + 0.12 * sunlight(lit));
+    pixel = vec4(mix(floor_color, BACKGROUND, far), 1.0);
+}
+"""
+
+SMOOTH_VERTEX = _HEAD + """
+in vec2 in_position;
+void main() { gl_Position = vec4(in_position, 0.0, 1.0); }
+"""
+
+# Stands in for multisampling, which costs llvmpipe twice as much: a pixel on an edge takes up
+# to 60 % of its neighbours' mean. The source is one pixel larger on every side.
+SMOOTH_PIXEL = _HEAD + """
+uniform sampler2D picture;
+out vec4 pixel;
+void main() {
+    ivec2 p = ivec2(gl_FragCoord.xy);
+    vec3 here = texelFetch(picture, p + ivec2(1, 1), 0).rgb;
+    vec3 a = texelFetch(picture, p + ivec2(1, 2), 0).rgb;
+    vec3 b = texelFetch(picture, p + ivec2(1, 0), 0).rgb;
+    vec3 c = texelFetch(picture, p + ivec2(2, 1), 0).rgb;
+    vec3 d = texelFetch(picture, p + ivec2(0, 1), 0).rgb;
+    vec3 step = abs(a - b) + abs(c - d);
+    float edge = clamp(2.0 * (step.x + step.y + step.z) - 0.15, 0.0, 0.6);
+    pixel = vec4(mix(here, 0.25 * (a + b + c + d), edge), 1.0);
+}
+"""
