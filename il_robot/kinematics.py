@@ -38,7 +38,8 @@ class Pose:
 
     def inverse_apply(self, point: ArrayLike) -> Float64:
         """A point ``(3,)`` given in ``base``, in this frame [m]."""
-        return self.rotation.T @ (np.asarray(point) - self.position)
+        local: Float64 = self.rotation.T @ (np.asarray(point) - self.position)
+        return local
 
     def __matmul__(self, other: Pose) -> Pose:
         return Pose(self.rotation @ other.rotation, self.apply(other.position))
@@ -169,7 +170,8 @@ class ArmKinematics:
         if not inside.any():
             return None
         candidates = candidates[inside]
-        return candidates[int(np.argmin(np.abs(candidates - ref).max(axis=1)))]
+        nearest: Float64 = candidates[int(np.argmin(np.abs(candidates - ref).max(axis=1)))]
+        return nearest
 
     def jacobian(self, q: ArrayLike) -> Float64:
         """Geometric Jacobian ``(6, 6)`` of the eef in ``base``.
@@ -192,7 +194,9 @@ def _wrap(angle: float) -> float:
     return math.remainder(angle, 2.0 * math.pi)
 
 
-def _wrist(rotation: Float64, q1: float, q23: float, q4_ref: float) -> tuple[tuple[float, ...], ...]:
+def _wrist(
+    rotation: Float64, q1: float, q23: float, q4_ref: float
+) -> tuple[tuple[float, ...], ...]:
     """Both XYX Euler solutions of R36 = R03^T R; at the singularity q4 stays at q4_ref."""
     c1, s1, c, s = math.cos(q1), math.sin(q1), math.cos(q23), math.sin(q23)
     r03_t = np.array([[c1 * c, s1 * c, -s], [-s1, c1, 0.0], [c1 * s, s1 * s, c]])

@@ -10,6 +10,7 @@ import numpy as np
 
 from il_robot.kinematics import Pose
 from il_robot.sim.experts.motion import (
+    PLAIN,
     Hand,
     Hands,
     Style,
@@ -37,7 +38,7 @@ _FINGER_HEIGHT = 0.018
 class InsertPegExpert:
     """See the module; implements :class:`il_robot.protocols.Expert`."""
 
-    def __init__(self, spec: RobotSpec, task: InsertPeg, style: Style = Style()) -> None:
+    def __init__(self, spec: RobotSpec, task: InsertPeg, style: Style = PLAIN) -> None:
         self.task, self.style = task, style
         self._hands = Hands(spec)
         self._open = spec.gripper.upper

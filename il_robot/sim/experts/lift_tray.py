@@ -11,6 +11,7 @@ import numpy as np
 from il_robot.kinematics import Pose
 from il_robot.rotations import matrix_from_vector
 from il_robot.sim.experts.motion import (
+    PLAIN,
     Hand,
     Hands,
     Style,
@@ -36,7 +37,7 @@ _LINEAR, _ANGULAR = 0.008, 0.02
 class LiftTrayExpert:
     """See the module; implements :class:`il_robot.protocols.Expert`."""
 
-    def __init__(self, spec: RobotSpec, task: LiftTray, style: Style = Style()) -> None:
+    def __init__(self, spec: RobotSpec, task: LiftTray, style: Style = PLAIN) -> None:
         self.task, self.style = task, style
         self._hands = Hands(spec)
         self._open = spec.gripper.upper

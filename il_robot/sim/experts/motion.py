@@ -43,8 +43,11 @@ class Style:
     def sample(cls, rng: np.random.Generator, amount: float = 1.0) -> Style:
         """A random style; ``amount`` 0 gives the plain one, 1 clearly different motions."""
         u = rng.uniform(-amount, amount, 5)
-        meet = (0.03 * u[2], 0.03 * u[3], 0.02 * u[4])
-        return cls(1.0 - 0.2 * abs(float(u[0])), 0.02 * float(u[1]), tuple(map(float, meet)))
+        meet = (float(0.03 * u[2]), float(0.03 * u[3]), float(0.02 * u[4]))
+        return cls(1.0 - 0.2 * abs(float(u[0])), 0.02 * float(u[1]), meet)
+
+
+PLAIN = Style()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from il_robot.kinematics import Pose
 from il_robot.sim.experts.motion import (
+    PLAIN,
     Hand,
     Hands,
     Style,
@@ -35,7 +36,7 @@ _CENTRE = np.zeros(3)
 class TransferCubeExpert:
     """See the module; implements :class:`il_robot.protocols.Expert`."""
 
-    def __init__(self, spec: RobotSpec, task: TransferCube, style: Style = Style()) -> None:
+    def __init__(self, spec: RobotSpec, task: TransferCube, style: Style = PLAIN) -> None:
         self.task, self.style = task, style
         self._hands = Hands(spec)
         self._open, self._rest = spec.gripper.upper, spec.rest

@@ -75,8 +75,10 @@ class InsertPeg:
             world.place(name, position, yaw_quaternion(0.3 * row[2]))
 
     def stage(self, world: World) -> int:
-        """One grasped; both lifted off the table; entered: tip in the mouth; inserted: at
-        least ``depth`` deep with both off the table.
+        """See :class:`Task`.
+
+        entered: the tip is inside the mouth; inserted: at least ``depth`` deep; both with both
+        parts held and off the table.
         """
         peg, tube = world.touching('peg'), world.touching('tube')
         held = ('right' in peg, 'left' in tube)

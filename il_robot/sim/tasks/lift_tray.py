@@ -9,7 +9,7 @@ import numpy as np
 
 from il_robot.rotations import matrix_from_quaternion
 from il_robot.sim.bullet import p
-from il_robot.sim.tasks.task import box_part, left_table, yaw_quaternion
+from il_robot.sim.tasks.task import Box, box_part, left_table, yaw_quaternion
 from il_robot.sim.world import World
 
 _WOOD, _RIM, _HANDLE = (0.52, 0.36, 0.24, 1), (0.38, 0.25, 0.16, 1), (0.20, 0.55, 0.55, 1)
@@ -50,7 +50,7 @@ class LiftTray:
         """See :class:`Task`; the tray's origin is the middle of its bottom plate."""
         (x, y), t, r = self.size, self.plate, self.rim
         top = 0.5 * (t + r)
-        boxes = [([x, y, t], [0, 0, 0], _WOOD)]
+        boxes: list[Box] = [([x, y, t], [0, 0, 0], _WOOD)]
         for side in (-1, 1):
             boxes.append(([x, r, r], [0, side * 0.5 * (y - r), top], _RIM))
             boxes.append(([r, y - 2 * r, r], [side * 0.5 * (x - r), 0, top], _RIM))
@@ -99,5 +99,5 @@ class LiftTray:
         """The ball left the tray, or the tray the table."""
         tray, ball = world.pose('tray'), world.pose('ball')
         local = matrix_from_quaternion(tray[3:]).T @ (ball[:3] - tray[:3])
-        off = abs(local[0]) > 0.5 * self.size[0] + 0.02 or abs(local[1]) > 0.5 * self.size[1] + 0.02
-        return bool(off or local[2] < 0 or left_table(world, 'tray'))
+        off = np.abs(local[:2]) > 0.5 * np.array(self.size) + 0.02
+        return bool(off.any() or local[2] < 0 or left_table(world, 'tray'))

@@ -18,6 +18,10 @@ HOLD_STEPS = 10
 """The last stage counts as success when it held this many control ticks (0.2 s at 50 Hz)."""
 
 
+Box = tuple[Sequence[float], Sequence[float], Sequence[float]]
+"""Full size ``(3,)`` [m], centre ``(3,)`` [m], RGBA."""
+
+
 class Task(Protocol):
     """One bimanual task; parameters are dataclass fields of the implementation.
 
@@ -29,11 +33,16 @@ class Task(Protocol):
         objects: Names of the parts whose poses are observed, in order.
     """
 
-    name: str
-    language: str
-    stages: tuple[str, ...]
-    max_steps: int
-    objects: tuple[str, ...]
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def language(self) -> str: ...  # noqa: D102
+    @property
+    def stages(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def max_steps(self) -> int: ...  # noqa: D102
+    @property
+    def objects(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def build(self, world: World) -> None:
         """Make the parts; called once per world."""
@@ -51,7 +60,7 @@ class Task(Protocol):
 def box_part(
     world: World,
     name: str,
-    boxes: Sequence[tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    boxes: Sequence[Box],
     mass: float,
     friction: float = 0.8,
 ) -> None:
@@ -60,7 +69,7 @@ def box_part(
     Args:
         world: Where to make it.
         name: Name of the part.
-        boxes: Full size ``(3,)`` [m], centre ``(3,)`` [m] and RGBA of each box.
+        boxes: The shapes, in the part's frame.
         mass: Of the whole [kg].
         friction: Lateral friction coefficient.
     """

@@ -27,7 +27,7 @@ class TransferCube:
 
     def __post_init__(self) -> None:
         if not 0.02 <= self.size <= 0.06:
-            raise ValueError(f'size must be 0.02 to 0.06 m (the gripper opens 0.08), got {self.size}')
+            raise ValueError(f'size must be 0.02 to 0.06 m (the gripper opens 0.08): {self.size}')
 
     def build(self, world: World) -> None:
         """See :class:`Task`."""
@@ -40,8 +40,10 @@ class TransferCube:
         world.place('cube', position, yaw_quaternion(0.5 * u[2]))
 
     def stage(self, world: World) -> int:
-        """touched: right fingers on it; lifted: off the table; offered: both; transferred:
-        left alone, off the table.
+        """See :class:`Task`.
+
+        touched: the right fingers touch it; lifted: off the table by them; offered: both hands
+        on it; transferred: the left one alone, off the table.
         """
         touching = world.touching('cube')
         lifted = 'table' not in touching and float(world.pose('cube')[2]) > self.size
