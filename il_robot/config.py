@@ -89,10 +89,10 @@ def override(config: T, settings: Sequence[str], where: str = '--set') -> T:
         *parents, leaf = key.strip().split('.')
         for parent in parents:
             if not isinstance(target.get(parent), dict):
-                raise ConfigError(unknown('key', key, target, where))
+                raise ConfigError(unknown('key', parent, target, f'{where} {text}'))
             target = target[parent]
         if leaf not in target:
-            raise ConfigError(unknown('key', key, target, where))
+            raise ConfigError(unknown('key', leaf, target, f'{where} {text}'))
         try:
             target[leaf] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -1,0 +1,120 @@
+"""A recipe: which policy, how it is trained, how its chunks are executed; one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from il_robot.config import build, load_yaml, override, to_dict
+from il_robot.control.chunks import Execution
+from il_robot.policies.registry import model_config
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a policy is trained by behaviour cloning.
+
+    Attributes:
+        steps: Gradient steps.
+        batch_size: Windows per step; at most the number of windows.
+        learning_rate: Peak of the schedule: linear warm-up, then a cosine to zero.
+        warmup_steps: Steps to the peak.
+        weight_decay: Of AdamW.
+        grad_clip: Largest norm of the gradient; 0 does not clip.
+        ema_decay: Decay of the running mean of the weights, which is then what is validated
+            and saved; 0 keeps none.
+        label: ``expert``: the expert's proposal where there is one, else the action executed,
+            and nothing where the policy drove. ``executed``: always the action executed.
+        outcomes: Which episodes are used.
+        validation: Share of episodes held out for the validation loss.
+        normalization: Of features and actions.
+        seed: Of weights, order of the windows, split, and noise.
+        log_every, validate_every, checkpoint_every: In steps.
+        keep: Newest checkpoints kept.
+        device: ``auto`` (CUDA where available), ``cpu``, ``cuda``, ``cuda:1`` ...
+        threads: CPU threads of torch; 0 leaves torch's choice (all cores).
+    """
+
+    steps: int = 10_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    weight_decay: float = 1e-4
+    grad_clip: float = 1.0
+    ema_decay: float = 0.0
+    label: Literal['expert', 'executed'] = 'expert'
+    outcomes: tuple[Literal['success', 'failure', 'unknown'], ...] = ('success', 'unknown')
+    validation: float = 0.1
+    normalization: Literal['mean_std', 'min_max', 'identity'] = 'mean_std'
+    seed: int = 0
+    log_every: int = 50
+    validate_every: int = 500
+    checkpoint_every: int = 2_000
+    keep: int = 2
+    device: str = 'auto'
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('steps', 'batch_size', 'log_every', 'validate_every', 'checkpoint_every',
+                     'keep'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
+        for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'threads', 'seed'):
+            if getattr(self, name) < 0:
+                raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
+        if self.learning_rate <= 0:
+            raise ValueError(f'learning_rate must be > 0, got {self.learning_rate}')
+        for name in ('ema_decay', 'validation'):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f'{name} must be in [0, 1), got {getattr(self, name)}')
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run, complete.
+
+    Attributes:
+        policy: Name in the registry.
+        model: The policy's configuration, with every key.
+        training: See :class:`Training`.
+        execution: How the trained policy's chunks are executed.
+    """
+
+    policy: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    training: Training = Training()
+    execution: Execution = Execution()
+
+
+def make_recipe(
+    data: Mapping[str, Any], settings: Sequence[str] = (), where: str = 'recipe'
+) -> Recipe:
+    """A checked recipe from a mapping with ``key=value`` texts applied.
+
+    Args:
+        data: Keys ``policy``, ``model``, ``training``, ``execution``.
+        settings: For example ``training.steps=2000`` or ``model.hidden=[512,512]``.
+        where: Shown in errors.
+
+    Raises:
+        ConfigError: unknown policy, unknown key, or a bad value.
+    """
+    recipe = _completed(build(Recipe, data, where), where)
+    return _completed(override(recipe, settings), '--set') if settings else recipe
+
+
+def load_recipe(path: Path | str, settings: Sequence[str] = ()) -> Recipe:
+    """:func:`make_recipe` of a YAML file.
+
+    Raises:
+        ConfigError: as there, or an unreadable file.
+    """
+    return make_recipe(load_yaml(path), settings, str(path))
+
+
+def _completed(recipe: Recipe, where: str) -> Recipe:
+    """The same with every key of the model's configuration, checked."""
+    model = to_dict(model_config(recipe.policy, recipe.model, f'{where}: model'))
+    return Recipe(recipe.policy, model, recipe.training, recipe.execution)

@@ -1,0 +1,153 @@
+"""A dataset made ready for supervised training: labels, split, normaliser, windows, tensors.
+
+A low-dimensional dataset is small, so all of it lies on the device; a batch is index
+arithmetic (:mod:`il_robot.data.windows`) and one gather per tensor, without a data loader.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from il_robot.algorithms.recipe import Training
+from il_robot.data import keys
+from il_robot.data.dataset import Dataset
+from il_robot.data.filters import episode_mask, split_episodes
+from il_robot.data.normalizer import Normalizer, fit_normalizer
+from il_robot.data.windows import WindowIndex, window_index
+from il_robot.errors import DatasetError
+from il_robot.policies.features import FeatureLayout, batch_features
+from il_robot.policies.policy import Batch
+from il_robot.types import Float32, Source
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Normalised tensors of all rows, and the windows over them.
+
+    Attributes:
+        features: ``(N, F)`` on the device.
+        labels: ``(N, D)`` on the device; 0 where there is no label.
+        train: Windows to train on.
+        validation: Windows of the episodes held out, or None.
+        normalizer: Keys ``features`` and ``action``, fitted on the training rows.
+    """
+
+    features: torch.Tensor
+    labels: torch.Tensor
+    train: WindowIndex
+    validation: WindowIndex | None
+    normalizer: Normalizer
+
+    def batch(self, index: WindowIndex, windows: NDArray[np.int64]) -> Batch:
+        """The batch of windows ``(B,)`` of ``index``; keys: :mod:`il_robot.policies.policy`."""
+        rows, padding = index.action_rows(windows)
+        past, _ = index.observation_rows(windows)
+        batch = {'features': _gather(self.features, past), 'action': _gather(self.labels, rows)}
+        if index.chunk_size > 1:  # an anchor always has its label
+            batch['is_pad'] = torch.from_numpy(padding).to(self.features.device)
+        return batch
+
+
+def _gather(values: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
+    """``(N, ...)`` values at ``(B, T)`` rows; index_select is 3x as fast as ``values[rows]``."""
+    flat = torch.from_numpy(rows.reshape(-1)).to(values.device)
+    return values.index_select(0, flat).unflatten(0, rows.shape)
+
+
+def dataset_layout(dataset: Dataset) -> FeatureLayout:
+    """Every joint and every object of a dataset."""
+    names = dataset.features[keys.STATE].get('names')
+    if isinstance(names, dict):  # LeRobot also writes {'motors': [...]}
+        names = next(iter(names.values()), None)
+    width = dataset.state.shape[1]
+    if names is None or len(names) != width:
+        names = [f'state_{i}' for i in range(width)]
+    return FeatureLayout(tuple(map(str, names)), dataset.object_names)
+
+
+def dataset_task(dataset: Dataset) -> str:
+    """The task all episodes share, or empty."""
+    tasks = {episode.task for episode in dataset.episodes}
+    return tasks.pop() if len(tasks) == 1 else ''
+
+
+def labels_of(dataset: Dataset, label: str) -> tuple[Float32, NDArray[np.bool_]]:
+    """What each row teaches.
+
+    Args:
+        dataset: The dataset.
+        label: See ``Training.label``.
+
+    Returns:
+        ``(N, D)`` labels, 0 where there is none, and ``(N,)`` whether there is one: with
+        ``expert``, rows that a policy drove and no expert labelled teach nothing.
+    """
+    if label == 'executed':
+        return dataset.action, np.ones(len(dataset), dtype=bool)
+    proposed = np.isfinite(dataset.expert).all(axis=1)
+    by_policy = np.isin(dataset.source, int(Source.POLICY)).any(axis=1)
+    usable = proposed | ~by_policy
+    labels = np.where(proposed[:, None], dataset.expert, dataset.action)
+    return np.where(usable[:, None], labels, np.float32(0)), usable
+
+
+def make_samples(
+    dataset: Dataset, layout: FeatureLayout, config: Training,
+    chunk_size: int, n_obs_steps: int, device: torch.device,
+) -> Samples:
+    """Labels, split by episode, normaliser of the training rows, windows, tensors.
+
+    Raises:
+        DatasetError: nothing is left to train on, or a value is not finite.
+    """
+    objects = {name: dataset.objects[:, i] for i, name in enumerate(dataset.object_names)}
+    features = batch_features(dataset.state, objects, layout)
+    labels, usable = labels_of(dataset, config.label)
+    for what, array in (('observations', features), ('labels', labels)):
+        bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if bad.size:
+            raise DatasetError(
+                f'{dataset.path}: {what} of {bad.size} rows have NaN or infinity, first row '
+                f'{bad[0]}; see: il_robot dataset verify'
+            )
+    held_in, held_out = _split(dataset, config)
+
+    def windows(episodes: NDArray[np.int64]) -> WindowIndex:
+        return window_index(dataset.starts[episodes], dataset.stops[episodes], chunk_size,
+                            n_obs_steps, usable=usable)
+
+    train = windows(held_in)
+    normalizer = fit_normalizer(
+        {'features': features[train.anchors], 'action': labels[train.anchors]},
+        config.normalization,
+    )
+    return Samples(
+        torch.from_numpy(normalizer.normalize('features', features)).to(device),
+        torch.from_numpy(normalizer.normalize('action', labels)).to(device),
+        train, windows(held_out) if held_out.size else None, normalizer,
+    )
+
+
+def _split(
+    dataset: Dataset, config: Training
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the episodes to train on and of those held out."""
+    chosen = np.flatnonzero(episode_mask(dataset, outcomes=config.outcomes))
+    if not chosen.size:
+        found = sorted({e.outcome.value for e in dataset.episodes})
+        raise DatasetError(
+            f'{dataset.path} has no episode with outcome {" or ".join(config.outcomes)}; '
+            f'it has: {", ".join(found)} (training.outcomes)'
+        )
+    if config.validation == 0 or chosen.size < 2:
+        return chosen, chosen[:0]
+    rng = np.random.default_rng(config.seed)
+    train, validation = split_episodes(
+        chosen.size, [1 - config.validation, config.validation], rng)
+    if not train.size:  # a large share of very few episodes
+        train, validation = validation, train
+    return chosen[train], chosen[validation]

@@ -1,0 +1,68 @@
+"""The contract between a policy (one file, one method) and everything that trains or runs it.
+
+A policy is a ``torch.nn.Module`` with two methods and two numbers. Its world is normalised:
+features and actions have been scaled by the dataset's statistics before they come in, and what
+it predicts is scaled back by the runner. The keys of a batch:
+
+- ``features``: ``(B, n_obs_steps, F)`` normalised low-dimensional features, oldest first.
+- ``images.<camera>``: ``(B, n_obs_steps, 3, H, W)`` uint8 RGB, where the method uses images.
+- ``action``: ``(B, chunk_size, D)`` normalised targets (training only).
+- ``is_pad``: ``(B, chunk_size)`` bool, True where there is no target, for example behind the
+  episode's end; absent when nothing is padded (training only).
+- ``weight``: ``(B,)`` importance of each sample; absent when all are equal (training only).
+
+Randomness (dropout aside) comes from the generator passed in, so that a seed repeats an episode.
+``test/policies/contract.py`` holds what every registered policy must satisfy.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import TypeAlias
+
+import torch
+from torch import nn
+
+Batch: TypeAlias = dict[str, torch.Tensor]
+Losses: TypeAlias = dict[str, torch.Tensor]
+
+
+class Policy(nn.Module, abc.ABC):
+    """Base of all policies.
+
+    Attributes:
+        chunk_size: Actions predicted at once, T.
+        n_obs_steps: Observations looked at, oldest first.
+    """
+
+    chunk_size: int
+    n_obs_steps: int
+
+    @abc.abstractmethod
+    def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """Scalars to report; the entry ``loss`` is the one to minimise."""
+
+    @abc.abstractmethod
+    def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        """Normalised actions ``(B, chunk_size, D)``."""
+
+
+def masked_mean(error: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """The mean of ``error`` over real steps, weighted by sample.
+
+    Args:
+        error: ``(B, T, D)``.
+        batch: Its ``is_pad`` and ``weight``, where present, decide what counts.
+
+    Returns:
+        A scalar; padding has neither value nor gradient.
+    """
+    if 'is_pad' not in batch and 'weight' not in batch:
+        return error.mean()
+    per_step = error.mean(-1)
+    counts = torch.ones_like(per_step)
+    if 'is_pad' in batch:
+        counts = counts.masked_fill(batch['is_pad'], 0.0)
+    if 'weight' in batch:
+        counts = counts * batch['weight'][:, None]
+    return (per_step * counts).sum() / counts.sum().clamp_min(1e-9)

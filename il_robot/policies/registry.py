@@ -1,0 +1,40 @@
+"""Every policy by name: its configuration and its builder. A new method adds one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from il_robot.config import build
+from il_robot.errors import ConfigError, unknown
+from il_robot.policies.features import FeatureLayout
+from il_robot.policies.mlp import ChunkMLPConfig, MLPConfig, build_chunk_mlp, build_mlp
+from il_robot.policies.policy import Policy
+
+# name: (configuration dataclass, builder(config, layout, action_dim))
+POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]]] = {
+    'mlp': (MLPConfig, build_mlp),
+    'chunk_mlp': (ChunkMLPConfig, build_chunk_mlp),
+}
+
+
+def model_config(name: str, values: Mapping[str, Any], where: str) -> Any:
+    """The checked configuration of a policy.
+
+    Raises:
+        ConfigError: unknown policy, unknown key, or a bad value.
+    """
+    if name not in POLICIES:
+        raise ConfigError(unknown('policy', name, POLICIES, where))
+    return build(POLICIES[name][0], values, where)
+
+
+def make_policy(name: str, config: Any, layout: FeatureLayout, action_dim: int) -> Policy:
+    """A fresh policy; its weights come from torch's global generator.
+
+    Raises:
+        ConfigError: unknown policy.
+    """
+    if name not in POLICIES:
+        raise ConfigError(unknown('policy', name, POLICIES))
+    return POLICIES[name][1](config, layout, action_dim)

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import toy
+import torch
+
+from il_robot.algorithms.recipe import Training
+from il_robot.algorithms.samples import dataset_layout, labels_of, make_samples
+from il_robot.data.dataset import Dataset
+from il_robot.errors import DatasetError
+
+CPU = torch.device('cpu')
+CONFIG = Training(validation=0.25)
+
+
+def samples_of(dataset, config=CONFIG, chunk_size=4, n_obs_steps=1):
+    layout = dataset_layout(dataset)
+    return make_samples(dataset, layout, config, chunk_size, n_obs_steps, CPU)
+
+
+def with_columns(dataset, **columns):
+    names = {'expert': 'proposal.expert', 'source': 'source', 'action': 'action'}
+    merged = {**dataset.columns, **{names[k]: v for k, v in columns.items()}}
+    return Dataset(dataset.path, dataset.fps, dataset.features, dataset.spec, dataset.episodes,
+                   merged)
+
+
+def test_batches_are_the_rows_of_the_dataset():
+    dataset = toy.toy_dataset(4)
+    samples = samples_of(dataset, chunk_size=5, n_obs_steps=3)
+    windows = np.arange(len(samples.train))[::7]
+    batch = samples.batch(samples.train, windows)
+    labels, _ = labels_of(dataset, 'expert')
+    action = samples.normalizer.unnormalize('action', batch['action'].numpy())
+    features = samples.normalizer.unnormalize('features', batch['features'].numpy())
+    assert batch['features'].shape[1] == 3 and batch['action'].shape[1] == 5
+    for b, window in enumerate(windows):
+        row = samples.train.anchors[window]
+        episode = dataset.episodes[dataset.episode_of_row[row]]
+        real = min(5, episode.stop - row)
+        np.testing.assert_allclose(action[b, :real], labels[row:row + real], atol=1e-5)
+        assert batch['is_pad'][b].tolist() == [False] * real + [True] * (5 - real)
+        past = np.maximum(np.arange(row - 2, row + 1), episode.start)
+        np.testing.assert_allclose(features[b, :, :4], dataset.state[past], atol=1e-5)
+
+
+def test_the_split_is_by_episode_and_the_normalizer_of_the_training_part():
+    dataset = toy.toy_dataset(8)
+    samples = samples_of(dataset)
+    parts = [set(dataset.episode_of_row[i.anchors]) for i in (samples.train, samples.validation)]
+    assert len(parts[0]) == 6 and len(parts[1]) == 2 and not parts[0] & parts[1]
+    trained = samples.features.numpy()[samples.train.anchors]
+    np.testing.assert_allclose(trained.mean(0), 0, atol=1e-4)
+    again = samples_of(dataset)
+    np.testing.assert_array_equal(again.train.anchors, samples.train.anchors)
+    assert samples_of(dataset, replace(CONFIG, validation=0.0)).validation is None
+    assert samples_of(toy.toy_dataset(1)).validation is None
+
+
+def test_labels_are_the_experts_where_there_are_any():
+    dataset = toy.toy_dataset(2)
+    expert, source = dataset.expert.copy(), dataset.source.copy()
+    expert[3:6] = np.nan  # teleoperated rows without an expert
+    source[3:6] = 1
+    expert[6:9] = np.nan  # the policy drove and nobody labelled
+    source[6:9, 1] = 2
+    dataset = with_columns(dataset, expert=expert, source=source)
+    labels, usable = labels_of(dataset, 'expert')
+    np.testing.assert_array_equal(labels[:3], expert[:3])
+    np.testing.assert_array_equal(labels[3:6], dataset.action[3:6])
+    assert not usable[6:9].any() and usable.sum() == len(dataset) - 3
+    assert not labels[6:9].any()
+    executed, everything = labels_of(dataset, 'executed')
+    np.testing.assert_array_equal(executed, dataset.action)
+    assert everything.all()
+
+    samples = samples_of(dataset, replace(CONFIG, validation=0.0))
+    assert not set(range(6, 9)) & set(samples.train.anchors.tolist())
+    window = samples.train.anchors.tolist().index(5)
+    batch = samples.batch(samples.train, np.array([window]))
+    assert batch['is_pad'].tolist() == [[False, True, True, True]]
+    assert torch.isfinite(batch['action']).all()
+
+
+def test_outcomes_choose_the_episodes():
+    dataset = toy.toy_dataset(3, outcomes=['failure', 'success', 'failure'])
+    samples = samples_of(dataset, replace(CONFIG, outcomes=('success',)))
+    assert set(dataset.episode_of_row[samples.train.anchors]) == {1}
+    with pytest.raises(DatasetError, match='no episode with outcome unknown; it has: failure, s'):
+        samples_of(dataset, replace(CONFIG, outcomes=('unknown',)))
+
+
+def test_values_that_are_not_finite_are_told():
+    dataset = toy.toy_dataset(2)
+    action = dataset.action.copy()
+    action[5, 1] = np.nan
+    with pytest.raises(DatasetError, match='labels of 1 rows have NaN or infinity, first row 5'):
+        samples_of(with_columns(dataset, action=action), replace(CONFIG, label='executed'))
+
+
+@pytest.mark.parametrize(('names', 'expected'), [
+    ({'motors': ['a', 'b', 'c', 'd']}, ('a', 'b', 'c', 'd')),
+    (None, ('state_0', 'state_1', 'state_2', 'state_3')),
+])
+def test_lerobots_ways_of_naming_are_understood(names, expected):
+    dataset = toy.toy_dataset(1)
+    features = {**dataset.features}
+    features['observation.state'] = {**features['observation.state'], 'names': names}
+    assert dataset_layout(replace(dataset, features=features)).joints == expected

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.errors import ActionError
+from il_robot.types import ActionChunk
+
+DT = 0.02
+T, D = 8, 3
+MODES = ['ensemble', 'newest']
+
+
+def buffer(mode='ensemble', n_action_steps=1, decay=0.1, chunk_size=T):
+    return ChunkBuffer(chunk_size, D, DT, Execution(mode, n_action_steps, decay))
+
+
+def chunk(stamp, values, steps=T, dt=DT):
+    positions = np.broadcast_to(np.asarray(values, np.float32), (steps, D)).copy()
+    return ActionChunk(stamp, stamp + dt * np.arange(steps), positions)
+
+
+def ramp(stamp, rng):
+    return chunk(stamp, rng.normal(size=(T, D)))
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_empty_and_stale_buffers_give_nothing(mode):
+    buf = buffer(mode)
+    assert buf.action(0.0) is None and buf.due(0.0) and buf.stamp == -np.inf
+    buf.push(chunk(1.0, 0.5))
+    assert buf.action(0.99) is None, 'before the chunk begins'
+    assert buf.action(1.0 + (T - 0.01) * DT) is not None, 'the last step lasts one period'
+    assert buf.action(1.0 + T * DT) is None, 'behind its end'
+    buf.clear()
+    assert buf.action(1.0) is None and buf.stamp == -np.inf
+
+
+@pytest.mark.parametrize('mode', MODES)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), start=st.floats(0, 1e5))
+def test_a_single_chunk_is_played_exactly(mode, seed, start):
+    one = ramp(start, np.random.default_rng(seed))
+    buf = buffer(mode)
+    buf.push(one)
+    for k in range(T):
+        np.testing.assert_array_equal(buf.action(start + k * DT), one.positions[k])
+
+
+@settings(max_examples=25, deadline=None)
+@given(decay=st.floats(-5, 5), value=st.floats(-3, 3), every=st.integers(1, T))
+def test_chunks_that_agree_give_what_they_agree_on(decay, value, every):
+    buf = buffer('ensemble', every, decay)
+    for k in range(40):
+        if buf.due(k * DT):
+            buf.push(chunk(k * DT, value))
+        np.testing.assert_allclose(buf.action(k * DT), value, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(decay=st.floats(-2, 2), seed=st.integers(0, 1000))
+def test_ensemble_is_the_formula_of_act(decay, seed):
+    rng = np.random.default_rng(seed)
+    chunks = [ramp(k * DT, rng) for k in range(20)]
+    buf = buffer('ensemble', 1, decay)
+    for now in range(20):
+        buf.push(chunks[now])
+        live = [c.positions[now - k] for k, c in enumerate(chunks[:now + 1]) if now - k < T]
+        w = np.exp(-decay * np.arange(len(live)))
+        expected = (w[:, None] * live).sum(0) / w.sum()
+        np.testing.assert_allclose(buf.action(now * DT), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.1, -0.1, 50.0, -50.0, 1e6])
+def test_weights_are_a_convex_combination(decay):
+    weights = buffer(decay=decay)._weights
+    assert np.isfinite(weights).all() and (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    assert not np.triu(weights, 1).any()
+
+
+def test_oldest_counts_most_with_positive_decay():
+    buf = buffer(decay=1.0)
+    buf.push(chunk(0.0, 0.0))
+    buf.push(chunk(DT, 1.0))
+    assert buf.action(DT)[0] == pytest.approx(np.exp(-1) / (1 + np.exp(-1)))
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_steps_of_a_late_chunk_that_have_passed_are_skipped(mode):
+    rng = np.random.default_rng(0)
+    late = ramp(0.0, rng)
+    buf = buffer(mode)
+    buf.push(late)  # arrives at 3 * DT
+    np.testing.assert_array_equal(buf.action(3 * DT), late.positions[3])
+
+
+def test_newest_mode_listens_to_the_newest_alone():
+    rng = np.random.default_rng(0)
+    first, second = ramp(0.0, rng), ramp(2 * DT, rng)
+    buf = buffer('newest', 2)
+    buf.push(first)
+    assert not buf.due(DT) and buf.due(2 * DT)
+    np.testing.assert_array_equal(buf.action(DT), first.positions[1])
+    buf.push(second)
+    np.testing.assert_array_equal(buf.action(2 * DT), second.positions[0])
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_overtaken_replies_are_dropped(mode):
+    buf = buffer(mode)
+    assert buf.push(chunk(DT, 1.0))
+    assert not buf.push(chunk(DT, 2.0)) and not buf.push(chunk(0.0, 2.0))
+    assert buf.action(DT)[0] == 1.0
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_between_two_steps_the_target_moves_evenly(mode):
+    one = chunk(0.0, np.arange(T)[:, None])
+    buf = buffer(mode)
+    buf.push(one)
+    for where in (0.25, 3.5, 6.75):
+        np.testing.assert_allclose(buf.action(where * DT), where, rtol=1e-5)
+    np.testing.assert_allclose(buf.action((T - 0.5) * DT), T - 1)
+
+
+def test_short_chunks_and_other_periods_are_played_at_their_own_pace():
+    buf = buffer()
+    buf.push(chunk(0.0, np.arange(4)[:, None], steps=4, dt=2 * DT))
+    np.testing.assert_allclose(buf.action(3 * DT), 1.5, rtol=1e-5)
+    np.testing.assert_allclose(buf.action(7 * DT), 3)
+    assert buf.action(8 * DT) is None
+
+
+def test_a_chunk_of_one_step_lasts_one_control_period():
+    buf = buffer(chunk_size=1)
+    for k in range(3):
+        buf.push(chunk(k * DT, float(k), steps=1))
+        assert buf.action(k * DT)[0] == k
+    assert buf.action(2.9 * DT)[0] == 2
+    assert buf.action(3 * DT) is None
+
+
+@pytest.mark.parametrize(('bad', 'message'), [
+    (chunk(0.0, np.nan), 'NaN'),
+    (chunk(0.0, 0.0, steps=T + 1), 'expected'),
+    (ActionChunk(0.0, np.arange(T) * DT, np.zeros((T, D + 1), np.float32)), 'expected'),
+    (ActionChunk(0.0, np.arange(T)[::-1] * DT, np.zeros((T, D), np.float32)), 'evenly'),
+    (ActionChunk(0.0, DT * np.arange(T) ** 2, np.zeros((T, D), np.float32)), 'evenly'),
+    (ActionChunk(0.0, np.zeros(0), np.zeros((0, D), np.float32)), 'expected'),
+])
+def test_bad_chunks_are_refused_and_change_nothing(bad, message):
+    buf = buffer()
+    buf.push(chunk(-DT, 0.5))
+    with pytest.raises(ActionError, match=message):
+        buf.push(bad)
+    assert buf.action(0.0)[0] == np.float32(0.5)
+
+
+@pytest.mark.parametrize('values', [{'n_action_steps': 0}, {'decay': np.inf}])
+def test_bad_execution_is_refused(values):
+    with pytest.raises(ValueError, match='must be'):
+        Execution(**values)

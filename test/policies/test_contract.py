@@ -1,0 +1,30 @@
+"""Every policy of the registry keeps the contract, on every device there is."""
+
+import pytest
+import torch
+
+from il_robot.config import build
+from il_robot.policies.contract import ACTION_DIM, CHECKS, LAYOUT
+from il_robot.policies.registry import POLICIES, make_policy
+
+# Small ones, so that the whole table takes seconds. A new policy adds its line here.
+SMALL = {
+    'mlp': [{'hidden': [64, 64]}, {'hidden': [64], 'n_obs_steps': 2, 'loss': 'mse'}],
+    'chunk_mlp': [{'hidden': [64, 64], 'chunk_size': 6}, {'hidden': [64], 'loss': 'mse'}],
+}
+DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
+CASES = [(name, values) for name in POLICIES for values in SMALL[name]]
+
+
+@pytest.mark.parametrize('device', DEVICES)
+@pytest.mark.parametrize('check', CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize(('name', 'values'), CASES, ids=lambda v: str(v))
+def test_policy_keeps_the_contract(name, values, check, device):
+    torch.manual_seed(0)
+    config = build(POLICIES[name][0], values)
+    check(lambda: make_policy(name, config, LAYOUT, ACTION_DIM), device)
+
+
+def test_every_default_configuration_builds():
+    for name, (config_type, _) in POLICIES.items():
+        assert make_policy(name, config_type(), LAYOUT, ACTION_DIM).chunk_size >= 1
