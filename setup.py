@@ -26,7 +26,7 @@ def share(folder):
 
 # A wheel ignores install_scripts in setup.cfg: without these, `ros2 run` would find nothing in
 # lib/il_robot after `pip install`. colcon makes its own scripts there.
-executables = [p.as_posix() for p in sorted(Path('scripts').iterdir())]
+executables = [p.as_posix() for p in sorted(Path('scripts').glob('*'))]
 libexec = [(f'lib/{package_name}', executables)] if 'bdist_wheel' in sys.argv else []
 
 test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0']

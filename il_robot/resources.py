@@ -1,15 +1,13 @@
 """Where launch/, config/ and urdf/ lie, in every way of installing.
 
 They stand at the top of the source tree and are installed to ``share/il_robot``. Looked for,
-in this order: the source tree this file is part of (checkout, ``pip -e``, colcon
-``--symlink-install``), the prefix the package was installed to (pip), the ament index
-(colcon).
+in this order: the source tree this file is part of (checkout, ``pip install -e``, colcon
+``--symlink-install``), the prefix this file was installed to (pip, colcon), the ament index.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from il_robot.errors import ConfigError, unknown
@@ -19,13 +17,14 @@ _PACKAGE = 'il_robot'
 
 def _candidates() -> list[Path]:
     here = Path(__file__).resolve()
-    found = [here.parent.parent]
-    # <prefix>/lib/pythonX.Y/{site,dist}-packages/il_robot/resources.py -> <prefix>/share
-    found += [parent / 'share' / _PACKAGE for parent in here.parents]
-    found += [Path(sys.prefix) / 'share' / _PACKAGE]
-    for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep):
-        if prefix:
-            found.append(Path(prefix) / 'share' / _PACKAGE)
+    top = here.parent.parent
+    found = [top] if (top / 'package.xml').is_file() else []
+    # <prefix>/lib/pythonX.Y/site-packages/il_robot/resources.py -> <prefix>/share/il_robot
+    found += [parent / 'share' / _PACKAGE for parent in top.parents]
+    found += [
+        Path(prefix) / 'share' / _PACKAGE
+        for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix
+    ]
     return found
 
 
