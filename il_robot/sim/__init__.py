@@ -47,20 +47,24 @@ def make(
         ConfigError: an unknown task, option, camera, width or disturbance (valid ones named).
     """
     from il_robot.config import build
-    from il_robot.resources import named_config
     from il_robot.sim.bimanual_env import BimanualEnv
     from il_robot.sim.disturbances import Disturbances
     from il_robot.sim.tasks import make_task
-    from il_robot.spec import load_robot_spec
 
-    if spec is None:
-        spec = load_robot_spec(named_config('robots', DEFAULT_ROBOT))
     if isinstance(disturbances, Mapping):
         disturbances = build(Disturbances, disturbances, 'disturbances')
     return BimanualEnv(
-        make_task(task, task_options), spec, cameras=cameras, width=width,
+        make_task(task, task_options), spec or default_robot(), cameras=cameras, width=width,
         disturbances=disturbances, image_size=image_size, render_mode=render_mode,
         expert_variation=expert_variation)
+
+
+def default_robot() -> RobotSpec:
+    """The simulated dual arm, ``config/robots/sim_dual_arm.yaml``."""
+    from il_robot.resources import named_config
+    from il_robot.spec import load_robot_spec
+
+    return load_robot_spec(named_config('robots', DEFAULT_ROBOT))
 
 
 def task_names() -> tuple[str, ...]:

@@ -102,11 +102,12 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         }
         if self.cameras:
             parts['images'] = gym.spaces.Dict({
-                c.name: gym.spaces.Box(0, 255, (*self._size(c)[::-1], 3), np.uint8)
+                c.name: gym.spaces.Box(0, 255, (*self.image_size(c)[::-1], 3), np.uint8)
                 for c in self.cameras})
         return gym.spaces.Dict(parts)
 
-    def _size(self, camera: CameraSpec) -> tuple[int, int]:
+    def image_size(self, camera: CameraSpec) -> tuple[int, int]:
+        """``(width, height)`` of a camera's images in the observation [px]."""
         return self._image_size or (camera.width, camera.height)
 
     # -- episode ----------------------------------------------------------------------------
@@ -235,7 +236,7 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
             camera = CameraSpec(**{
                 **vars(camera), 'xyz': tuple(np.add(camera.xyz, jitter[0])),
                 'target': tuple(np.add(camera.target, jitter[1]))})
-        width, height = self._size(camera)
+        width, height = self.image_size(camera)
         return self._renderer.render(camera, width, height)
 
     def _dict(self) -> dict[str, Any]:
