@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -198,3 +199,54 @@ def decode_stills(pictures: Sequence[bytes], start: int, stop: int) -> Iterator[
 
 def _rgb(frame: av.VideoFrame) -> UInt8:
     return np.asarray(frame.to_ndarray(format='rgb24'), dtype=np.uint8)
+
+
+def write(file: Path, frames: Iterable[UInt8], fps: float) -> int:
+    """Write a video for people to look at: good quality, starts playing before it is loaded.
+
+    Args:
+        file: ``.mp4``; replaced where it exists.
+        frames: ``(H, W, 3)`` uint8 RGB, all of one size with even sides.
+        fps: Frames per second [Hz].
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        DatasetError: no frame, or the file cannot be written.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    count = 0
+    try:
+        with av.open(str(file), 'w', options={'movflags': 'faststart'}) as container:
+            stream = container.add_stream('libx264', rate=rate, options={'crf': '20'})
+            stream.pix_fmt = PIXEL_FORMAT
+            for image in frames:
+                if not count:
+                    stream.height, stream.width = image.shape[:2]
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+                count += 1
+            if not count:
+                raise DatasetError(f'no frame to write to {file}')
+            container.mux(stream.encode(None))
+    except (av.FFmpegError, OSError) as error:
+        raise DatasetError(f'cannot write {file}: {error}') from None
+    return count
+
+
+def grid(images: Sequence[UInt8]) -> UInt8:
+    """Pictures side by side in a near-square grid, each padded to the largest; black is empty.
+
+    Returns:
+        ``(H, W, 3)`` with even sides.
+    """
+    columns = math.ceil(math.sqrt(len(images)))
+    height = max(image.shape[0] for image in images) // 2 * 2
+    width = max(image.shape[1] for image in images) // 2 * 2
+    rows = math.ceil(len(images) / columns)
+    canvas = np.zeros((rows * height, columns * width, 3), dtype=np.uint8)
+    for i, image in enumerate(images):
+        y, x = i // columns * height, i % columns * width
+        part = image[:height, :width]
+        canvas[y:y + part.shape[0], x:x + part.shape[1]] = part
+    return canvas
