@@ -1,0 +1,220 @@
+"""Laws of the arbiter: no jump, no stale driver, latched stop, human before policy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from il_robot.control.arbiter import (
+    REQUESTS,
+    TRANSITIONS,
+    Arbiter,
+    ArbiterConfig,
+    Proposal,
+    Request,
+)
+from il_robot.errors import ConfigError
+from il_robot.resources import named_config
+from il_robot.spec import load_robot_spec
+from il_robot.types import ControlMode, Source
+
+SPEC = load_robot_spec(named_config('robots', 'sim_dual_arm'))
+DT = SPEC.dt
+LEFT, RIGHT = SPEC.arm_slice('left'), SPEC.arm_slice('right')
+
+
+def constant(stamp: float, value: float, arms: tuple[str, ...] = ('left', 'right')) -> Proposal:
+    position = np.full(SPEC.dim, np.nan, np.float32)
+    for arm in arms:
+        position[SPEC.arm_slice(arm)] = SPEC.rest[SPEC.arm_slice(arm)] + np.float32(value)
+        position[SPEC.arm_slice(arm).stop - 1] = 0.04
+    return Proposal(stamp, position)
+
+
+class Bench:
+    """Runs an arbiter tick by tick; the robot follows the command perfectly."""
+
+    def __init__(self, **config: float) -> None:
+        self.arbiter = Arbiter(SPEC, ArbiterConfig(**config))  # type: ignore[arg-type]
+        self.now, self.state = 0.0, SPEC.rest
+        self.tick({})
+
+    def tick(self, proposals: dict[Source, Proposal], *requests: str):
+        self.now += DT
+        wanted = [Request.parse(r, SPEC) for r in requests]
+        decision = self.arbiter.decide(self.now, self.state, proposals, wanted)
+        self.state = decision.command
+        return decision
+
+    def fresh(self, source: Source, value: float, **kw) -> dict[Source, Proposal]:
+        return {source: constant(self.now + DT, value, **kw)}
+
+
+def test_first_command_is_where_the_robot_is():
+    decision = Bench().tick({})
+    np.testing.assert_array_equal(decision.command, SPEC.rest)
+    assert decision.mode is ControlMode.HOLD
+    assert decision.drivers == (Source.HOLD, Source.HOLD)
+
+
+def test_run_without_a_policy_is_refused_with_the_reason():
+    decision = Bench().tick({}, 'run')
+    assert decision.mode is ControlMode.HOLD
+    assert 'policy' in decision.refused[0]
+
+
+def test_policy_drives_and_arrives():
+    bench = Bench()
+    bench.tick(bench.fresh(Source.POLICY, 0.3), 'run')
+    for _ in range(60):
+        decision = bench.tick(bench.fresh(Source.POLICY, 0.3))
+    assert decision.mode is ControlMode.AUTONOMOUS
+    assert decision.drivers == (Source.POLICY, Source.POLICY)
+    np.testing.assert_allclose(
+        decision.command, constant(0.0, 0.3).position, atol=1e-6)
+
+
+def test_one_arm_takeover_leaves_the_other_to_the_policy():
+    bench = Bench()
+    both = lambda: bench.fresh(Source.POLICY, 0.2) | bench.fresh(  # noqa: E731
+        Source.TELEOP, -0.2, arms=('left',))
+    bench.tick(both(), 'run')
+    decision = bench.tick(both(), 'engage left')
+    assert decision.mode is ControlMode.CORRECTION and decision.intervention
+    for _ in range(60):
+        decision = bench.tick(both())
+    assert decision.drivers == (Source.TELEOP, Source.POLICY)
+    np.testing.assert_allclose(
+        decision.command[RIGHT], constant(0, 0.2).position[RIGHT], atol=1e-6)
+    np.testing.assert_allclose(
+        decision.command[LEFT], constant(0, -0.2).position[LEFT], atol=1e-6)
+    decision = bench.tick(both(), 'release')
+    assert decision.mode is ControlMode.AUTONOMOUS and not decision.intervention
+
+
+def test_releasing_one_of_two_arms_keeps_the_other_engaged():
+    bench = Bench()
+    every = lambda: bench.fresh(Source.POLICY, 0.1) | bench.fresh(  # noqa: E731
+        Source.EXPERT, 0.0)
+    bench.tick(every(), 'run')
+    bench.tick(every(), 'engage')
+    decision = bench.tick(every(), 'release left')
+    assert decision.mode is ControlMode.CORRECTION
+    assert decision.drivers == (Source.POLICY, Source.EXPERT)
+
+
+def test_operator_outranks_expert():
+    bench = Bench()
+    proposals = bench.fresh(Source.EXPERT, 0.1) | bench.fresh(Source.TELEOP, -0.1)
+    assert bench.tick(proposals, 'engage').drivers == (Source.TELEOP, Source.TELEOP)
+
+
+def test_engage_without_an_operator_is_refused():
+    bench = Bench()
+    decision = bench.tick(bench.fresh(Source.TELEOP, 0.0, arms=('left',)), 'engage')
+    assert decision.mode is ControlMode.HOLD and 'right' in decision.refused[0]
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_a_silent_policy_means_hold(resume):
+    bench = Bench(policy_timeout=0.1, resume=resume)
+    last = bench.fresh(Source.POLICY, 0.2)
+    bench.tick(last, 'run')
+    for _ in range(10):
+        decision = bench.tick(last)
+    assert decision.mode is ControlMode.HOLD and 'policy lost' in decision.reason
+    held = decision.command
+    np.testing.assert_array_equal(bench.tick(last).command, held)
+    decision = bench.tick(bench.fresh(Source.POLICY, 0.2))
+    assert (decision.mode is ControlMode.AUTONOMOUS) == resume
+
+
+def test_a_silent_operator_during_a_correction_holds_both_arms():
+    bench = Bench()
+    policy = lambda: bench.fresh(Source.POLICY, 0.2)  # noqa: E731
+    operator = bench.fresh(Source.TELEOP, 0.0, arms=('left',))
+    bench.tick(policy() | operator, 'run')
+    bench.tick(policy() | operator, 'engage left')
+    for _ in range(20):
+        decision = bench.tick(policy() | operator)
+    assert decision.mode is ControlMode.HOLD and 'operator lost' in decision.reason
+    assert decision.drivers == (Source.HOLD, Source.HOLD)
+
+
+def test_stop_is_latched_until_reset():
+    bench = Bench()
+    bench.tick(bench.fresh(Source.POLICY, 0.2), 'run')
+    stopped = bench.tick(bench.fresh(Source.POLICY, 0.2), 'stop')
+    for request in ('run', 'engage', 'release', 'hold'):
+        decision = bench.tick(bench.fresh(Source.POLICY, 0.2), request)
+        assert decision.mode is ControlMode.STOPPED and decision.refused
+        np.testing.assert_array_equal(decision.command, stopped.command)
+    assert bench.tick({}, 'reset').mode is ControlMode.HOLD
+
+
+def test_proposals_with_nan_or_from_the_future_do_not_count():
+    bench = Bench()
+    nan = Proposal(bench.now + DT, np.full(SPEC.dim, np.nan, np.float32))
+    assert bench.tick({Source.POLICY: nan}, 'run').refused
+    assert bench.tick({Source.POLICY: constant(bench.now + 10.0, 0.1)}, 'run').refused
+
+
+def test_a_teleported_robot_is_held_where_it_is():
+    bench = Bench()
+    bench.tick(bench.fresh(Source.POLICY, 0.2), 'run')
+    bench.state = SPEC.rest + np.float32(0.5) * (SPEC.upper > 1)
+    decision = bench.tick(bench.fresh(Source.POLICY, 0.2))
+    assert decision.mode is ControlMode.HOLD and 'jumped' in decision.reason
+    np.testing.assert_array_equal(
+        decision.command, np.clip(bench.state, SPEC.lower, SPEC.upper))
+
+
+def test_wrong_requests_name_the_right_ones():
+    with pytest.raises(ConfigError, match="did you mean 'engage'"):
+        Request.parse('engag', SPEC)
+    with pytest.raises(ConfigError, match='left'):
+        Request.parse('engage middle', SPEC)
+    with pytest.raises(ConfigError, match='all arms'):
+        Request.parse('stop left', SPEC)
+
+
+def test_every_mode_can_be_stopped_and_stopped_only_reset():
+    for mode in ControlMode:
+        assert TRANSITIONS[mode, 'stop'] is ControlMode.STOPPED
+    leaving = [r for m, r in TRANSITIONS if m is ControlMode.STOPPED and r != 'stop']
+    assert leaving == ['reset']
+
+
+values = st.one_of(
+    st.floats(-10, 10, width=32), st.sampled_from([float('nan'), float('inf'), -float('inf')]))
+ticks = st.lists(
+    st.tuples(
+        st.sampled_from(list(Source)),
+        st.lists(values, min_size=SPEC.dim, max_size=SPEC.dim),
+        st.floats(-0.3, 0.3),
+        st.one_of(st.none(), st.sampled_from(REQUESTS)),
+        st.sampled_from([(), ('left',), ('right',)]),
+    ), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ticks)
+def test_whatever_is_proposed_the_command_keeps_the_limits(script):
+    arbiter = Arbiter(SPEC, ArbiterConfig(resume=True))
+    now, state = 0.0, SPEC.rest
+    previous = arbiter.decide(now, state, {}).command
+    arm_joints = np.array([not n.endswith('gripper') for n in SPEC.joint_names])
+    proposals: dict[Source, Proposal] = {}
+    for source, position, age, kind, arms in script:
+        now += DT
+        proposals[source] = Proposal(now + age, np.array(position, np.float32))
+        requests = [] if kind is None else [
+            Request(kind, arms if kind in ('engage', 'release') else ())]
+        command = arbiter.decide(now, state, proposals, requests).command
+        assert np.isfinite(command).all()
+        assert (command >= SPEC.lower).all() and (command <= SPEC.upper).all()
+        step = np.abs(command - previous)[arm_joints]
+        assert (step <= SPEC.velocity[arm_joints] * DT + 1e-5).all()
+        previous = state = command
