@@ -1,0 +1,243 @@
+"""ROS messages to the package's own types and back: the one door.
+
+What comes in is checked here: names, lengths, repetition, finite values, stamps. A message
+that does not fit raises MessageError with what would be right; the node logs it and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from il_robot.errors import IlRobotError, unknown
+from il_robot.spec import RobotSpec
+from il_robot.types import ActionChunk, Float32, Float64, UInt8
+
+
+class MessageError(IlRobotError):
+    """A message that does not fit the robot or the contract of its topic."""
+
+
+def seconds(stamp: Time) -> float:
+    """A ROS time as float seconds."""
+    return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
+
+
+def time(stamp: float) -> Time:
+    """Float seconds as a ROS time, rounded to the nanosecond."""
+    nanoseconds = round(stamp * 1e9)
+    return Time(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
+
+
+def positions_by_name(
+    names: Sequence[str], values: Sequence[float], spec: RobotSpec, what: str, *,
+    whole_arms: bool = False,
+) -> Float32:
+    """``(D,)`` float32 in RobotSpec order from names and values in any order.
+
+    Args:
+        names: Joint names of the message.
+        values: As many positions [rad, m].
+        spec: The robot.
+        what: The topic, for the error.
+        whole_arms: Accept a message about some of the arms only (each complete); the rest is
+            NaN.
+
+    Raises:
+        MessageError: lengths differ; an unknown, repeated or missing joint; not finite.
+    """
+    if len(names) != len(values):
+        raise MessageError(f'{what}: {len(names)} names but {len(values)} positions')
+    index = _index(spec)
+    out = np.full(spec.dim, np.nan, np.float32)
+    seen: set[str] = set()
+    for name, value in zip(names, values):
+        if name not in index:
+            raise MessageError(f'{what}: {unknown("joint", name, spec.joint_names)}')
+        if name in seen:
+            raise MessageError(f'{what}: joint {name} is there twice')
+        seen.add(name)
+        out[index[name]] = value
+        if not np.isfinite(out[index[name]]):
+            raise MessageError(f'{what}: position of {name} is {value}')
+    for arm in spec.arms:
+        wanted = spec.joint_names[spec.arm_slice(arm.name)]
+        missing = [n for n in wanted if n not in seen]
+        if missing and (not whole_arms or len(missing) < len(wanted)):
+            raise MessageError(
+                f'{what}: joint(s) missing: {", ".join(missing)}'
+                + ('; an arm must be complete or absent' if whole_arms else ''))
+    if not seen:
+        raise MessageError(f'{what}: no joint at all')
+    return out
+
+
+_INDEX: dict[str, dict[str, int]] = {}
+
+
+def _index(spec: RobotSpec) -> dict[str, int]:
+    if spec.hash not in _INDEX:
+        _INDEX[spec.hash] = {name: i for i, name in enumerate(spec.joint_names)}
+    return _INDEX[spec.hash]
+
+
+def joint_state(
+    stamp: float, spec: RobotSpec, position: Float32 | Float64,
+    velocity: Float64 | None = None, effort: Float64 | None = None,
+) -> JointState:
+    """A JointState of the joints in ``position``; NaN entries (absent arms) are left out."""
+    message = JointState()
+    message.header.stamp = time(stamp)
+    present = np.isfinite(position)
+    if present.all():
+        message.name = list(spec.joint_names)
+        message.position = position.tolist()
+    else:
+        message.name = [n for n, here in zip(spec.joint_names, present) if here]
+        message.position = position[present].tolist()
+    if velocity is not None:
+        message.velocity = velocity.tolist()
+    if effort is not None:
+        message.effort = effort.tolist()
+    return message
+
+
+def chunk_message(chunk: ActionChunk, spec: RobotSpec) -> JointTrajectory:
+    """A chunk as a JointTrajectory: stamp of the observation, times from it."""
+    message = JointTrajectory()
+    message.header.stamp = time(chunk.stamp)
+    message.joint_names = list(spec.joint_names)
+    for when, position in zip(chunk.times, chunk.positions):
+        point = JointTrajectoryPoint()
+        point.positions = position.tolist()
+        after = time(float(when) - chunk.stamp)
+        point.time_from_start.sec, point.time_from_start.nanosec = after.sec, after.nanosec
+        message.points.append(point)
+    return message
+
+
+def chunk(message: JointTrajectory, spec: RobotSpec, what: str) -> ActionChunk:
+    """The inverse of :func:`chunk_message`, joints in any order.
+
+    Raises:
+        MessageError: no points, wrong joints or lengths, not finite, times not increasing.
+    """
+    if not message.points:
+        raise MessageError(f'{what}: a chunk without points')
+    order = [_position_of(name, spec, what) for name in message.joint_names]
+    if sorted(order) != list(range(spec.dim)):
+        raise MessageError(f'{what}: needs each of the {spec.dim} joints exactly once')
+    stamp = seconds(message.header.stamp)
+    rows = [p.positions for p in message.points]
+    if any(len(row) != spec.dim for row in rows):
+        raise MessageError(f'{what}: every point needs {spec.dim} positions')
+    positions = np.empty((len(rows), spec.dim), np.float32)
+    positions[:, order] = np.asarray(rows, np.float32)
+    if not np.isfinite(positions).all():
+        raise MessageError(f'{what}: positions with NaN or infinity')
+    times = stamp + np.array([
+        p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in message.points])
+    if (np.diff(times) <= 0).any():
+        raise MessageError(f'{what}: time_from_start must increase from point to point')
+    return ActionChunk(stamp, times, positions)
+
+
+def _position_of(name: str, spec: RobotSpec, what: str) -> int:
+    index = _index(spec).get(name)
+    if index is None:
+        raise MessageError(f'{what}: {unknown("joint", name, spec.joint_names)}')
+    return index
+
+
+def pose_message(stamp: float, pose: Float32, frame: str = 'base') -> PoseStamped:
+    """A pose ``(7,)`` as a message."""
+    message = PoseStamped()
+    message.header.stamp, message.header.frame_id = time(stamp), frame
+    values = [float(v) for v in pose]
+    p, q = message.pose.position, message.pose.orientation
+    p.x, p.y, p.z = values[:3]
+    q.x, q.y, q.z, q.w = values[3:]
+    return message
+
+
+def pose(message: PoseStamped, what: str) -> Float32:
+    """A pose ``(7,)`` float32 from a message.
+
+    Raises:
+        MessageError: not finite, or a quaternion that is not of unit length.
+    """
+    p, q = message.pose.position, message.pose.orientation
+    out = np.array([p.x, p.y, p.z, q.x, q.y, q.z, q.w], np.float32)
+    if not np.isfinite(out).all() or abs(float(np.linalg.norm(out[3:])) - 1.0) > 1e-2:
+        raise MessageError(f'{what}: not a pose: {out.tolist()}')
+    return out
+
+
+def image_message(stamp: float, frame: str, rgb: UInt8) -> Image:
+    """An RGB image ``(H, W, 3)`` as a message (bytes handed over as they are)."""
+    message = Image()
+    message.header.stamp, message.header.frame_id = time(stamp), frame
+    message.height, message.width = rgb.shape[:2]
+    message.encoding, message.step = 'rgb8', rgb.shape[1] * 3
+    message.data = rgb.tobytes()
+    return message
+
+
+def compressed_message(stamp: float, frame: str, jpeg: bytes) -> CompressedImage:
+    """A JPEG as a message."""
+    message = CompressedImage()
+    message.header.stamp, message.header.frame_id = time(stamp), frame
+    message.format, message.data = 'rgb8; jpeg compressed bgr8', jpeg
+    return message
+
+
+def image(message: Image, what: str) -> UInt8:
+    """``(H, W, 3)`` RGB from a raw image of encoding rgb8 or bgr8.
+
+    Raises:
+        MessageError: another encoding, or a size that does not fit the data.
+    """
+    if message.encoding not in ('rgb8', 'bgr8'):
+        raise MessageError(f'{what}: encoding {message.encoding!r}; rgb8 or bgr8 is read')
+    rows = np.frombuffer(message.data, np.uint8)
+    if rows.size != message.height * message.step or message.step < 3 * message.width:
+        raise MessageError(f'{what}: {rows.size} bytes for {message.width}x{message.height}')
+    rgb = rows.reshape(message.height, message.step)[:, :3 * message.width]
+    rgb = rgb.reshape(message.height, message.width, 3)
+    return rgb[..., ::-1] if message.encoding == 'bgr8' else rgb
+
+
+_LEVELS = {
+    'ok': DiagnosticStatus.OK, 'warn': DiagnosticStatus.WARN, 'error': DiagnosticStatus.ERROR,
+    'stale': DiagnosticStatus.STALE,
+}
+
+
+def status_message(
+    stamp: float, name: str, values: Mapping[str, Any], message: str = '', level: str = 'ok'
+) -> DiagnosticArray:
+    """One DiagnosticStatus with key/value pairs, in an array that carries the stamp."""
+    array = DiagnosticArray()
+    array.header.stamp = time(stamp)
+    status = DiagnosticStatus(name=name, message=message, level=_LEVELS[level])
+    status.values = [KeyValue(key=str(k), value=_text(v)) for k, v in values.items()]
+    array.status = [status]
+    return array
+
+
+def status_values(array: DiagnosticArray) -> dict[str, str]:
+    """The key/value pairs of the first status; empty where there is none."""
+    return {v.key: v.value for v in array.status[0].values} if array.status else {}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return 'true' if value else 'false'
+    return f'{value:.6g}' if isinstance(value, float) else str(value)

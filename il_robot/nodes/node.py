@@ -1,0 +1,109 @@
+"""What every node shares: the main loop, parameters with ranges, throttled complaints."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+)
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from il_robot.errors import IlRobotError
+
+COMPLAINT_PERIOD = 5.0
+"""The same complaint is logged at most this often [s]."""
+
+
+def run_node(
+    make_node: Callable[[], Node],
+    args: Sequence[str] | None = None,
+    make_executor: Callable[[], Executor] = SingleThreadedExecutor,
+) -> int:
+    """Initialise ROS, make one node, spin it until SIGINT or SIGTERM; the exit code.
+
+    rclpy's own signal handlers are not used: with them a signal that arrives while a message is
+    taken can end in a traceback. An IlRobotError of the constructor (a wrong parameter) is one
+    line and exit code 2.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    executor = make_executor()
+    stopped: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        stopped.append(number)
+        executor.wake()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    node: Node | None = None
+    try:
+        node = make_node()
+        executor.add_node(node)
+        while not stopped and rclpy.ok():
+            executor.spin_once(timeout_sec=0.5)
+    except IlRobotError as error:
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        return 2
+    finally:
+        # A second Ctrl-C (terminal and supervisor both send one) must not cut the clean-up.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def declare(
+    node: Node,
+    name: str,
+    default: Any,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    read_only: bool = False,
+) -> Any:
+    """Declare a parameter with its description and range; its value.
+
+    ROS itself refuses values of another type or outside [low, high], at start and on set.
+    """
+    descriptor = ParameterDescriptor(description=description, read_only=read_only)
+    if low is not None or high is not None:
+        if isinstance(default, float):
+            descriptor.floating_point_range = [FloatingPointRange(
+                from_value=-1e300 if low is None else float(low),
+                to_value=1e300 if high is None else float(high))]
+        else:
+            descriptor.integer_range = [IntegerRange(
+                from_value=-2**62 if low is None else int(low),
+                to_value=2**62 if high is None else int(high))]
+    return node.declare_parameter(name, default, descriptor).value
+
+
+class Complaints:
+    """Logs a complaint once, and again only every COMPLAINT_PERIOD seconds; counts all."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._last: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def __call__(self, key: str, text: str) -> None:
+        """Complain; ``key`` names the kind (a topic), ``text`` says what and what to do."""
+        count = self.counts[key] = self.counts.get(key, 0) + 1
+        now = self._node.get_clock().now().nanoseconds * 1e-9
+        last = self._last.get(key)
+        if last is None or not 0 <= now - last < COMPLAINT_PERIOD:
+            self._last[key] = now
+            again = f' ({count} so far)' if count > 1 else ''
+            self._node.get_logger().warning(f'{text}{again}')

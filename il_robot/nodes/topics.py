@@ -1,0 +1,71 @@
+"""Every topic and service name of the graph with its QoS; nothing else names one.
+
+Names are relative, so that a namespace or a remapping moves the whole graph. QoS follows
+REP 2003: sensors are published reliable (both kinds of subscriber match), state that a late
+node must know is latched.
+"""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+JOINT_STATES = 'joint_states'
+COMMAND = 'command'
+TELEOP_PROPOSAL = 'teleop/proposal'
+EXPERT_PROPOSAL = 'expert/proposal'
+POLICY_PROPOSAL = 'policy/proposal'
+POLICY_STATUS = 'policy/status'
+REQUEST = 'session/request'
+MODE = 'session/mode'
+RECORDING = 'session/episode'
+SIM_EPISODE = 'sim/episode'
+DIAGNOSTICS = 'diagnostics'
+CLOCK = 'clock'
+
+SIM_RESET, SIM_DISTURB, SIM_PAUSE = 'sim/reset', 'sim/disturb', 'sim/pause'
+POLICY_RELOAD = 'policy/reload'
+
+
+def object_pose(name: str) -> str:
+    """Topic of one object's pose."""
+    return f'object/{name}/pose'
+
+
+def image(camera: str) -> str:
+    """Topic of a camera's raw images; ``/compressed`` after it is the JPEG stream."""
+    return f'camera/{camera}/image_raw'
+
+
+def compressed(camera: str) -> str:
+    """Topic of a camera's JPEG images."""
+    return f'{image(camera)}/compressed'
+
+
+def camera_info(camera: str) -> str:
+    """Topic of a camera's calibration."""
+    return f'camera/{camera}/camera_info'
+
+
+def service_of(request: str) -> str:
+    """Service (std_srvs/Trigger) that makes the same request as the word on REQUEST."""
+    return f'session/{request}'
+
+
+def _reliable(depth: int) -> QoSProfile:
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+
+
+STATE_QOS = _reliable(10)
+COMMAND_QOS = _reliable(10)
+PROPOSAL_QOS = _reliable(1)
+CHUNK_QOS = _reliable(5)
+REQUEST_QOS = _reliable(20)
+DIAGNOSTICS_QOS = _reliable(10)
+IMAGE_QOS = _reliable(5)
+IMAGE_SUBSCRIBER_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+LATCHED_QOS = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+EVERY_MESSAGE_QOS = _reliable(200)
+"""For a subscriber that must not miss one (the recorder)."""
+EVERY_IMAGE_QOS = _reliable(30)
+"""The same for images, which are large."""
