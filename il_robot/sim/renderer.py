@@ -38,7 +38,7 @@ class Backend(Protocol):
         """``(H, W, 3)`` RGB and ``(H, W)`` metres (None unless ``depth``).
 
         Args:
-            frames: ``(frames, 7)`` of :meth:`Scene.read_frames`.
+            frames: ``(frames, 4, 4)`` of :meth:`Scene.read_frames`.
             view: ``(4, 4)`` world to camera.
             projection: ``(4, 4)`` camera to clip space.
             size: Width and height [pixels].
@@ -127,8 +127,8 @@ class Renderer:
             :data:`~il_robot.sim.renderer_scene.FAR` where no body is seen.
 
         Raises:
-            SimulationError: unknown parent link, impossible direction or size, or a closed
-                renderer.
+            SimulationError: unknown parent link, a size below one pixel, a body that is gone,
+                or a closed renderer.
         """
         size = (camera.width if width is None else width,
                 camera.height if height is None else height)

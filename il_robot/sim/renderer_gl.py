@@ -17,11 +17,17 @@ import numpy as np
 from il_robot.errors import SimulationError
 from il_robot.sim import renderer_shaders as shaders
 from il_robot.sim.renderer_meshes import triangles
-from il_robot.sim.renderer_scene import Primitive, Scene, metres, multiply, rotate
+from il_robot.sim.renderer_scene import Primitive, Scene, metres
 from il_robot.types import Float32, Float64, UInt8
 
-_MOST_SHADED = 1.5
-"""Largest radius of what casts shadows [m]."""
+SHADOW_SIZE = 768
+"""Edge of the shadow map [texels]."""
+
+_REACH = 0.25
+"""How far bodies may leave the box they were loaded in and still cast shadows [m]."""
+
+_GROUND = 0.6
+"""What is wider and longer than this is ground: it shows shadows and casts none [m]."""
 
 _FLOOR = 5.0
 """Half the edge of the backdrop [m]."""
@@ -83,7 +89,7 @@ class GLBackend:
             large = [(gl.buffer(_FLOOR * _SQUARE), '2f', 'in_position')]
             self._floor_square = gl.vertex_array(self._floor, large)
             self._smooth_square = gl.vertex_array(self._smooth, square)
-            self._shadow_map = gl.depth_texture((shaders.SHADOW_SIZE, shaders.SHADOW_SIZE))
+            self._shadow_map = gl.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
             self._shadow_map.compare_func = '<='
             self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
             self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
@@ -95,10 +101,10 @@ class GLBackend:
             SimulationError: a mesh cannot be read.
         """
         # early depth tests spare what large boxes hide only if those are drawn last
-        primitives = sorted(
-            scene.primitives, key=lambda p: (p.shape == 'box', p.shape, max(p.scale)))
+        primitives = sorted(scene.primitives, key=lambda p: (
+            p.shape == 'box', p.shape, _is_ground(p), max(p.scale)))
         self._frame = np.array([p.frame for p in primitives], int)
-        self._local = np.array([p.pose for p in primitives]).reshape(-1, 7)
+        self._local = np.array([p.pose for p in primitives]).reshape(-1, 4, 4)
         self._shown: Float32 | None = None
         shapes = {shape: np.unique(triangles(shape), axis=0, return_inverse=True)
                   for shape in dict.fromkeys(p.shape for p in primitives)}
@@ -114,52 +120,47 @@ class GLBackend:
         self._scene_objects = []
 
     def _upload(self, gl: Any, primitives: list[Primitive], shapes: dict[str, Any]) -> None:
-        commands, vertex, index, instance = [], 0, 0, 0
+        commands, casting, vertex, index, instance = [], [], 0, 0, 0
         for shape, (vertices, indices) in shapes.items():
-            count = sum(p.shape == shape for p in primitives)
-            commands.append((indices.size, count, index, vertex, instance))
+            ground = [_is_ground(p) for p in primitives if p.shape == shape]
+            commands.append((indices.size, len(ground), index, vertex, instance))
+            casting.append((indices.size, ground.count(False), index, vertex, instance))
             vertex, index = vertex + len(vertices), index + indices.size
-            instance += count
+            instance += len(ground)
         self._commands = gl.buffer(np.array(commands, np.uint32))
-        self._command_count = len(commands)
-        self._poses = gl.buffer(reserve=28 * len(primitives), dynamic=True)
+        self._casting = gl.buffer(np.array(casting, np.uint32))
+        self._poses = gl.buffer(reserve=48 * len(primitives), dynamic=True)
         geometry = gl.buffer(np.concatenate([v for v, _ in shapes.values()]))
         indices = gl.buffer(
             np.concatenate([i.ravel() for _, i in shapes.values()]).astype(np.uint32))
         look = gl.buffer(np.array(
             [(*p.scale, p.bevel, *p.color) for p in primitives], np.float32))
         place = [(geometry, '3f 3f', 'in_position', 'in_normal'),
-                 (self._poses, '3f 4f /i', 'in_xyz', 'in_quaternion')]
+                 (self._poses, '4f 4f 4f /i', 'in_x', 'in_y', 'in_z')]
         paint = (look, '3f f 3f /i', 'in_scale', 'in_bevel', 'in_color')
         form = (look, '3f f 3x4 /i', 'in_scale', 'in_bevel')
         self._bodies = gl.vertex_array(self._body, [*place, paint], indices)
         self._casters = gl.vertex_array(self._shadow, [*place, form], indices)
-        self._scene_objects = [self._bodies, self._casters, self._commands, self._poses, geometry,
-                               indices, look]
+        self._scene_objects = [self._bodies, self._casters, self._commands, self._casting,
+                               self._poses, geometry, indices, look]
 
     def _aim_sun(self, primitives: list[Primitive], frames: Float64) -> None:
-        """Lay the shadow map around the scene, and the backdrop under it."""
-        solid = [p for p in primitives if p.shape != 'plane' and max(p.scale) < 2 * _MOST_SHADED]
-        place = multiply(frames[[p.frame for p in solid]],
-                         np.array([p.pose for p in solid]).reshape(-1, 7))
-        half = np.array([p.scale for p in solid]).reshape(-1, 3) / 2
-        # extent of a turned box along the world's axes; meshes are taken as boxes of their scale
-        extent = sum((np.abs(rotate(place[:, 3:], half * axis)) for axis in np.eye(3)),
-                     np.zeros((1, 3)))
-        low = (place[:, :3] - extent).min(0, initial=0.0)
-        high = (place[:, :3] + extent).max(0, initial=0.0)
-        center, radius = (low + high) / 2, min(np.linalg.norm(high - low) / 2 + 0.1, _MOST_SHADED)
+        """Lay the shadow map around what casts shadows, and the backdrop under everything."""
         back = np.array(shaders.SUN) / np.linalg.norm(shaders.SUN)
         right = np.cross((0.0, 1.0, 0.0), back)
         right /= np.linalg.norm(right)
+        axes = np.array([right, np.cross(back, right), -back])
+        low, high = _extent([p for p in primitives if not _is_ground(p)], frames, axes)
+        middle, half = (low + high) / 2, (high - low) / 2 + _REACH
         to_map = np.eye(4)
-        to_map[:3, :3] = np.array([right, np.cross(back, right), -back]) / radius
-        to_map[:3, 3] = -to_map[:3, :3] @ center
+        to_map[:3, :3] = axes / half[:, None]
+        to_map[:3, 3] = -middle / half
         self._shadow['light'].write(_bytes(to_map))
         to_map[:3] = (to_map[:3] + (0.0, 0.0, 0.0, 1.0)) / 2
         for program in (self._body, self._floor):
             program['light'].write(_bytes(to_map))
-        self._floor['place'].value = (center[0], center[1], low[2])
+        low, high = _extent([p for p in primitives if p.shape != 'plane'], frames, np.eye(3))
+        self._floor['place'].value = (*((low + high) / 2)[:2], low[2])
 
     def draw(
         self, frames: Float64, view: Float64, projection: Float64, size: tuple[int, int],
@@ -170,7 +171,7 @@ class GLBackend:
         # one pixel more on every side for the smoothing; rows upside down, as images want them
         grow = np.diag([width / (width + 2), -height / (height + 2), 1.0, 1.0])
         camera = _bytes(grow @ projection @ view)
-        poses = multiply(frames[self._frame], self._local).astype(np.float32)
+        poses = (frames[self._frame] @ self._local)[:, :3].astype(np.float32)
         with self._gl as gl:
             if self._shown is None or not np.array_equal(poses, self._shown):
                 self._shown = poses
@@ -184,7 +185,7 @@ class GLBackend:
             if self._scene_objects:
                 self._body['camera'].write(camera)
                 self._body['eye'].value = tuple(-view[:3, :3].T @ view[:3, 3])
-                self._bodies.render_indirect(self._commands, gl.TRIANGLES, self._command_count)
+                self._bodies.render_indirect(self._commands)
             self._floor['camera'].write(camera)
             targets.scene.depth_mask = False  # depth shows bodies only, as TinyRenderer's
             self._floor_square.render(gl.TRIANGLE_STRIP)
@@ -209,7 +210,7 @@ class GLBackend:
         self._poses.write(self._shown)
         gl.enable_only(gl.DEPTH_TEST | gl.CULL_FACE)
         gl.front_face = 'ccw'
-        self._casters.render_indirect(self._commands, gl.TRIANGLES, self._command_count)
+        self._casters.render_indirect(self._casting)
 
     def _targets_of(self, gl: Any, size: tuple[int, int]) -> _Targets:
         if size not in self._targets:
@@ -223,6 +224,24 @@ class GLBackend:
     def release(self) -> None:
         """Give back the context and all that lives in it."""
         self._gl.release()
+
+
+def _is_ground(primitive: Primitive) -> bool:
+    return primitive.shape == 'plane' or sorted(primitive.scale)[1] > _GROUND
+
+
+def _extent(primitives: list[Primitive], frames: Float64, axes: Float64,
+            ) -> tuple[Float64, Float64]:
+    """Lowest and highest ``(3,)`` coordinates of some primitives along ``axes`` (rows).
+
+    Meshes count as boxes of their scale.
+    """
+    if not primitives:
+        return np.zeros(3), np.zeros(3)
+    place = axes @ np.array([(frames[p.frame] @ p.pose)[:3] for p in primitives])
+    half = np.array([p.scale for p in primitives]) / 2
+    center, reach = place[..., 3], (np.abs(place[..., :3]) @ half[..., None])[..., 0]
+    return (center - reach).min(0), (center + reach).max(0)
 
 
 def _bytes(matrix: Float64) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from il_robot.errors import SimulationError
 from il_robot.types import Float32, Float64
 
-_SEGMENTS = 32
+_SEGMENTS = 28
 _RINGS = 8
 """Rings of a hemisphere, pole to equator."""
 

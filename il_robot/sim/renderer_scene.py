@@ -6,13 +6,15 @@ as that of its centre of mass; everything here is brought to the URDF (link) fra
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pybullet
 
 from il_robot.errors import SimulationError, unknown
+from il_robot.rotations import matrix_from_quaternion
 from il_robot.spec import CameraSpec
 from il_robot.types import Float32, Float64
 
@@ -29,7 +31,7 @@ _HIDDEN_ALPHA = 1e-3
 _BEVEL = 0.0025
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Primitive:
     """One thing to draw.
 
@@ -37,7 +39,7 @@ class Primitive:
         shape: ``box``, ``cylinder``, ``tube`` (no caps), ``sphere``, ``hemisphere``, ``plane``,
             or the file of a mesh.
         frame: Row of :meth:`Scene.read_frames` it is fixed to.
-        pose: ``(7,)`` in that frame: xyz [m], quaternion xyzw.
+        pose: ``(4, 4)`` in that frame.
         scale: ``(3,)`` factors on the unit shape (boxes: edges; round ones: diameters) [m].
         color: ``(3,)`` RGB in 0..1 as the URDF gives it.
         bevel: How much of the edges is rounded off [m].
@@ -45,70 +47,79 @@ class Primitive:
 
     shape: str
     frame: int
-    pose: tuple[float, ...]
+    pose: Float64
     scale: tuple[float, float, float]
     color: tuple[float, float, float]
     bevel: float = 0.0
 
 
-@dataclass
-class _Body:
-    uid: int
-    links: list[int]
-    inertial: tuple[float, ...]
-
-
-@dataclass
 class Scene:
-    """All bodies of one client, read once; :meth:`read_frames` is what runs per picture."""
+    """All bodies of one client, read once; :meth:`read_frames` is what runs per picture.
 
-    client: int
-    bodies: list[_Body] = field(default_factory=list)
-    primitives: list[Primitive] = field(default_factory=list)
-    frame_of_link: dict[str, int] = field(default_factory=dict)
+    Attributes:
+        client: PyBullet's ``physicsClientId``.
+        primitives: Everything to draw.
+        frame_of_link: Row of :meth:`read_frames` by link name; the first body wins.
+    """
 
-    def __post_init__(self) -> None:
-        rows = 1  # row 0 is the world
-        for i in range(pybullet.getNumBodies(physicsClientId=self.client)):
-            rows = self._add_body(pybullet.getBodyUniqueId(i, physicsClientId=self.client), rows)
-        self._rows = rows
+    def __init__(self, client: int) -> None:
+        self.client = client
+        self.primitives: list[Primitive] = []
+        self.frame_of_link: dict[str, int] = {}
+        self._bodies: list[tuple[int, int, range]] = []  # body, row of its base, its links
+        self._rows = 1  # row 0 is the world
+        to_urdf = []
+        for i in range(pybullet.getNumBodies(physicsClientId=client)):
+            body = pybullet.getBodyUniqueId(i, physicsClientId=client)
+            xyz, quaternion = pybullet.getDynamicsInfo(body, -1, physicsClientId=client)[3:5]
+            to_urdf.append(inverse(transform(np.array(xyz + quaternion))))
+            self._add_body(body)
+        self._bases = [row for _, row, _ in self._bodies]
+        self._to_urdf = np.array(to_urdf).reshape(-1, 4, 4)
 
-    def _add_body(self, uid: int, rows: int) -> int:
-        count = pybullet.getNumJoints(uid, physicsClientId=self.client)
-        dynamics = pybullet.getDynamicsInfo(uid, -1, physicsClientId=self.client)
-        self.bodies.append(_Body(uid, list(range(count)), (*dynamics[3], *dynamics[4])))
-        name = pybullet.getBodyInfo(uid, physicsClientId=self.client)[0].decode()
-        self.frame_of_link.setdefault(name, rows)
-        for link in range(count):
-            info = pybullet.getJointInfo(uid, link, physicsClientId=self.client)
-            self.frame_of_link.setdefault(info[12].decode(), rows + 1 + link)
-        for shape in pybullet.getVisualShapeData(uid, physicsClientId=self.client):
-            self.primitives += _primitives(shape, rows)
-        return rows + 1 + count
+    def _add_body(self, body: int) -> None:
+        links = range(pybullet.getNumJoints(body, physicsClientId=self.client))
+        base = self._rows
+        self._bodies.append((body, base, links))
+        self._rows += 1 + len(links)
+        name = pybullet.getBodyInfo(body, physicsClientId=self.client)[0]
+        self.frame_of_link.setdefault(name.decode(), base)
+        for link in links:
+            name = pybullet.getJointInfo(body, link, physicsClientId=self.client)[12]
+            self.frame_of_link.setdefault(name.decode(), base + 1 + link)
+        for shape in pybullet.getVisualShapeData(body, physicsClientId=self.client):
+            self.primitives += _primitives(shape, base)
 
     def read_frames(self) -> Float64:
-        """``(frames, 7)`` poses of the world, then of every base and link, in the world."""
+        """``(frames, 4, 4)`` poses of the world, then of every base and link, in the world.
+
+        Raises:
+            SimulationError: a body is gone, or the client.
+        """
         poses = np.empty((self._rows, 7))
         poses[0] = (0, 0, 0, 0, 0, 0, 1)
-        row, bases, inertials = 1, [], []
-        for body in self.bodies:
-            position, quaternion = pybullet.getBasePositionAndOrientation(
-                body.uid, physicsClientId=self.client)
-            poses[row] = position + quaternion
-            bases.append(row)
-            inertials.append(body.inertial)
-            row += 1
-            if body.links:
-                states = pybullet.getLinkStates(
-                    body.uid, body.links, computeForwardKinematics=1, physicsClientId=self.client)
-                poses[row:row + len(body.links)] = [s[4] + s[5] for s in states]
-                row += len(body.links)
-        if bases:
-            poses[bases] = multiply(poses[bases], inverse(np.array(inertials)))
-        return poses
+        try:
+            for body, row, links in self._bodies:
+                self._read_body(body, links, poses[row:])
+        except pybullet.error as error:
+            raise SimulationError(
+                f'cannot read where the bodies are ({error}): after removing a body call '
+                f'rebuild(), after disconnecting make another renderer') from None
+        frames = transform(poses)
+        frames[self._bases] = frames[self._bases] @ self._to_urdf
+        return frames
+
+    def _read_body(self, body: int, links: range, poses: Float64) -> None:
+        position, quaternion = pybullet.getBasePositionAndOrientation(
+            body, physicsClientId=self.client)
+        poses[0] = position + quaternion
+        if links:
+            states = pybullet.getLinkStates(
+                body, links, computeForwardKinematics=1, physicsClientId=self.client)
+            poses[1:1 + len(links)] = [s[4] + s[5] for s in states]
 
     def camera_pose(self, camera: CameraSpec, frames: Float64) -> Float64:
-        """``(7,)`` pose in the world of the frame ``camera`` is fixed in.
+        """``(4, 4)`` pose in the world of the frame ``camera`` is fixed in.
 
         Raises:
             SimulationError: no link has the name of the camera's parent.
@@ -128,13 +139,12 @@ def _primitives(shape: tuple[Any, ...], base_row: int) -> list[Primitive]:
     _, link, kind, size, mesh, position, quaternion, rgba = shape[:8]
     if rgba[3] < _HIDDEN_ALPHA:
         return []
-    frame, pose, color = base_row + 1 + link, (*position, *quaternion), rgba[:3]
+    frame, pose, color = base_row + 1 + link, transform(np.array(position + quaternion)), rgba[:3]
 
-    def one(name: str, scale: tuple[float, float, float], bevel: float = 0.0, z: float = 0.0,
-            flip: bool = False) -> Primitive:
-        local = np.array([0.0, 0.0, z, *((1.0, 0.0, 0.0, 0.0) if flip else (0.0, 0.0, 0.0, 1.0))])
-        moved = tuple(multiply(np.array(pose), local).tolist())
-        return Primitive(name, frame, moved, scale, color, bevel)
+    def one(name: str, scale: tuple[float, float, float], bevel: float = 0.0,
+            inside: Float64 | None = None) -> Primitive:
+        place = pose if inside is None else pose @ inside
+        return Primitive(name, frame, place, scale, color, bevel)
 
     if kind == pybullet.GEOM_BOX:
         return [one('box', size, min(_BEVEL, 0.12 * min(size)))]
@@ -145,91 +155,69 @@ def _primitives(shape: tuple[Any, ...], base_row: int) -> list[Primitive]:
         return [one('cylinder', (d, d, length), min(_BEVEL, 0.12 * min(d, length)))]
     if kind == pybullet.GEOM_CAPSULE:
         length, d = size[0], 2 * size[1]
-        return [one('tube', (d, d, length)), one('hemisphere', (d, d, d), z=length / 2),
-                one('hemisphere', (d, d, d), z=-length / 2, flip=True)]
+        ends = [transform(np.array([0, 0, z, flip, 0, 0, 1 - flip]))
+                for z, flip in ((length / 2, 0.0), (-length / 2, 1.0))]
+        return [one('tube', (d, d, length)),
+                *(one('hemisphere', (d, d, d), inside=end) for end in ends)]
     if kind == pybullet.GEOM_PLANE:
         return [one('plane', (2 * FAR, 2 * FAR, 1.0))]
     return [one(mesh.decode(), size)]
 
 
-def multiply(a: Float64, b: Float64) -> Float64:
-    """Poses ``a * b``, ``(..., 7)`` each: ``b`` given in the frame ``a``."""
-    product = np.empty(np.broadcast_shapes(a.shape, b.shape))
-    product[..., :3] = a[..., :3] + rotate(a[..., 3:], b[..., :3])
-    u, v, w, z = a[..., 3:6], b[..., 3:6], a[..., 6:], b[..., 6:]
-    product[..., 3:6] = w * v + z * u + _cross(u, v)
-    product[..., 6] = (w * z)[..., 0] - (u * v).sum(-1)
-    return product
+def transform(pose: Float64) -> Float64:
+    """Poses ``(..., 7)`` of xyz [m] and quaternion xyzw as ``(..., 4, 4)`` matrices."""
+    out = np.zeros((*pose.shape[:-1], 4, 4))
+    out[..., :3, :3] = matrix_from_quaternion(pose[..., 3:])
+    out[..., :3, 3] = pose[..., :3]
+    out[..., 3, 3] = 1.0
+    return out
 
 
 def inverse(pose: Float64) -> Float64:
-    """The poses ``(..., 7)`` that undo ``pose``."""
-    conjugate = pose[..., 3:] * (-1.0, -1.0, -1.0, 1.0)
-    return np.concatenate([-rotate(conjugate, pose[..., :3]), conjugate], -1)
-
-
-def rotate(quaternion: Float64, vector: Float64) -> Float64:
-    """``(..., 3)`` vectors turned by unit quaternions ``(..., 4)`` xyzw."""
-    u, w = quaternion[..., :3], quaternion[..., 3:]
-    t = 2.0 * _cross(u, vector)
-    return vector + w * t + _cross(u, t)
-
-
-def _cross(a: Float64, b: Float64) -> Float64:
-    # np.cross costs ten times this for the few dozen rows of a scene
-    a, b = np.broadcast_arrays(a, b)
-    out = np.empty(a.shape)
-    out[..., 0] = a[..., 1] * b[..., 2] - a[..., 2] * b[..., 1]
-    out[..., 1] = a[..., 2] * b[..., 0] - a[..., 0] * b[..., 2]
-    out[..., 2] = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+    """The rigid ``(4, 4)`` that undoes ``pose``."""
+    out = np.eye(4)
+    out[:3, :3] = pose[:3, :3].T
+    out[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
     return out
 
 
 def view_matrix(camera: CameraSpec, parent: Float64) -> Float64:
-    """``(4, 4)`` world to camera (OpenGL axes: x right, y up, z backwards), row by column.
+    """``(4, 4)`` world to camera (OpenGL axes: x right, y up, z backwards).
 
     Args:
         camera: Where it looks from, at what, and what is up, in ``parent``.
-        parent: ``(7,)`` pose of the parent frame in the world.
-
-    Raises:
-        SimulationError: ``up`` is along the line of sight, or ``target`` is ``xyz``.
+        parent: ``(4, 4)`` pose of the parent frame in the world.
     """
-    eye, target, up = (np.array(v, float) for v in (camera.xyz, camera.target, camera.up))
-    back = eye - target
-    right = np.cross(up, back)
-    if np.linalg.norm(right) < 1e-9:
-        raise SimulationError(
-            f'camera {camera.name}: target must differ from xyz, and up must not lie along the '
-            f'line of sight (xyz {camera.xyz}, target {camera.target}, up {camera.up})')
-    back /= np.linalg.norm(back)
-    right /= np.linalg.norm(right)
-    pose = np.eye(4)
-    pose[:3] = np.column_stack([right, np.cross(back, right), back, eye])
-    pose = matrix(parent) @ pose
-    view = np.eye(4)
-    view[:3, :3] = pose[:3, :3].T
-    view[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    view: Float64 = _to_camera(camera) @ inverse(parent)
     return view
 
 
+@lru_cache(maxsize=64)
+def _to_camera(camera: CameraSpec) -> Float64:
+    eye, target, up = (np.array(v, float) for v in (camera.xyz, camera.target, camera.up))
+    back = eye - target
+    right = np.cross(up, back)
+    back /= np.linalg.norm(back)
+    right /= np.linalg.norm(right)
+    view = np.eye(4)
+    view[:3, :3] = right, np.cross(back, right), back
+    view[:3, 3] = -view[:3, :3] @ eye
+    view.setflags(write=False)
+    return view
+
+
+@lru_cache(maxsize=64)
 def projection_matrix(fovy: float, aspect: float) -> Float64:
     """``(4, 4)`` OpenGL perspective; ``fovy`` [deg] vertical, ``aspect`` width / height."""
     f = 1.0 / np.tan(np.radians(fovy) / 2.0)
-    return np.array([
+    projection = np.array([
         [f / aspect, 0.0, 0.0, 0.0],
         [0.0, f, 0.0, 0.0],
         [0.0, 0.0, (FAR + NEAR) / (NEAR - FAR), 2.0 * FAR * NEAR / (NEAR - FAR)],
         [0.0, 0.0, -1.0, 0.0],
     ])
-
-
-def matrix(pose: Float64) -> Float64:
-    """The pose ``(7,)`` as a ``(4, 4)`` matrix."""
-    out = np.eye(4)
-    out[:3, :3] = rotate(pose[None, 3:], np.eye(3)).T
-    out[:3, 3] = pose[:3]
-    return out
+    projection.setflags(write=False)
+    return projection
 
 
 def metres(depth: Float32) -> Float32:

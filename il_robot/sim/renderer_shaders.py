@@ -1,8 +1,8 @@
 """GLSL of the OpenGL backend.
 
-Colours are squared to light them and the root is taken at the end (gamma 2, which costs a
-software rasteriser far less than sRGB). What can be is computed per vertex: on a CPU a pixel's
-arithmetic is what a picture costs.
+Colours are squared to light them and the root is taken at the end: gamma 2, which a software
+rasteriser computes far faster than sRGB. There, texture reads are what a picture costs and
+arithmetic is nearly free.
 """
 
 from __future__ import annotations
@@ -13,68 +13,56 @@ SUN = (-0.35, -0.45, 0.82)
 BACKGROUND = (0.90, 0.92, 0.94)
 """Colour where nothing is seen."""
 
-SHADOW_SIZE = 512
-"""Edge of the shadow map [texels]; coarse on purpose, its filter is what softens shadows."""
-
 _HEAD = f"""#version 430
-const float SHADOW_SIZE = {SHADOW_SIZE}.0;
 const vec3 SUN = normalize(vec3{SUN});
 const vec3 SUN_COLOR = vec3(0.74, 0.71, 0.66);
 const vec3 SKY = vec3(0.43, 0.45, 0.48);
 const vec3 GROUND = vec3(0.19, 0.18, 0.17);
+const vec3 FILL = vec3(0.16, 0.17, 0.19);
 const vec3 BACKGROUND = vec3{BACKGROUND};
 """
 
 # A unit shape's core shrinks by the bevel and grows back along the normals, which rounds the
 # edges of boxes and cylinders and leaves faces and spheres where they were.
 _PLACE = """
-in vec3 in_position, in_normal, in_xyz, in_scale, in_color;
-in vec4 in_quaternion;
+in vec3 in_position, in_normal, in_scale, in_color;
+in vec4 in_x, in_y, in_z;  // rows of the pose
 in float in_bevel;
-vec3 turned(vec3 v) {
-    vec3 t = 2.0 * cross(in_quaternion.xyz, v);
-    return v + in_quaternion.w * t + cross(in_quaternion.xyz, t);
-}
+vec3 turned(vec3 v) { return vec3(dot(in_x.xyz, v), dot(in_y.xyz, v), dot(in_z.xyz, v)); }
 vec3 placed() {
     vec3 local = in_position * (in_scale - 2.0 * in_bevel) + in_bevel * in_normal;
-    return in_xyz + turned(local);
-}
-"""
-
-# The linear filter of a shadow sampler, spelt out: llvmpipe's compares after it filters.
-_SUNLIGHT = """
-uniform sampler2DShadow shadow_map;
-float sunlight(vec3 p) {
-    vec4 clear = textureGather(shadow_map, p.xy, p.z);
-    vec2 f = fract(p.xy * SHADOW_SIZE - 0.5);
-    vec2 row = mix(clear.wz, clear.xy, f.y);
-    return mix(row.x, row.y, f.x);
+    return vec3(in_x.w, in_y.w, in_z.w) + turned(local);
 }
 """
 
 BODY_VERTEX = _HEAD + _PLACE + """
 uniform mat4 camera, light;
 uniform vec3 eye;
-out vec3 normal, half_way, lit, sunny, shade;
+out vec3 normal, half_way, lit;
+flat out vec3 albedo;
 void main() {
     vec3 world = placed();
     normal = turned(normalize(in_normal / in_scale));
-    half_way = normalize(normalize(eye - world) + SUN);
+    half_way = normalize(eye - world) + SUN;
     lit = (light * vec4(world + 0.006 * normal, 1.0)).xyz;
-    vec3 albedo = in_color * in_color;
-    sunny = albedo * SUN_COLOR * max(dot(normal, SUN), 0.0);
-    shade = albedo * mix(GROUND, SKY, 0.5 * normal.z + 0.5);
+    albedo = in_color * in_color;
     gl_Position = camera * vec4(world, 1.0);
 }
 """
 
-BODY_PIXEL = _HEAD + _SUNLIGHT + """
-in vec3 normal, half_way, lit, sunny, shade;
+BODY_PIXEL = _HEAD + """
+uniform sampler2DShadow shadow_map;
+in vec3 normal, half_way, lit;
+flat in vec3 albedo;
 out vec4 pixel;
 void main() {
-    float gloss = max(dot(normal, half_way), 0.0);
-    gloss *= gloss; gloss *= gloss; gloss *= gloss; gloss *= gloss;
-    pixel = vec4(sqrt(shade + (sunny + 0.05 * gloss) * sunlight(lit)), 1.0);
+    vec3 n = normalize(normal);
+    float sun = max(dot(n, SUN), 0.0) * texture(shadow_map, lit);
+    float fill = max(-dot(n, SUN), 0.0);
+    float gloss = max(dot(n, normalize(half_way)), 0.0);
+    gloss *= gloss; gloss *= gloss; gloss *= gloss; gloss *= gloss; gloss *= gloss;
+    vec3 ambient = mix(GROUND, SKY, 0.5 * n.z + 0.5) + FILL * fill;
+    pixel = vec4(sqrt(albedo * (ambient + SUN_COLOR * sun) + 0.12 * gloss * sun), 1.0);
 }
 """
 
@@ -99,13 +87,14 @@ void main() {
 }
 """
 
-FLOOR_PIXEL = _HEAD + _SUNLIGHT + """
+FLOOR_PIXEL = _HEAD + """
+uniform sampler2DShadow shadow_map;
 in vec2 offset;
 in vec3 lit;
 out vec4 pixel;
 void main() {
     float far = clamp(0.07 * dot(offset, offset), 0.0, 1.0);
-    vec3 floor_color = BACKGROUND * (0.78 + 0.12 * sunlight(lit));
+    vec3 floor_color = BACKGROUND * (0.78 + 0.12 * texture(shadow_map, lit));
     pixel = vec4(mix(floor_color, BACKGROUND, far), 1.0);
 }
 """
