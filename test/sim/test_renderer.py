@@ -419,10 +419,11 @@ def test_forked_workers_render_the_same_picture(scene, opened, tmp_path, inherit
 
 
 def test_another_process_renders_the_same_picture(scene, opened, tmp_path):
+    here = opened(scene).render(CAMERA)
     code = (f'import pathlib, runpy; runpy.run_path({str(__file__)!r})["render_to"]'
             f'(pathlib.Path({str(tmp_path / "picture.npy")!r}))')
     subprocess.run([sys.executable, '-c', code], check=True, timeout=60)
-    assert np.array_equal(np.load(tmp_path / 'picture.npy'), opened(scene).render(CAMERA))
+    assert np.array_equal(np.load(tmp_path / 'picture.npy'), here)
 
 
 def memory():
