@@ -20,7 +20,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         help='a disturbance, for example shoves=2; may be given again')
     group.add_argument(
         '--task-option', action='append', default=[], metavar='KEY=VALUE',
-        help="a parameter of the task, for example clearance=0.002 (insert_peg)")
+        help='a parameter of the task, for example clearance=0.002 (insert_peg)')
 
 
 def task_arguments(args: argparse.Namespace) -> dict[str, Any]:
