@@ -1,15 +1,20 @@
-"""Controllers for episodes in process: a policy with its chunk buffer, and the expert."""
+"""The controller of a trained policy: runner and chunk buffer in one process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from il_robot.config import build
 from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.policies.checkpoint import load_checkpoint
 from il_robot.policies.runner import PolicyRunner
 from il_robot.spec import RobotSpec
-from il_robot.types import Action, Float32, Observation
+from il_robot.types import Float32, Observation
 
 
 class PolicyController:
@@ -49,19 +54,29 @@ class PolicyController:
         return np.clip(action, self._lower, self._upper)
 
 
-class ExpertController:
-    """Lets the expert drive.
+@dataclass(frozen=True)
+class PolicyFactory:
+    """Makes the controller of a checkpoint for an environment; picklable, for evaluation.
 
-    Args:
-        expert: Labels the environment's present state.
+    Attributes:
+        checkpoint: The checkpoint's (or run's) folder.
+        execution: How chunks are executed; the checkpoint's own when None.
+        device: Where the network runs.
     """
 
-    def __init__(self, expert: Callable[[], Action]) -> None:
-        self._expert = expert
+    checkpoint: Path
+    execution: Execution | None = None
+    device: str = 'cpu'
 
-    def reset(self, rng: np.random.Generator) -> None:
-        """Nothing to forget: an expert holds no state."""
+    def __call__(self, env: Any) -> PolicyController:
+        """Load the policy for ``env.unwrapped.robot``; this process gets one torch thread.
 
-    def act(self, observation: Observation) -> Float32:
-        """The ``(D,)`` expert action [rad, m]."""
-        return self._expert().position
+        Raises:
+            CheckpointError: missing, damaged, or of another robot.
+        """
+        # Batch 1 is too small to share, and as many worker processes as cores are running.
+        torch.set_num_threads(1)
+        robot = env.unwrapped.robot
+        checkpoint, policy = load_checkpoint(self.checkpoint, robot=robot, device=self.device)
+        execution = self.execution or build(Execution, checkpoint.execution, 'checkpoint')
+        return PolicyController(PolicyRunner(checkpoint, policy, robot), robot, execution)

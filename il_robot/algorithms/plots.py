@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from il_robot.algorithms.evaluate import EpisodeResult, summary
+
 
 def plot_losses(records: Sequence[Mapping[str, float]], path: Path) -> None:
     """Every loss over the steps, on a logarithmic scale."""
@@ -22,4 +24,35 @@ def plot_losses(records: Sequence[Mapping[str, float]], path: Path) -> None:
     if names:
         axes.legend()
     axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def plot_evaluation(episodes: Sequence[EpisodeResult], title: str, path: Path) -> None:
+    """Success rate with its interval, where the failures ended, and the episode lengths."""
+    from matplotlib.figure import Figure
+
+    result = summary(episodes)
+    figure = Figure(figsize=(10, 3.2), layout='constrained')
+    figure.suptitle(title)
+    rate, stages, lengths = figure.subplots(1, 3, width_ratios=(1, 2, 3))
+
+    n, p = result['episodes'], 100 * (result['success_rate'] or 0.0)
+    low, high = (100 * v for v in result['interval_95'])
+    rate.bar([0], [p], color='tab:green', width=0.6)
+    rate.errorbar([0], [p], [[max(0.0, p - low)], [max(0.0, high - p)]], color='black', capsize=6)
+    rate.set(ylim=(0, 105), xlim=(-0.7, 0.7), xticks=[], ylabel='success [%]',
+             title=f'{result["successes"]} of {n}: {p:.1f} %\n[{low:.1f}, {high:.1f}]')
+
+    names = result['failures_by_stage']
+    stages.barh(list(names), list(names.values()), color='tab:red')
+    stages.set(xlabel='episodes', title='failures: last stage reached')
+    if not names:
+        stages.set(yticks=[], xticks=[])
+        stages.text(0.5, 0.5, 'none', ha='center', va='center', transform=stages.transAxes)
+
+    groups = [[e.length for e in episodes if e.success is wanted] for wanted in (True, False)]
+    lengths.hist(groups, bins=25, stacked=True, color=['tab:green', 'tab:red'],
+                 label=['success', 'failure'])
+    lengths.set(xlabel='length [control steps]', ylabel='episodes', title='episode length')
+    lengths.legend()
     figure.savefig(path, dpi=120)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from il_robot.algorithms.recipe import Training
 from il_robot.data import keys
 from il_robot.data.dataset import Dataset
-from il_robot.data.filters import episode_mask, split_episodes
+from il_robot.data.filters import episode_mask, row_mask, split_episodes
 from il_robot.data.normalizer import Normalizer, fit_normalizer
 from il_robot.data.windows import WindowIndex, window_index
 from il_robot.errors import DatasetError
@@ -88,8 +88,8 @@ def labels_of(dataset: Dataset, label: str) -> tuple[Float32, NDArray[np.bool_]]
     """
     if label == 'executed':
         return dataset.action, np.ones(len(dataset), dtype=bool)
-    proposed = np.isfinite(dataset.expert).all(axis=1)
-    by_policy = np.isin(dataset.source, int(Source.POLICY)).any(axis=1)
+    proposed = row_mask(dataset, labelled=True)
+    by_policy = (dataset.source == int(Source.POLICY)).sum(axis=1) > 0
     usable = proposed | ~by_policy
     labels = np.where(proposed[:, None], dataset.expert, dataset.action)
     return np.where(usable[:, None], labels, np.float32(0)), usable

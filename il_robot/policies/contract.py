@@ -96,8 +96,8 @@ def check_padding(make_policy: MakePolicy, device: str = 'cpu') -> None:
     batch = random_batch(policy, 4, device)
     garbage = {**batch, 'action': batch['action'].clone()}
     garbage['action'][batch['is_pad']] = 1e3
-    losses = [policy.loss(b, _generator(device))['loss'] for b in (batch, garbage)]
-    assert torch.allclose(*losses), f'padding counts: loss {losses[0]} became {losses[1]}'
+    first, second = (policy.loss(b, _generator(device))['loss'] for b in (batch, garbage))
+    assert torch.allclose(first, second), f'padding counts: loss {first} became {second}'
 
 
 def check_weights(make_policy: MakePolicy, device: str = 'cpu') -> None:
@@ -107,8 +107,8 @@ def check_weights(make_policy: MakePolicy, device: str = 'cpu') -> None:
     batch['weight'] = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device)
     garbage = {**batch, 'action': batch['action'].clone()}
     garbage['action'][3] = 1e3
-    losses = [policy.loss(b, _generator(device))['loss'] for b in (batch, garbage)]
-    assert torch.allclose(*losses), 'a sample of weight 0 changes the loss'
+    first, second = (policy.loss(b, _generator(device))['loss'] for b in (batch, garbage))
+    assert torch.allclose(first, second), 'a sample of weight 0 changes the loss'
 
 
 def check_round_trip(make_policy: MakePolicy, device: str = 'cpu') -> None:

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 
 from il_robot.algorithms import bc
 from il_robot.algorithms.recipe import make_recipe

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 
 from il_robot.algorithms.recipe import Training
 from il_robot.algorithms.samples import dataset_layout, labels_of, make_samples

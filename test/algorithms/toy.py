@@ -9,6 +9,7 @@ import numpy as np
 
 from il_robot.data.dataset import Dataset, EpisodeRecord
 from il_robot.data.features import make_features
+from il_robot.errors import CheckpointError
 from il_robot.spec import ArmSpec, Frame, JointSpec, Rates, RobotSpec
 from il_robot.types import Action, Outcome
 
@@ -25,7 +26,7 @@ STEP = 0.1  # farthest motion per control step
 class ToyEnv(gymnasium.Env):
     """Both slides must come within 5 cm of the ball's x and y."""
 
-    spec_robot = SPEC
+    robot = SPEC
 
     def __init__(self, crash_seeds=(), raise_seeds=()):
         d = SPEC.dim
@@ -58,7 +59,7 @@ class ToyEnv(gymnasium.Env):
     def expert(self):
         target = self.state.copy()
         target[[0, 2]] = self.ball[:2]
-        return Action(self.state + np.clip(target - self.state, -STEP, STEP))
+        return Action(target)
 
     def _obs(self):
         return {'state': self.state.astype(np.float32), 'objects': {'ball': self.ball}}
@@ -78,6 +79,29 @@ class ToyFactory:
 
     def __call__(self):
         return ToyEnv(**self.options)
+
+
+@dataclass(frozen=True)
+class Wanderer:
+    """A controller that draws from its generator: shows that matched seeds match."""
+
+    def __call__(self, env):
+        class Controller:
+            def reset(self, rng):
+                self.rng = rng
+
+            def act(self, observation):
+                return observation.state + self.rng.normal(0, 0.1, 4).astype(np.float32)
+
+        return Controller()
+
+
+def broken_factory(env):
+    raise CheckpointError('no such checkpoint')
+
+
+def crashing_factory(env):
+    os._exit(5)
 
 
 def toy_dataset(episodes=12, seed=1000, spec=SPEC, outcomes=None):

@@ -1,0 +1,314 @@
+"""Success rates over many episodes, in parallel worlds, on seeds that every policy shares.
+
+An episode depends on its seed alone: not on the worker that ran it, nor on how many there are.
+A worker that dies costs its episode, which is reported; the others go on.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import pickle
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import numpy as np
+
+from il_robot.errors import ConfigError, IlRobotError
+from il_robot.protocols import Controller
+from il_robot.types import Float32, Observation
+
+# An environment with Dict observations (state, objects, images), `info['success']`, and
+# `unwrapped.robot`; what il_robot.sim makes, or your own.
+MakeEnv = Callable[[], Any]
+MakeController = Callable[[Any], Controller]
+
+_POLL = 0.2  # how often should_stop is asked [s]
+_MOST_FAILURES = 3
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How one episode went.
+
+    Attributes:
+        seed: Reset seed.
+        success: What the environment says at the end.
+        length: Control steps.
+        reward: Sum of rewards.
+        stage: Highest stage reached, and its name (0 and empty where there are none).
+    """
+
+    seed: int
+    success: bool
+    length: int
+    reward: float
+    stage: int = 0
+    stage_name: str = ''
+
+
+@dataclass
+class Evaluation:
+    """What has been run so far.
+
+    Attributes:
+        results: Finished episodes by seed.
+        failures: Seeds whose episode broke (an exception, a dead worker), with the reason.
+        remaining: Seeds not run: the evaluation was stopped.
+    """
+
+    results: dict[int, EpisodeResult] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    remaining: list[int] = field(default_factory=list)
+
+    def episodes(self) -> list[EpisodeResult]:
+        """In the order of the seeds, whatever order they finished in."""
+        return [self.results[seed] for seed in sorted(self.results)]
+
+
+def evaluate(
+    make_env: MakeEnv,
+    make_controller: MakeController,
+    seeds: Sequence[int],
+    *,
+    workers: int = 1,
+    evaluation: Evaluation | None = None,
+    on_result: Callable[[EpisodeResult], None] = lambda result: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Run one episode per seed.
+
+    Args:
+        make_env: Makes an environment; with more than one worker it must be picklable (a
+            function or a dataclass of a module), and so must the next.
+        make_controller: Makes the controller that drives a given environment.
+        seeds: Reset seeds.
+        workers: Processes; 1 runs everything in this one.
+        evaluation: Filled as episodes finish, and returned; what it has is not run again.
+        on_result: Called with each finished episode.
+        should_stop: Asked often; True ends the evaluation with what there is.
+
+    Raises:
+        ConfigError: bad seeds or workers, factories that cannot be sent to a worker, or an
+            environment that does not say whether it succeeded.
+        IlRobotError: whatever the factories raise; no episode can run then.
+        RuntimeError: the same for other exceptions.
+    """
+    if workers < 1 or len(set(seeds)) != len(seeds) or not seeds:
+        raise ConfigError(f'workers must be >= 1 and seeds differ, got {workers} and {seeds}')
+    evaluation = Evaluation() if evaluation is None else evaluation
+    seeds = evaluation.remaining = [s for s in seeds if s not in evaluation.results]
+    failures = evaluation.failures = {}
+
+    def finish(seed: int, outcome: EpisodeResult | str) -> bool:
+        """Note an episode; whether to go on."""
+        evaluation.remaining.remove(seed)
+        if isinstance(outcome, str):
+            failures[seed] = outcome
+        else:
+            evaluation.results[seed] = outcome
+            on_result(outcome)
+        return len(failures) < _MOST_FAILURES
+
+    if workers == 1:
+        _run_here(make_env, make_controller, list(seeds), finish, should_stop)
+    else:
+        _run_in_workers(
+            make_env, make_controller, list(seeds), min(workers, len(seeds)), finish, should_stop)
+    return evaluation
+
+
+def run_episode(env: Any, controller: Controller, seed: int) -> EpisodeResult:
+    """One episode; ``env`` and ``controller`` are reset first.
+
+    Raises:
+        ConfigError: the environment's info lacks ``success``.
+    """
+    dt = env.unwrapped.robot.dt
+    obs, info = env.reset(seed=seed)
+    controller.reset(np.random.default_rng([seed, 1]))
+    length, reward, stage, stage_name, ended = 0, 0.0, 0, '', False
+    while not ended:
+        action = controller.act(as_observation(obs, length * dt))
+        obs, step_reward, terminated, truncated, info = env.step(action)
+        length, reward = length + 1, reward + float(step_reward)
+        if info.get('stage', 0) >= stage:
+            stage, stage_name = int(info.get('stage', 0)), str(info.get('stage_name', ''))
+        ended = terminated or truncated
+    if 'success' not in info:
+        raise ConfigError(
+            f"the environment's info must have 'success' (bool) to be evaluated; it has "
+            f'{", ".join(info) or "nothing"}')
+    return EpisodeResult(seed, bool(info['success']), length, reward, stage, stage_name)
+
+
+def as_observation(obs: dict[str, Any], stamp: float) -> Observation:
+    """The Dict observation of an environment as the package's own type."""
+    state: Float32 = obs['state']
+    return Observation(stamp, state, obs.get('objects', {}), obs.get('images', {}))
+
+
+def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a proportion (95 % by default); (0, 1) of nothing.
+
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    """
+    if episodes == 0:
+        return 0.0, 1.0
+    n, p = episodes, successes / episodes
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def summary(episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
+    """Success rate with its interval, lengths, and where the failed episodes ended."""
+    solved = [e for e in episodes if e.success]
+    low, high = wilson(len(solved), len(episodes))
+    stages: dict[str, int] = {}
+    for e in sorted(episodes, key=lambda e: e.stage):
+        if not e.success:
+            name = e.stage_name or str(e.stage)
+            stages[name] = stages.get(name, 0) + 1
+    return {
+        'episodes': len(episodes),
+        'successes': len(solved),
+        'success_rate': len(solved) / len(episodes) if episodes else None,
+        'interval_95': [low, high],
+        'mean_length': float(np.mean([e.length for e in episodes])) if episodes else None,
+        'mean_length_of_successes': float(np.mean([e.length for e in solved])) if solved else None,
+        'mean_reward': float(np.mean([e.reward for e in episodes])) if episodes else None,
+        'failures_by_stage': stages,
+    }
+
+
+Finish = Callable[[int, 'EpisodeResult | str'], bool]
+
+
+def _run_here(
+    make_env: MakeEnv, make_controller: MakeController, seeds: Sequence[int],
+    finish: Finish, should_stop: Callable[[], bool],
+) -> None:
+    waiting = deque(seeds)
+    outcome: EpisodeResult | str = ''
+    while waiting:
+        with closing(make_env()) as env:  # a new one after an exception
+            controller = make_controller(env)
+            while waiting and not should_stop():
+                seed = waiting.popleft()
+                try:
+                    outcome = run_episode(env, controller, seed)
+                except IlRobotError:
+                    raise
+                except Exception:
+                    outcome = traceback.format_exc()
+                if not finish(seed, outcome):
+                    return
+                if isinstance(outcome, str):
+                    break
+            else:
+                return
+
+
+def _run_in_workers(
+    make_env: MakeEnv, make_controller: MakeController, seeds: Sequence[int], workers: int,
+    finish: Finish, should_stop: Callable[[], bool],
+) -> None:
+    """Hand seeds to worker processes one by one; a dead worker is replaced."""
+    try:
+        factories = pickle.dumps((make_env, make_controller))
+    except Exception as error:
+        raise ConfigError(
+            f'make_env and make_controller must be picklable to run in workers (functions or '
+            f'dataclasses of a module): {error}; or use workers=1') from None
+    waiting = deque(seeds)
+    pool = {w.connection: w for w in (_Worker(factories) for _ in range(workers))}
+    try:
+        while pool and not should_stop():
+            for ready in wait(list(pool), timeout=_POLL):
+                worker = pool[ready]  # type: ignore[index]
+                seed, outcome = worker.receive()
+                alive = not isinstance(outcome, str)
+                if seed is not None and outcome is not None and not finish(seed, outcome):
+                    return
+                if not alive:
+                    del pool[worker.connection]
+                    worker.stop()
+                    if waiting:
+                        worker = _Worker(factories)
+                        pool[worker.connection] = worker
+                elif waiting:
+                    worker.send(waiting.popleft())
+                else:
+                    del pool[worker.connection]
+                    worker.stop()
+    finally:
+        for worker in pool.values():
+            worker.stop()
+
+
+class _Worker:
+    """A process with its own world; it gets seeds and answers results."""
+
+    def __init__(self, factories: bytes) -> None:
+        # spawn: a fork would copy locks held by torch's and the renderer's threads
+        context = multiprocessing.get_context('spawn')
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, factories), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._seed: int | None = None
+
+    def send(self, seed: int) -> None:
+        """Start an episode; that the worker is dead shows when its answer is received."""
+        self._seed = seed
+        with suppress(OSError):
+            self.connection.send(seed)
+
+    def receive(self) -> tuple[int | None, EpisodeResult | str | None]:
+        """The seed it worked on and what came of it; (None, None) when it has just started.
+
+        Raises:
+            IlRobotError: the factories failed, or a mistake that every episode would repeat.
+            RuntimeError: the factories failed otherwise.
+        """
+        try:
+            answer = self.connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            answer = f'the worker process died with exit code {self._process.exitcode}'
+        if isinstance(answer, IlRobotError):
+            raise answer
+        if isinstance(answer, str) and self._seed is None:
+            raise RuntimeError(f'a worker could not start:\n{answer}')
+        return self._seed, answer
+
+    def stop(self) -> None:
+        """End the process."""
+        self.connection.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(connection: Connection, factories: bytes) -> None:
+    """A worker's life: build, then one episode per seed received; ends with the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    try:
+        make_env, make_controller = pickle.loads(factories)
+        env = make_env()
+        controller = make_controller(env)
+        connection.send(None)
+        while True:
+            connection.send(run_episode(env, controller, connection.recv()))
+    except (EOFError, BrokenPipeError):
+        return
+    except IlRobotError as error:
+        connection.send(error)
+    except Exception:
+        connection.send(traceback.format_exc())

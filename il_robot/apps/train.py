@@ -1,0 +1,110 @@
+"""``il_robot train``: a policy from a dataset."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from il_robot.apps.interrupt import stop_on_interrupt
+from il_robot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from il_robot.algorithms.recipe import Recipe
+    from il_robot.spec import RobotSpec
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``train`` to the command line."""
+    parser = subparsers.add_parser(
+        'train', help='train a policy',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Train a policy by behaviour cloning on a LeRobotDataset v3.0.',
+        epilog='examples:\n'
+               '  il_robot train --policy chunk_mlp --dataset outputs/cube --output outputs/run\n'
+               '  il_robot train --policy mlp --dataset outputs/cube --output outputs/mlp \\\n'
+               '      --set model.hidden=[512,512,512] --set training.batch_size=128\n'
+               '  il_robot train --output outputs/run --resume\n'
+               'Ctrl-C saves a checkpoint; --resume goes on exactly there.')
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument('--policy', metavar='NAME', help='a recipe of config/train, see README')
+    which.add_argument('--config', metavar='FILE', help='a recipe of your own (YAML)')
+    parser.add_argument('--dataset', type=Path, help='folder of the dataset')
+    parser.add_argument('--output', type=Path, required=True, help='folder of the run')
+    parser.add_argument('--resume', action='store_true', help='go on with the run in --output')
+    parser.add_argument('--steps', type=int, help='short for --set training.steps=N')
+    parser.add_argument('--seed', type=int, help='short for --set training.seed=N')
+    parser.add_argument(
+        '--set', action='append', default=[], metavar='KEY=VALUE',
+        help='change a key of the recipe, for example training.learning_rate=3e-4')
+    parser.add_argument(
+        '--robot', metavar='NAME',
+        help='the robot (of config/robots, or a YAML file), where the dataset does not say it')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns 0, or 130 after Ctrl-C (a checkpoint is saved)."""
+    from il_robot.algorithms.runs import read_run
+    from il_robot.data.dataset import open_dataset
+
+    if args.resume:
+        recipe, data = read_run(args.output)
+        if args.policy or args.config or args.set or args.steps or args.seed is not None:
+            raise ConfigError(
+                '--resume goes on with the recipe of the run; leave out --policy, --config, '
+                '--set, --steps and --seed, or start a new run in another --output')
+        dataset = open_dataset(args.dataset or data['dataset'])
+        robot = _robot(args.robot, data['robot'])
+    else:
+        if args.dataset is None:
+            raise ConfigError('--dataset is needed: the folder of `il_robot record`')
+        recipe = _recipe(args)
+        dataset = open_dataset(args.dataset)
+        robot = _robot(args.robot, None)
+    return _train(dataset, recipe, args.output, robot, args.resume)
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    from il_robot.algorithms.recipe import load_recipe
+    from il_robot.resources import named_config
+
+    settings = list(args.set)
+    if args.steps is not None:
+        settings.append(f'training.steps={args.steps}')
+    if args.seed is not None:
+        settings.append(f'training.seed={args.seed}')
+    return load_recipe(named_config('train', args.config or args.policy or 'chunk_mlp'), settings)
+
+
+def _robot(name: str | None, saved: dict[str, Any] | None) -> RobotSpec | None:
+    from il_robot.resources import named_config
+    from il_robot.spec import load_robot_spec, robot_spec_from_dict
+
+    if name is not None:
+        return load_robot_spec(named_config('robots', name))
+    return robot_spec_from_dict(saved, 'run.json') if saved else None
+
+
+def _train(
+    dataset: Any, recipe: Recipe, output: Path, robot: RobotSpec | None, resume: bool
+) -> int:
+    from il_robot.algorithms.bc import train
+    from il_robot.algorithms.progress import training_bar
+    from il_robot.policies.checkpoint import list_checkpoints, read_description
+
+    done = list_checkpoints(output) if resume else []
+    start = read_description(done[-1]).step if done else 0
+    if not resume:
+        print(f'{recipe.policy} on {len(dataset.episodes)} episodes, {len(dataset)} steps '
+              f'({dataset.path})')
+    with stop_on_interrupt() as stopped, training_bar(recipe.training.steps, start) as show:
+        result = train(dataset, recipe, output, robot=robot, resume=resume,
+                       on_log=show, should_stop=stopped)
+    print(f'checkpoint: {result.checkpoint}')
+    if not result.finished:
+        print(f'stopped at step {result.step} of {recipe.training.steps}; to go on:\n'
+              f'  il_robot train --output {shlex.quote(str(output))} --resume')
+        return 130
+    return 0

@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import toy
+
+from il_robot.algorithms import bc
+from il_robot.algorithms.controller import PolicyController, PolicyFactory
+from il_robot.algorithms.evaluate import as_observation, evaluate, summary
+from il_robot.algorithms.recipe import make_recipe
+from il_robot.control.chunks import Execution
+from il_robot.errors import CheckpointError
+from il_robot.protocols import Controller
+from il_robot.types import ActionChunk, Observation
+
+DT = toy.SPEC.dt
+
+
+class FakeRunner:
+    """Predicts the observation's time, and counts."""
+
+    chunk_size = 4
+
+    def __init__(self, value=lambda k: float(k)):
+        self.calls, self.value = [], value
+
+    def reset(self, rng):
+        self.calls.append('reset')
+
+    def observe(self, observation):
+        self.now = observation.stamp
+
+    def predict(self):
+        self.calls.append(round(self.now / DT))
+        positions = np.full((4, 4), self.value(round(self.now / DT)), np.float32)
+        return ActionChunk(self.now, self.now + DT * np.arange(4), positions)
+
+
+def observation(k):
+    return Observation(k * DT, np.zeros(4, np.float32))
+
+
+@pytest.mark.parametrize(('execution', 'expected'), [
+    (Execution('ensemble', 1), list(range(7))),
+    (Execution('newest', 3), [0, 3, 6]),
+    (Execution('ensemble', 2), [0, 2, 4, 6]),
+    (Execution('newest', 10), [0, 4]),  # the chunk ends before the next one is due
+])
+def test_the_policy_is_asked_when_due(execution, expected):
+    runner = FakeRunner()
+    controller = PolicyController(runner, toy.SPEC, execution)
+    assert isinstance(controller, Controller)
+    controller.reset(np.random.default_rng(0))
+    for k in range(7):
+        controller.act(observation(k))
+    assert runner.calls == ['reset', *expected]
+
+
+def test_actions_are_clipped_to_the_limits():
+    controller = PolicyController(FakeRunner(lambda k: 100.0), toy.SPEC, Execution())
+    np.testing.assert_array_equal(controller.act(observation(0)), toy.SPEC.upper)
+
+
+def test_reset_forgets_the_chunks():
+    controller = PolicyController(FakeRunner(lambda k: 0.1 * k), toy.SPEC, Execution())
+    for k in range(3):
+        last = controller.act(observation(k))
+    controller.reset(np.random.default_rng(0))
+    first = controller.act(observation(0))
+    assert first[0] == 0 and last[0] > 0
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    recipe = make_recipe({
+        'policy': 'chunk_mlp', 'model': {'hidden': [64, 64], 'chunk_size': 6},
+        'training': {
+            'steps': 800, 'batch_size': 64, 'learning_rate': 3e-3, 'device': 'cpu', 'threads': 1}})
+    folder = tmp_path_factory.mktemp('run')
+    bc.train(toy.toy_dataset(40), recipe, folder)
+    return folder
+
+
+def test_a_trained_policy_solves_the_toy_in_workers_as_here(run):
+    seeds = range(8)
+    here = evaluate(toy.ToyFactory(), PolicyFactory(run), seeds)
+    spread = evaluate(toy.ToyFactory(), PolicyFactory(run), seeds, workers=2)
+    assert here.episodes() == spread.episodes()
+    assert summary(here.episodes())['success_rate'] > 0.3
+
+
+def test_execution_can_be_overridden_and_the_robot_is_checked(run):
+    env = toy.ToyEnv()
+    actions = []
+    for execution in (None, Execution('newest', 6)):
+        controller = PolicyFactory(run, execution)(env)
+        controller.reset(np.random.default_rng(0))
+        obs, _ = env.reset(seed=0)
+        for k in range(3):
+            action = controller.act(as_observation(obs, k * DT))
+            obs = env.step(action)[0]
+        actions.append(action)
+    assert not np.array_equal(*actions)
+    env.robot = replace(toy.SPEC, rates=replace(toy.SPEC.rates, control=10.0))
+    with pytest.raises(CheckpointError, match=r'50 \| 10'):
+        PolicyFactory(run)(env)
