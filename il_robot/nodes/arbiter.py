@@ -1,0 +1,309 @@
+"""The arbiter node: the single writer of ``command``.
+
+Callbacks store what comes in; every joint_states message triggers one decision of
+:class:`il_robot.control.arbiter.Arbiter` and one command with the same stamp. In lockstep the
+decision for an observation waits until every source that is alive has answered it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time as wall
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from il_robot.config import build
+from il_robot.control.arbiter import REQUESTS, Arbiter, ArbiterConfig, Decision, Proposal, Request
+from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.errors import ConfigError, IlRobotError
+from il_robot.nodes import convert, topics
+from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.resources import named_config
+from il_robot.spec import load_robot_spec
+from il_robot.types import Float32, Source
+
+_RECORDER_REQUESTS = ('start', 'success', 'failure', 'discard')
+# A source that answered one of the last so many observations is waited for in lockstep.
+_ALIVE_TICKS = 5
+_STATE_SILENCE = 0.25
+"""Without joint_states for so long [wall s] the robot is reported as lost."""
+
+
+class ArbiterNode(Node):  # type: ignore[misc]
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__('arbiter')
+        robot = declare(self, 'robot', 'sim_dual_arm', 'robot: a name in config/robots, or a file',
+                        read_only=True)
+        self.spec = load_robot_spec(named_config('robots', robot))
+        self._lockstep = declare(
+            self, 'lockstep', False, 'answer each observation once all live sources answered it',
+            read_only=True)
+        self._patience = declare(
+            self, 'lockstep_timeout', 1.0, 'longest wait for a source in lockstep [wall s]',
+            low=0.01, high=60.0)
+        self.arbiter = Arbiter(self.spec, self._config())
+        self._complain = Complaints(self)
+        self._proposals: dict[Source, Proposal] = {}
+        self._buffer: ChunkBuffer | None = None
+        self._policy: dict[str, str] = {}
+        self._requests: list[Request] = []
+        self._pending: tuple[float, Float32, float] | None = None
+        self._decided = -1.0
+        self._heard = 0.0
+        self._last: Decision | None = None
+        self._counts: Counter[str] = Counter()
+        self._latencies: list[float] = []
+        self._make_interfaces()
+
+    def _config(self) -> ArbiterConfig:
+        default = ArbiterConfig()
+        values = {
+            'human_timeout': declare(
+                self, 'human_timeout', default.human_timeout,
+                'age from which teleop and expert proposals no longer count [s]',
+                low=0.02, high=2.0, read_only=True),
+            'policy_timeout': declare(
+                self, 'policy_timeout', default.policy_timeout,
+                'age of the observation behind a chunk from which it no longer counts [s]',
+                low=0.02, high=5.0, read_only=True),
+            'handover_time': declare(
+                self, 'handover_time', default.handover_time,
+                'time over which a change of driver blends [s]', low=0.05, high=5.0,
+                read_only=True),
+            'speed_scale': declare(
+                self, 'speed_scale', default.speed_scale, 'factor on the velocity limits',
+                low=0.01, high=1.0, read_only=True),
+            'resume': declare(
+                self, 'resume', default.resume,
+                'a policy that was lost and came back goes on without a request',
+                read_only=True),
+        }
+        return ArbiterConfig(**values)
+
+    def _make_interfaces(self) -> None:
+        self._command = self.create_publisher(JointState, topics.COMMAND, topics.COMMAND_QOS)
+        self._mode = self.create_publisher(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
+        subscribe = self.create_subscription
+        subscribe(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
+        for source, topic in ((Source.TELEOP, topics.TELEOP_PROPOSAL),
+                              (Source.EXPERT, topics.EXPERT_PROPOSAL)):
+            subscribe(JointState, topic, self._guarded(
+                topic, partial(self._on_proposal, source, topic)), topics.PROPOSAL_QOS)
+        subscribe(JointTrajectory, topics.POLICY_PROPOSAL, self._guarded(
+            topics.POLICY_PROPOSAL, self._on_chunk), topics.CHUNK_QOS)
+        subscribe(DiagnosticArray, topics.POLICY_STATUS, self._guarded(
+            topics.POLICY_STATUS, self._on_policy_status), topics.LATCHED_QOS)
+        subscribe(String, topics.REQUEST, self._on_request, topics.REQUEST_QOS)
+        for kind in REQUESTS:
+            self.create_service(
+                Trigger, topics.service_of(kind), partial(self._on_service, kind))
+        # Wall time: these watch for silence, also of a paused or dead simulation clock.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(0.02, self._on_patience, clock=steady)
+        self.create_timer(0.5, self._publish_mode, clock=steady)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+
+    def _guarded(self, topic: str, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """A callback that complains about a bad message instead of dying of it."""
+        def guarded(message: Any) -> None:
+            try:
+                callback(message)
+            except IlRobotError as error:
+                self._complain(topic, f'ignored a message: {error}')
+        return guarded
+
+    # -- what comes in ----------------------------------------------------------------------
+    def _on_state(self, message: JointState) -> None:
+        try:
+            state = convert.positions_by_name(
+                message.name, message.position, self.spec, topics.JOINT_STATES)
+        except IlRobotError as error:
+            self._complain(topics.JOINT_STATES, f'ignored a message: {error}')
+            return
+        stamp = convert.seconds(message.header.stamp)
+        received = wall.perf_counter()
+        self._heard = received
+        if stamp < self._decided - 1.0:
+            # The clock went back: another simulation started.
+            self._restart(stamp)
+        if not self._lockstep and stamp - self._decided < 0.9 * self.spec.dt:
+            return  # the robot reports faster than it is controlled
+        self._pending = (stamp, state, received)
+        self._try_to_decide()
+
+    def _restart(self, stamp: float) -> None:
+        self.get_logger().info(f'time went back to {stamp:.3f} s: starting again in HOLD')
+        self.arbiter = Arbiter(self.spec, self.arbiter.config)
+        self._proposals.clear()
+        if self._buffer is not None:
+            self._buffer.clear()
+        self._decided = -1.0
+
+    def _on_proposal(self, source: Source, topic: str, message: JointState) -> None:
+        position = convert.positions_by_name(
+            message.name, message.position, self.spec, topic, whole_arms=True)
+        self._proposals[source] = Proposal(convert.seconds(message.header.stamp), position)
+        self._try_to_decide()
+
+    def _on_policy_status(self, message: DiagnosticArray) -> None:
+        values = convert.status_values(message)
+        if values.get('checkpoint') == self._policy.get('checkpoint') and self._buffer:
+            return
+        try:
+            execution = build(Execution, {
+                'mode': values['execution_mode'],
+                'n_action_steps': int(values['n_action_steps']),
+                'decay': float(values['decay'])}, topics.POLICY_STATUS)
+            size = int(values['chunk_size'])
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f'{topics.POLICY_STATUS}: {error!r} is missing or wrong') from None
+        self._policy = values
+        self._buffer = ChunkBuffer(size, self.spec.dim, self.spec.dt, execution)
+
+    def _on_chunk(self, message: JointTrajectory) -> None:
+        if self._buffer is None:
+            raise ConfigError(f'a chunk before any {topics.POLICY_STATUS}')
+        self._buffer.push(convert.chunk(message, self.spec, topics.POLICY_PROPOSAL))
+        self._try_to_decide()
+
+    def _on_request(self, message: String) -> None:
+        if message.data.split()[:1] and message.data.split()[0] in _RECORDER_REQUESTS:
+            return
+        try:
+            self._requests.append(Request.parse(message.data, self.spec))
+        except ConfigError as error:
+            self._complain(topics.REQUEST, f'ignored: {error}')
+
+    def _on_service(
+        self, kind: str, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """A request that is answered: carried out at once, at the last observation's time."""
+        self._requests.append(Request(kind))
+        if self._last is None or self._lockstep:
+            response.success, response.message = True, 'taken; see session/mode'
+            return response
+        decision = self._decide(self._decided, self._last_state, None)
+        response.success = not decision.refused
+        response.message = '; '.join(decision.refused) or decision.mode.name
+        return response
+
+    # -- decision ---------------------------------------------------------------------------
+    def _try_to_decide(self, *, overdue: bool = False) -> None:
+        if self._pending is None:
+            return
+        stamp, state, received = self._pending
+        if self._lockstep and not overdue and self._missing(stamp):
+            return
+        self._pending = None
+        self._decide(stamp, state, received)
+
+    def _missing(self, stamp: float) -> list[Source]:
+        """Sources that are alive and have not answered this observation yet."""
+        horizon = stamp - (_ALIVE_TICKS + 0.5) * self.spec.dt
+        missing = [
+            source for source, p in self._proposals.items()
+            if source is not Source.POLICY and horizon <= p.stamp < stamp - 1e-9
+        ]
+        buffer = self._buffer
+        if buffer is not None and buffer.due(stamp):
+            period = buffer.execution.n_action_steps * self.spec.dt
+            if buffer.stamp >= horizon - period:
+                missing.append(Source.POLICY)
+        return missing
+
+    def _decide(self, stamp: float, state: Float32, received: float | None) -> Decision:
+        proposals = dict(self._proposals)
+        if self._buffer is not None:
+            action = self._buffer.action(stamp)
+            if action is not None:
+                proposals[Source.POLICY] = Proposal(self._buffer.stamp, action)
+        requests, self._requests = self._requests, []
+        decision = self.arbiter.decide(stamp, state, proposals, requests)
+        self._last, self._last_state, self._decided = decision, state, stamp
+        self._command.publish(convert.joint_state(stamp, self.spec, decision.command))
+        if received is not None:
+            self._latencies.append(wall.perf_counter() - received)
+        self._report(decision)
+        return decision
+
+    def _report(self, decision: Decision) -> None:
+        if decision.changed:
+            self.get_logger().info(f'{decision.mode.name}: {decision.reason}')
+            self._publish_mode()
+        for text in decision.refused:
+            self.get_logger().warning(f'refused {text}')
+        if decision.limited:
+            self._counts['limited'] += 1
+            self._complain('limit', f'command limited: {decision.limited}')
+
+    def _on_patience(self) -> None:
+        """In lockstep, go on without a source that stays silent."""
+        if self._pending is None:
+            return
+        stamp, _, received = self._pending
+        if wall.perf_counter() - received > self._patience:
+            silent = ', '.join(s.name.lower() for s in self._missing(stamp))
+            self._complain('lockstep', f'no answer from {silent} within {self._patience:g} s: '
+                           'going on without')
+            self._counts['lockstep timeouts'] += 1
+            self._try_to_decide(overdue=True)
+
+    # -- what goes out ----------------------------------------------------------------------
+    def _publish_mode(self) -> None:
+        decision = self._last
+        if decision is None:
+            return
+        values: dict[str, Any] = {'mode': decision.mode.name}
+        for arm, driver in zip(self.spec.arms, decision.drivers):
+            values[f'driver_{arm.name}'] = driver.name.lower()
+        values['intervention'] = decision.intervention
+        values['reason'] = decision.reason
+        self._mode.publish(convert.status_message(
+            self._decided, topics.MODE, values, decision.reason))
+
+    def _publish_diagnostics(self) -> None:
+        silence = wall.perf_counter() - self._heard
+        lost = silence > _STATE_SILENCE and not self._lockstep
+        rivals = self.count_publishers(topics.COMMAND) - 1
+        latencies, self._latencies = sorted(self._latencies), []
+        level, message = 'ok', self._last.mode.name if self._last else 'waiting for joint_states'
+        if rivals > 0:
+            level = 'error'
+            message = f'{rivals} other publisher(s) on {topics.COMMAND}: stop them'
+            self._complain('rivals', message)
+        elif lost:
+            level, message = 'stale', 'no joint_states: is sim or hardware running?'
+            if self._last is not None:
+                self._complain('state', message)
+        values: dict[str, Any] = {'decisions_per_s': len(latencies), **self._counts}
+        if latencies:
+            for percent in (50, 95, 99):
+                index = min(len(latencies) - 1, len(latencies) * percent // 100)
+                values[f'latency_p{percent}_ms'] = 1e3 * latencies[index]
+        values |= {f'ignored {k}': v for k, v in self._complain.counts.items()}
+        now = self.get_clock().now().nanoseconds * 1e-9
+        self._diagnostics.publish(
+            convert.status_message(now, 'arbiter', values, message, level))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node; the exit code."""
+    return run_node(ArbiterNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
