@@ -6,8 +6,10 @@ the key and the values that would be right. yaml is imported here and in no othe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,20 +25,39 @@ def load_yaml(path: Path | str) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        ConfigError: no such file, not YAML, or not a mapping at the top.
+        ConfigError: no such file, not YAML, a key given twice, or not a mapping at the top.
     """
     import yaml
 
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text())
+        loader = yaml.SafeLoader(path.read_text(encoding='utf-8'))
+        node = loader.get_single_node()
+        _check_keys_once(node, path)
+        data = loader.construct_document(node) if node else None
     except OSError as error:
         raise ConfigError(f'cannot read {path}: {error.strerror}') from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f'{path} is not valid YAML: {error}') from None
     if not isinstance(data, dict):
         raise ConfigError(f'{path}: the top level must be a mapping of keys')
     return data
+
+
+def _check_keys_once(node: Any, path: Path) -> None:
+    """Refuse a key given twice, of which YAML would silently keep the last."""
+    if node is None or not isinstance(node.value, list):
+        return
+    children = node.value
+    if node.id == 'mapping':
+        seen: set[str] = set()
+        for key, _ in children:
+            if key.value in seen:
+                raise ConfigError(f'{path}:{key.start_mark.line + 1}: {key.value!r} given twice')
+            seen.add(str(key.value))
+        children = [value for _, value in children]
+    for child in children:
+        _check_keys_once(child, path)
 
 
 def build(cls: type[T], data: Mapping[str, Any], where: str = 'config') -> T:
@@ -45,7 +66,8 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = 'config') -> T:
     Args:
         cls: A dataclass; nested dataclasses, tuples of them, ``dict[str, X]``, ``X | None``
             and Literal fields are understood.
-        data: Keys and values as YAML gives them (int is accepted where float is wanted).
+        data: Keys and values as YAML gives them. Where a float is wanted, an int is accepted
+            and so is ``1e-4``, which YAML 1.1 reads as text; NaN is not.
         where: Shown in errors: a file or option, then the path of keys.
 
     Raises:
@@ -88,9 +110,11 @@ def override(config: T, settings: Sequence[str], where: str = '--set') -> T:
         target = data
         *parents, leaf = key.strip().split('.')
         for parent in parents:
-            if not isinstance(target.get(parent), dict):
+            if parent not in target:
                 raise ConfigError(unknown('key', parent, target, f'{where} {text}'))
             target = target[parent]
+            if not isinstance(target, dict):
+                raise ConfigError(f'{where} {text}: {parent} is a value and has no keys')
         if leaf not in target:
             raise ConfigError(unknown('key', leaf, target, f'{where} {text}'))
         try:
@@ -125,6 +149,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value not in args:
             raise ConfigError(unknown('value', value, map(str, args), where))
         return value
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        try:
+            return hint(value)
+        except ValueError:
+            valid = [str(member.value) for member in hint]
+            raise ConfigError(unknown('value', value, valid, where)) from None
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)  # type: ignore[arg-type]
     if origin is tuple:
@@ -136,13 +166,23 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             else dict(value)
     if hint is Any:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, float, str, bool):
+    if hint is float:
+        return _convert_float(value, where)
+    if hint in (int, str, bool):
         if type(value) is not hint:
             raise ConfigError(f'{where} must be {hint.__name__}, got {value!r}')
         return value
     return hint(value)
+
+
+def _convert_float(value: Any, where: str) -> float:
+    number = math.nan
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(value)
+    if math.isnan(number):
+        raise ConfigError(f'{where} must be float, got {value!r}')
+    return number
 
 
 def _convert_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

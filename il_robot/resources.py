@@ -20,7 +20,7 @@ def _candidates() -> list[Path]:
     top = here.parent.parent
     found = [top] if (top / 'package.xml').is_file() else []
     # <prefix>/lib/pythonX.Y/site-packages/il_robot/resources.py -> <prefix>/share/il_robot
-    found += [parent / 'share' / _PACKAGE for parent in top.parents]
+    found += [parent / 'share' / _PACKAGE for parent in (top, *top.parents)]
     found += [
         Path(prefix) / 'share' / _PACKAGE
         for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix

@@ -35,7 +35,7 @@ class JointSpec:
         if not self.lower < self.upper:
             raise ValueError(f'joint {self.name}: lower {self.lower} must be < upper {self.upper}')
         for limit in ('velocity', 'acceleration', 'effort'):
-            if getattr(self, limit) <= 0:
+            if not getattr(self, limit) > 0:
                 raise ValueError(f'joint {self.name}: {limit} must be > 0')
 
 
@@ -47,6 +47,10 @@ class Geometry:
     upper_arm: float
     forearm: float
     hand: float
+
+    def __post_init__(self) -> None:
+        if not min(self.shoulder_height, self.upper_arm, self.forearm, self.hand) > 0:
+            raise ValueError('lengths must be > 0')
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,12 @@ class CameraSpec:
     width: int
     height: int
 
+    def __post_init__(self) -> None:
+        if not 0 < self.fovy < 180 or self.width < 1 or self.height < 1:
+            raise ValueError(f'camera {self.name}: needs 0 < fovy < 180 and an image size >= 1')
+        if np.allclose(np.cross(np.subtract(self.target, self.xyz), self.up), 0):
+            raise ValueError(f'camera {self.name}: up must not be parallel to the line of sight')
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -90,8 +100,10 @@ class Rates:
     camera: float
 
     def __post_init__(self) -> None:
-        if self.control <= 0 or self.camera <= 0 or self.physics_substeps < 1:
-            raise ValueError('rates must be > 0 and physics_substeps >= 1')
+        if not 0 < self.control < np.inf or not 0 < self.camera < np.inf:
+            raise ValueError('rates must be > 0')
+        if self.physics_substeps < 1:
+            raise ValueError('physics_substeps must be >= 1')
 
 
 @dataclass(frozen=True)
@@ -113,26 +125,30 @@ class RobotSpec:
     source: str = field(default='', compare=False)
 
     def __post_init__(self) -> None:
-        names = [j.name for j in self.joints] + [self.gripper.name]
+        if not self.arms or not self.joints:
+            raise ValueError('a robot needs at least one arm and one joint')
         for what, values in (
-            ('joint', names), ('arm', [a.name for a in self.arms]),
+            ('arm', [a.name for a in self.arms]),
             ('arm prefix', [a.prefix for a in self.arms]),
+            ('joint', list(self.joint_names)),
             ('camera', [c.name for c in self.cameras]),
         ):
             twice = sorted({v for v in values if values.count(v) > 1})
             if twice:
                 raise ValueError(f'{what} named twice: {", ".join(twice)}')
-        if not self.arms or not self.joints:
-            raise ValueError('a robot needs at least one arm and one joint')
+        names = [j.name for j in (*self.joints, self.gripper)]
         for arm in self.arms:
             if len(arm.rest) != len(names):
-                raise ValueError(f'arm {arm.name}: rest needs {len(names)} values ({names})')
-        rest, names14 = self.rest, self.joint_names
-        for i in np.flatnonzero((rest < self.lower) | (rest > self.upper)):
-            raise ValueError(
-                f'rest of {names14[i]} = {rest[i]:g} is outside '
-                f'[{self.lower[i]:g}, {self.upper[i]:g}]'
-            )
+                raise ValueError(
+                    f'arm {arm.name}: rest has {len(arm.rest)} values, needs {len(names)}: '
+                    f'{", ".join(names)}'
+                )
+        rest, lower, upper = self.rest, self.lower, self.upper
+        outside = np.flatnonzero(~((rest >= lower) & (rest <= upper)))
+        if outside.size:
+            raise ValueError('; '.join(
+                f'rest of {self.joint_names[i]} = {rest[i]:g} is outside '
+                f'[{lower[i]:g}, {upper[i]:g}]' for i in outside))
 
     @cached_property
     def joint_names(self) -> tuple[str, ...]:
@@ -277,10 +293,13 @@ def robot_spec_from_dict(data: dict[str, Any], where: str) -> RobotSpec:
 def spec_differences(ours: RobotSpec, theirs: RobotSpec) -> list[str]:
     """One line per difference that matters for running a policy: ``what: ours | theirs``.
 
-    Joint names and order, position limits, arms and the control rate count; cameras are
+    Arms, joint names and order, position limits and the control rate count; cameras are
     compared by the policy that uses them.
     """
     lines = []
+    arms = [[a.name for a in spec.arms] for spec in (ours, theirs)]
+    if arms[0] != arms[1]:
+        lines.append(f'arms: {arms[0]} | {arms[1]}')
     for what in ('joint_names', 'lower', 'upper'):
         a, b = getattr(ours, what), getattr(theirs, what)
         if len(a) != len(b) or any(x != y for x, y in zip(a, b)):

@@ -94,6 +94,11 @@ class Observation:
                 raise ActionError(
                     f'pose of {name!r} must be float32 (7,), got {pose.dtype} {pose.shape}'
                 )
+        for name, image in self.images.items():
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ActionError(
+                    f'image {name!r} must be uint8 (H, W, 3), got {image.dtype} {image.shape}'
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +109,21 @@ class Action:
         position: ``(D,)`` [rad], grippers as a width [m], in RobotSpec order.
 
     Raises:
-        ActionError: not one dimension, or not finite (the entries are named by index).
+        ActionError: not float32 of one dimension, or not finite (the entries are named by index).
     """
 
     position: Float32
 
     def __post_init__(self) -> None:
-        position = np.asarray(self.position)
-        if position.ndim != 1:
-            raise ActionError(f'Action.position must be one-dimensional, got {position.shape}')
-        if not np.isfinite(position).all():
-            bad = np.flatnonzero(~np.isfinite(position)).tolist()
+        position = self.position
+        if position.dtype != np.float32 or position.ndim != 1:
+            raise ActionError(
+                f'Action.position must be float32 of one dimension, '
+                f'got {position.dtype} {position.shape}'
+            )
+        finite = np.isfinite(position)
+        if not finite.all():
+            bad = np.flatnonzero(~finite).tolist()
             raise ActionError(f'Action.position has NaN or infinity at indices {bad}')
 
 
@@ -138,6 +147,10 @@ class ActionChunk:
                 f'ActionChunk needs times (T,) and positions (T, D), '
                 f'got {self.times.shape} and {self.positions.shape}'
             )
+        if not (np.diff(self.times) > 0).all():
+            raise ActionError('ActionChunk.times must increase')
+        if not np.isfinite(self.positions).all():
+            raise ActionError('ActionChunk.positions has NaN or infinity')
 
 
 @dataclass(frozen=True, slots=True)
