@@ -39,7 +39,7 @@ _STATE_SILENCE = 0.25
 """Without joint_states for so long [wall s] the robot is reported as lost."""
 
 
-class ArbiterNode(Node):  # type: ignore[misc]
+class ArbiterNode(Node):
     """See the module."""
 
     def __init__(self) -> None:
@@ -214,7 +214,7 @@ class ArbiterNode(Node):  # type: ignore[misc]
     def _missing(self, stamp: float) -> list[Source]:
         """Sources that are alive and have not answered this observation yet."""
         horizon = stamp - (_ALIVE_TICKS + 0.5) * self.spec.dt
-        missing = [
+        missing: list[Source] = [
             source for source, p in self._proposals.items()
             if source is not Source.POLICY and horizon <= p.stamp < stamp - 1e-9
         ]
