@@ -20,6 +20,8 @@ FRAME = 'frame_index'
 EPISODE = 'episode_index'
 INDEX = 'index'
 TASK = 'task_index'
+#: What every LeRobotDataset has.
+REQUIRED = (TIMESTAMP, FRAME, EPISODE, INDEX, TASK)
 
 POSE_FIELDS = ('x', 'y', 'z', 'qx', 'qy', 'qz', 'qw')
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from il_robot.data import keys
 from il_robot.errors import DatasetError
 
 VERSION = 'v3.0'
@@ -57,6 +58,9 @@ def read_info(path: Path) -> dict[str, Any]:
     missing = [k for k in ('fps', 'features', 'data_path') if k not in info]
     if missing:
         raise DatasetError(f'{path / INFO} lacks {", ".join(missing)}')
+    missing = [k for k in keys.REQUIRED if k not in info['features']]
+    if missing:
+        raise DatasetError(f'{path / INFO} lacks the feature(s) {", ".join(missing)}')
     return info
 
 

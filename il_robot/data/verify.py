@@ -110,7 +110,8 @@ def verify(path: Path | str, *, decode: bool = True) -> Report:
         _check_finite(info, row, columns, checks['finite'])
         if spec is not None:
             _check_limits(spec, row, columns, checks['limits'])
-        merged = stats.merge(merged, stats.table_stats(columns))
+        finite = {k: c for k, c in columns.items() if np.isfinite(c).all()}
+        merged = stats.merge(merged, stats.table_stats(finite))
     for row in rows:
         _check_videos(path, info, row, decode, checks)
     _check_stats(path, info, merged, checks['statistics'])
@@ -195,7 +196,10 @@ def _episodes(
                 continue
             last = (file, columns)
         mine = last[1][keys.EPISODE] == row['episode_index']
-        yield row, {k: column[mine] for k, column in last[1].items()}
+        if mine.any():
+            yield row, {k: column[mine] for k, column in last[1].items()}
+        else:
+            checks['rows'].problems.append(f'episode {row["episode_index"]} has no row in {file}')
 
 
 def _check_rows(

@@ -54,7 +54,7 @@ class VideoEncoder:
         self._every = max(1, round(fps / STATS_RATE))
         self._histogram = np.zeros((3, 256), dtype=np.int64)
         self._pictures = self._frames = 0
-        self._cancelled = False
+        self._cancelled = self._ended = False
         self._error: Exception | None = None
         waiting = max(4, QUEUE_BYTES // (height * width * 3))
         self._queue: queue.Queue[UInt8 | None] = queue.Queue(waiting)
@@ -107,8 +107,16 @@ class VideoEncoder:
         except Exception as error:  # handed to the recording thread by _check
             self._error = error
             # Keep taking frames, so that nobody waits on a full queue for ever.
-            while self._queue.get() is not None:
+            while self._next() is not None:
                 pass
+
+    def _next(self) -> UInt8 | None:
+        """The next frame; None once :meth:`finish` or :meth:`cancel` was called, for good."""
+        if not self._ended:
+            image = self._queue.get()
+            self._ended = image is None
+            return image
+        return None
 
     def _encode(self) -> None:
         height, width, _ = self._shape
@@ -117,7 +125,7 @@ class VideoEncoder:
             stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
             stream.codec_context.time_base = 1 / self._rate
             stream.codec_context.thread_count = 1  # parallel over cameras already
-            while (image := self._queue.get()) is not None:
+            while (image := self._next()) is not None:
                 if self._cancelled:
                     continue
                 if self._frames % self._every == 0:
