@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,80 +57,53 @@ def run_info(arguments: argparse.Namespace) -> int:
 
 def _facts(dataset: Dataset) -> list[tuple[str, str]]:
     """Label and text of each line of ``info``."""
-    records = dataset.episodes
+    import numpy as np
+
+    from il_robot.data.features import is_image
+    from il_robot.data.keys import camera_name
+
+    records, spec = dataset.episodes, dataset.spec
     lengths = dataset.stops - dataset.starts
-    seconds = len(dataset) / dataset.fps
-    spec = dataset.spec
-    facts = [
+    labelled = np.isfinite(dataset.expert).all(axis=1)
+    return [
         ('robot', f'{spec.name} ({", ".join(a.name for a in spec.arms)}; '
                   f'{spec.dim} values)' if spec else 'not said'),
         ('episodes', str(len(records))),
-        ('rows', f'{len(dataset)} at {dataset.fps:g} Hz, {_duration(seconds)}; an episode has '
-                 f'{lengths.min()} to {lengths.max()}, median {int(_median(lengths))}'),
-        ('outcomes', _counts(Counter(r.outcome.value for r in records))),
-        ('tasks', _counts(Counter(r.task or r.language or 'not said' for r in records))),
-        ('rounds', _counts(Counter(str(r.round) for r in records))),
+        ('rows', f'{len(dataset)} at {dataset.fps:g} Hz, {_duration(len(dataset) / dataset.fps)}'
+                 f'; an episode has {lengths.min()} to {lengths.max()}, '
+                 f'median {np.median(lengths):.0f}'),
+        ('outcomes', _counts(r.outcome.value for r in records)),
+        ('tasks', _counts(r.task or r.language or 'not said' for r in records)),
+        ('rounds', _counts(str(r.round) for r in records)),
+        ('checkpoints', _counts(r.checkpoint for r in records if r.checkpoint) or 'none drove'),
         ('who drove', _sources(dataset)),
         ('interventions', f'{dataset.intervention.mean():.1%} of the rows'),
-        ('expert labels', f'{_labelled(dataset):.1%} of the rows'),
-    ]
-    checkpoints = Counter(r.checkpoint for r in records if r.checkpoint)
-    if checkpoints:
-        facts.append(('checkpoints', _counts(checkpoints)))
-    sizes = [
-        f'{keys_camera} {height} x {width}'
-        for keys_camera, (height, width) in _cameras(dataset)
-    ]
-    return [
-        *facts,
-        ('cameras', ', '.join(sizes) or 'none'),
+        ('expert labels', f'{labelled.mean():.1%} of the rows'),
+        ('cameras', ', '.join(
+            f'{camera_name(key)} {feature["shape"][0]} x {feature["shape"][1]}'
+            for key, feature in dataset.features.items() if is_image(feature)) or 'none'),
         ('objects', ', '.join(dataset.object_names) or 'none'),
         ('size', _sizes(dataset.path)),
         ('hash', dataset.hash),
     ]
 
 
-def _cameras(dataset: Dataset) -> list[tuple[str, tuple[int, int]]]:
-    from il_robot.data.features import is_image
-    from il_robot.data.keys import camera_name
-
-    return [(camera_name(k), tuple(f['shape'][:2]))
-            for k, f in dataset.features.items() if is_image(f)]
-
-
-def _counts(counter: Counter[str]) -> str:
-    return ', '.join(f'{name}: {n}' for name, n in sorted(counter.items()))
+def _counts(names: Iterable[str]) -> str:
+    return ', '.join(f'{name}: {n}' for name, n in sorted(Counter(names).items()))
 
 
 def _sources(dataset: Dataset) -> str:
     """Share of the rows each source drove, per arm."""
-    import numpy as np
-
     from il_robot.types import Source
 
-    if (dataset.source < 0).any():
+    if dataset.spec is None or (dataset.source < 0).any():
         return 'not said'
-    names = [arm.name for arm in dataset.spec.arms] if dataset.spec else []
     lines = []
-    for column in range(dataset.source.shape[1]):
-        arm = names[column] if column < len(names) else f'arm {column}'
-        values, counts = np.unique(dataset.source[:, column], return_counts=True)
-        shares = ', '.join(f'{Source(v).name.lower()} {n / len(dataset):.1%}'
-                           for v, n in zip(values, counts))
-        lines.append(f'{arm}: {shares}')
+    for arm, drove in zip(dataset.spec.arms, dataset.source.T):
+        shares = ', '.join(f'{Source(value).name.lower()} {n / len(dataset):.1%}'
+                           for value, n in sorted(Counter(drove.tolist()).items()))
+        lines.append(f'{arm.name}: {shares}')
     return '\n'.join(lines)
-
-
-def _labelled(dataset: Dataset) -> float:
-    import numpy as np
-
-    return float(np.isfinite(dataset.expert).all(axis=1).mean())
-
-
-def _median(values: Any) -> float:
-    import numpy as np
-
-    return float(np.median(values))
 
 
 def _duration(seconds: float) -> str:
