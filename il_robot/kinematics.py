@@ -21,7 +21,9 @@ from il_robot.rotations import rotation_rpy
 from il_robot.spec import ArmSpec, RobotSpec
 from il_robot.types import Float64
 
-_SINGULAR = 1e-9
+_SINGULAR = 1e-10
+# A nearly stretched elbow is known to the root of the rounding error only [rad].
+_LIMIT_SLACK = 1e-6
 DOF = 6
 
 
@@ -34,7 +36,8 @@ class Pose:
 
     def apply(self, point: ArrayLike) -> Float64:
         """A point ``(3,)`` given in this frame, in ``base`` [m]."""
-        return self.rotation @ np.asarray(point) + self.position
+        moved: Float64 = self.rotation @ np.asarray(point) + self.position
+        return moved
 
     def inverse_apply(self, point: ArrayLike) -> Float64:
         """A point ``(3,)`` given in ``base``, in this frame [m]."""
@@ -148,7 +151,7 @@ class ArmKinematics:
                 q2 = math.atan2(a * r - b * z, b * r + a * z)
                 solutions += [
                     (q1, q2, q3, *wrist_angles)
-                    for wrist_angles in _wrist(rotation, q1, q2 + q3, float(ref[3]))
+                    for wrist_angles in _wrist(rotation, q1, q2 + q3, ref)
                 ]
         return np.array(solutions)
 
@@ -162,14 +165,14 @@ class ArmKinematics:
         candidates = self.ik(pose, ref)
         if not len(candidates):
             return None
-        turn = 2.0 * math.pi
+        turn, lower, upper = 2.0 * math.pi, self.lower - _LIMIT_SLACK, self.upper + _LIMIT_SLACK
         candidates = candidates + turn * np.round((ref - candidates) / turn)
-        candidates = np.where(candidates > self.upper, candidates - turn, candidates)
-        candidates = np.where(candidates < self.lower, candidates + turn, candidates)
-        inside = ((candidates >= self.lower - 1e-9) & (candidates <= self.upper + 1e-9)).all(1)
+        candidates = np.where(candidates > upper, candidates - turn, candidates)
+        candidates = np.where(candidates < lower, candidates + turn, candidates)
+        inside = ((candidates >= lower) & (candidates <= upper)).all(axis=1)
         if not inside.any():
             return None
-        candidates = candidates[inside]
+        candidates = np.clip(candidates[inside], self.lower, self.upper)
         nearest: Float64 = candidates[int(np.argmin(np.abs(candidates - ref).max(axis=1)))]
         return nearest
 
@@ -195,20 +198,32 @@ def _wrap(angle: float) -> float:
 
 
 def _wrist(
-    rotation: Float64, q1: float, q23: float, q4_ref: float
-) -> tuple[tuple[float, ...], ...]:
-    """Both XYX Euler solutions of R36 = R03^T R; at the singularity q4 stays at q4_ref."""
+    rotation: Float64, q1: float, q23: float, ref: Float64
+) -> list[tuple[float, float, float]]:
+    """Both XYX Euler solutions of R36 = R03^T R.
+
+    At the singularity only q4 + q6 (or q4 - q6) is given: the answers are then the pair
+    nearest to ``ref`` and the pair nearest to zero, which is always within symmetric limits.
+    """
     c1, s1, c, s = math.cos(q1), math.sin(q1), math.cos(q23), math.sin(q23)
     r03_t = np.array([[c1 * c, s1 * c, -s], [-s1, c1, 0.0], [c1 * s, s1 * s, c]])
-    r = r03_t @ rotation
-    sin5 = math.hypot(float(r[1, 0]), float(r[2, 0]))
-    q5 = math.atan2(sin5, float(r[0, 0]))
+    r = (r03_t @ rotation).tolist()
+    sin5 = math.hypot(r[1][0], r[2][0])
+    q5 = math.atan2(sin5, r[0][0])
     if sin5 < _SINGULAR:
-        flip = 1.0 if r[0, 0] > 0 else -1.0
-        # R36 = Rx(q4 + q6) or Rx(q4 - q6) Ry(pi): one sum is seen, q4 is free.
-        total = math.atan2(float(r[2, 1]), float(r[1, 1]))
-        q6 = _wrap(flip * (total - q4_ref))
-        return ((q4_ref, q5, q6),) * 2
-    q4 = math.atan2(float(r[1, 0]), -float(r[2, 0]))
-    q6 = math.atan2(float(r[0, 1]), float(r[0, 2]))
-    return (q4, q5, q6), (_wrap(q4 + math.pi), -q5, _wrap(q6 + math.pi))
+        sign = math.copysign(1.0, r[0][0])
+        total = math.atan2(r[2][1], r[1][1])
+        pairs = [
+            (a + 0.5 * _wrap(total - a - sign * b), q5)
+            for a, b in ((float(ref[3]), float(ref[5])), (0.0, 0.0))
+        ]
+    else:
+        q4 = math.atan2(r[1][0], -r[2][0])
+        pairs = [(q4, q5), (q4 + math.pi, -q5)]
+    solutions = []
+    for q4, q5 in pairs:
+        c4, s4 = math.cos(q4), math.sin(q4)
+        # The middle row of Rx(-q4) R36 holds q6 alone, and well where q4 is hardly determined.
+        q6 = math.atan2(-c4 * r[1][2] - s4 * r[2][2], c4 * r[1][1] + s4 * r[2][1])
+        solutions.append((_wrap(q4), q5, q6))
+    return solutions
