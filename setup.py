@@ -29,7 +29,8 @@ def share(folder):
 executables = [p.as_posix() for p in sorted(Path('scripts').glob('*'))]
 libexec = [(f'lib/{package_name}', executables)] if 'bdist_wheel' in sys.argv else []
 
-test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0']
+# setuptools: test_install.py builds the package as pip does, without a network
+test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'setuptools>=70.1']
 
 setup(
     name=package_name,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -59,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name and name not in _COMMANDS:
             raise ConfigError(unknown('command', name, _COMMANDS))
-        namespace = build_parser().parse_args(arguments)
-        code: int = namespace.run(namespace)
-        sys.stdout.flush()
+        code = _execute(arguments)
     except IlRobotError as error:
         print(f'{prog}: error: {error}', file=sys.stderr)
         return 2
@@ -83,12 +82,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _execute(arguments: list[str]) -> int:
+    try:
+        namespace = build_parser().parse_args(arguments)
+        return int(namespace.run(namespace))
+    finally:
+        sys.stdout.flush()  # here, so that a closed stdout is seen in main() and not at exit
+
+
 def _stdout_closed() -> bool:
     """Whether the reader of stdout has gone (``il_robot ... | head``); silences it then."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python's own flush at exit must have somewhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    poller = select.poll()
+    poller.register(1, 0)  # no events asked for: errors and hang-ups are always reported
+    if not poller.poll(0):
+        return False
+    # Python's own flush at exit must have somewhere to go
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
