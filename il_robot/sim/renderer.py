@@ -88,13 +88,14 @@ class Renderer:
         backend: Which backend draws and, for TinyRenderer, why.
     """
 
-    def __init__(self, client: int, choice: str) -> None:
-        self._client, self._choice = client, choice
+    def __init__(self, client: int, choice: str, detail: int) -> None:
+        self._client, self._choice, self._detail = client, choice, detail
         self._open()
 
     def _open(self) -> None:
         self._scene = Scene(self._client)
-        self._backend: Backend | None = _open_backend(self._choice, self._scene)
+        self._backend: Backend | None = _open_backend(
+            self._choice, self._scene, self._detail)
         self._process = os.getpid()
         self.backend = self._backend.name
 
@@ -166,13 +167,15 @@ class Renderer:
         return self._backend
 
 
-def make_renderer(client: int, backend: str = 'auto') -> Renderer:
+def make_renderer(client: int, backend: str = 'auto', *, detail: int = 1) -> Renderer:
     """A renderer of the bodies that ``client`` holds now.
 
     Args:
         client: PyBullet's ``physicsClientId``.
         backend: ``auto``, ``moderngl`` or ``tiny``; the environment variable
             ``IL_ROBOT_RENDERER`` overrides it.
+        detail: 1 for cameras; 2 to 4 gives finer shadows and rounder circles for print, at a
+            price (moderngl only).
 
     Raises:
         SimulationError: no such backend, or ``moderngl`` is asked for and cannot work here.
@@ -181,16 +184,16 @@ def make_renderer(client: int, backend: str = 'auto') -> Renderer:
     choice = os.environ.get(ENVIRONMENT, backend)
     if choice not in BACKENDS:
         raise SimulationError(unknown('renderer', choice, BACKENDS, where))
-    return Renderer(client, choice)
+    return Renderer(client, choice, detail)
 
 
-def _open_backend(choice: str, scene: Scene) -> Backend:
+def _open_backend(choice: str, scene: Scene, detail: int) -> Backend:
     if choice == 'tiny':
         return _loaded(TinyBackend('asked for'), scene)
     try:
         from il_robot.sim.renderer_gl import GLBackend  # moderngl is an optional dependency
 
-        return _loaded(GLBackend(), scene)
+        return _loaded(GLBackend(detail), scene)
     except (ImportError, SimulationError) as error:
         if choice == 'moderngl':
             raise SimulationError(

@@ -13,15 +13,18 @@ from typing import Any
 
 import moderngl
 import numpy as np
+from numpy.typing import NDArray
 
 from il_robot.errors import SimulationError
 from il_robot.sim import renderer_shaders as shaders
-from il_robot.sim.renderer_meshes import triangles
+from il_robot.sim.renderer_meshes import SEGMENTS, solid, triangles
 from il_robot.sim.renderer_scene import Primitive, Scene, metres
 from il_robot.types import Float32, Float64, UInt8
 
-SHADOW_SIZE = 768
-"""Edge of the shadow map [texels]."""
+UInt32 = NDArray[np.uint32]
+
+SHADOW_SIZE = (768, 448)
+"""Width and height of the shadow map [texels]: about 2.5 mm each on the table."""
 
 _REACH = 0.25
 """How far bodies may leave the box they were loaded in and still cast shadows [m]."""
@@ -72,10 +75,46 @@ class _Targets:
     picture: Any
 
 
-class GLBackend:
-    """Draws a :class:`Scene` with moderngl. One thread at a time."""
+class _Mesh:
+    """Shapes in one vertex and one index buffer, each shape's instances one draw command."""
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: dict[str, Float32]) -> None:
+        self._spans: dict[str, tuple[int, int, int]] = {}
+        vertices, indices, base, first = [], [], 0, 0
+        for shape, corners in shapes.items():
+            unique, index = np.unique(corners, axis=0, return_inverse=True)
+            self._spans[shape] = (index.size, first, base)
+            vertices.append(unique)
+            indices.append(index.astype(np.uint32).ravel())
+            first, base = first + index.size, base + len(unique)
+        self.vertices = np.concatenate(vertices) if shapes else np.empty(0, np.float32)
+        self.indices = np.concatenate(indices) if shapes else np.empty(0, np.uint32)
+
+    def commands(self, primitives: list[Primitive], ground: bool) -> UInt32:
+        """DrawElementsIndirectCommands of primitives sorted by shape, ground last in each.
+
+        Args:
+            primitives: The instances, in the order of the shapes this was made from.
+            ground: Also draw what is ground.
+        """
+        rows, instance = [], 0
+        for shape, (count, first, base) in self._spans.items():
+            among = [_is_ground(p) for p in primitives if p.shape == shape]
+            rows.append((count, len(among) if ground else among.count(False), first, base,
+                         instance))
+            instance += len(among)
+        return np.array(rows, np.uint32)
+
+
+class GLBackend:
+    """Draws a :class:`Scene` with moderngl. One thread at a time.
+
+    Args:
+        detail: Factor on the texels of the shadow map and the sides of circles.
+    """
+
+    def __init__(self, detail: int) -> None:
+        self._detail = detail
         self._gl = create_context()
         self._targets: dict[tuple[int, int], _Targets] = {}
         self._scene_objects: list[Any] = []
@@ -89,7 +128,7 @@ class GLBackend:
             large = [(gl.buffer(_FLOOR * _SQUARE), '2f', 'in_position')]
             self._floor_square = gl.vertex_array(self._floor, large)
             self._smooth_square = gl.vertex_array(self._smooth, square)
-            self._shadow_map = gl.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
+            self._shadow_map = gl.depth_texture((detail * SHADOW_SIZE[0], detail * SHADOW_SIZE[1]))
             self._shadow_map.compare_func = '<='
             self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
             self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
@@ -103,15 +142,17 @@ class GLBackend:
         # early depth tests spare what large boxes hide only if those are drawn last
         primitives = sorted(scene.primitives, key=lambda p: (
             p.shape == 'box', p.shape, _is_ground(p), max(p.scale)))
+        shapes, sides = dict.fromkeys(p.shape for p in primitives), self._detail * SEGMENTS
+        drawn = _Mesh({s: triangles(s, sides) for s in shapes})
+        # a shadow shows neither bevels nor normals, and its outline is a few texels' matter
+        casting = _Mesh({s: solid(triangles(s, sides // 2)) for s in shapes})
         self._frame = np.array([p.frame for p in primitives], int)
         self._local = np.array([p.pose for p in primitives]).reshape(-1, 4, 4)
         self._shown: Float32 | None = None
-        shapes = {shape: np.unique(triangles(shape), axis=0, return_inverse=True)
-                  for shape in dict.fromkeys(p.shape for p in primitives)}
         with self._gl as gl:
             self._release_scene()
             if primitives:
-                self._upload(gl, primitives, shapes)
+                self._upload(gl, primitives, drawn, casting)
             self._aim_sun(primitives, scene.read_frames())
 
     def _release_scene(self) -> None:
@@ -119,30 +160,25 @@ class GLBackend:
             thing.release()
         self._scene_objects = []
 
-    def _upload(self, gl: Any, primitives: list[Primitive], shapes: dict[str, Any]) -> None:
-        commands, casting, vertex, index, instance = [], [], 0, 0, 0
-        for shape, (vertices, indices) in shapes.items():
-            ground = [_is_ground(p) for p in primitives if p.shape == shape]
-            commands.append((indices.size, len(ground), index, vertex, instance))
-            casting.append((indices.size, ground.count(False), index, vertex, instance))
-            vertex, index = vertex + len(vertices), index + indices.size
-            instance += len(ground)
-        self._commands = gl.buffer(np.array(commands, np.uint32))
-        self._casting = gl.buffer(np.array(casting, np.uint32))
+    def _upload(
+        self, gl: Any, primitives: list[Primitive], drawn: _Mesh, casting: _Mesh,
+    ) -> None:
         self._poses = gl.buffer(reserve=48 * len(primitives), dynamic=True)
-        geometry = gl.buffer(np.concatenate([v for v, _ in shapes.values()]))
-        indices = gl.buffer(
-            np.concatenate([i.ravel() for _, i in shapes.values()]).astype(np.uint32))
         look = gl.buffer(np.array(
             [(*p.scale, p.bevel, *p.color) for p in primitives], np.float32))
-        place = [(geometry, '3f 3f', 'in_position', 'in_normal'),
-                 (self._poses, '4f 4f 4f /i', 'in_x', 'in_y', 'in_z')]
-        paint = (look, '3f f 3f /i', 'in_scale', 'in_bevel', 'in_color')
-        form = (look, '3f f 3x4 /i', 'in_scale', 'in_bevel')
-        self._bodies = gl.vertex_array(self._body, [*place, paint], indices)
-        self._casters = gl.vertex_array(self._shadow, [*place, form], indices)
-        self._scene_objects = [self._bodies, self._casters, self._commands, self._casting,
-                               self._poses, geometry, indices, look]
+        place = (self._poses, '4f 4f 4f /i', 'in_x', 'in_y', 'in_z')
+        self._commands = gl.buffer(drawn.commands(primitives, ground=True))
+        self._casting = gl.buffer(casting.commands(primitives, ground=False))
+        corners, indices = gl.buffer(drawn.vertices), gl.buffer(drawn.indices)
+        self._bodies = gl.vertex_array(self._body, [
+            (corners, '3f 3f', 'in_position', 'in_normal'), place,
+            (look, '3f f 3f /i', 'in_scale', 'in_bevel', 'in_color')], indices)
+        self._scene_objects = [self._bodies, self._commands, self._casting, self._poses, look,
+                               corners, indices]
+        corners, indices = gl.buffer(casting.vertices), gl.buffer(casting.indices)
+        self._casters = gl.vertex_array(self._shadow, [
+            (corners, '3f', 'in_position'), place, (look, '3f 4x4 /i', 'in_scale')], indices)
+        self._scene_objects += [self._casters, corners, indices]
 
     def _aim_sun(self, primitives: list[Primitive], frames: Float64) -> None:
         """Lay the shadow map around what casts shadows, and the backdrop under everything."""

@@ -16,27 +16,37 @@ import numpy as np
 from il_robot.errors import SimulationError
 from il_robot.types import Float32, Float64
 
-_SEGMENTS = 28
-_RINGS = 8
-"""Rings of a hemisphere, pole to equator."""
+SEGMENTS = 24
+"""Sides of what stands for a circle."""
 
 
-def triangles(shape: str) -> Float32:
+def triangles(shape: str, segments: int = SEGMENTS) -> Float32:
     """``(3 T, 6)`` vertices of a unit shape, or of the ``.obj`` or ``.stl`` file of that name.
+
+    Args:
+        shape: ``box``, ``plane``, ``cylinder``, ``tube``, ``sphere``, ``hemisphere``, or a file.
+        segments: Sides of what stands for a circle.
 
     Raises:
         SimulationError: a mesh file of another format, unreadable, or without a triangle.
     """
     unit = _UNIT.get(shape)
-    return unit() if unit else _mesh_file(Path(shape))
+    return unit(segments) if unit else _mesh_file(Path(shape))
 
 
-def _plane() -> Float32:
+def solid(vertices: Float32) -> Float32:
+    """``(3 T, 3)``: the positions alone, without the strips that only a bevel opens."""
+    corners = vertices[:, :3].reshape(-1, 3, 3)
+    area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return corners[np.abs(area).max(1) > 0].reshape(-1, 3)
+
+
+def _plane(_: int) -> Float32:
     corners = np.array([[-.5, -.5], [.5, -.5], [.5, .5], [-.5, -.5], [.5, .5], [-.5, .5]])
     return _with_normals(np.pad(corners, ((0, 0), (0, 1))), np.tile([0., 0., 1.], (6, 1)))
 
 
-def _box() -> Float32:
+def _box(_: int) -> Float32:
     """Six faces, and the strips along edges and corners that open when the edges are bevelled."""
     out = []
     for x, y, z in itertools.product((-.5, .5), repeat=3):
@@ -60,21 +70,23 @@ def _quad(corners: list[Any]) -> list[Any]:
     return [a, b, c, a, c, d]
 
 
-def _cylinder() -> Float32:
+def _cylinder(segments: int) -> Float32:
     """Caps, side and the two strips between them that open when the rims are bevelled."""
     return _revolve([(0., -.5, 0., -1.), (.5, -.5, 0., -1.), (.5, -.5, 1., 0.),
-                     (.5, .5, 1., 0.), (.5, .5, 0., 1.), (0., .5, 0., 1.)])
+                     (.5, .5, 1., 0.), (.5, .5, 0., 1.), (0., .5, 0., 1.)], segments)
 
 
-def _dome(start: float, rings: int) -> Float32:
+def _dome(start: float, segments: int) -> Float32:
+    """The part of a sphere above the latitude ``start`` [rad]."""
+    rings = round(segments * (np.pi / 2 - start) / (1.5 * np.pi))
     angle = np.linspace(start, np.pi / 2, rings + 1)
     r, z = np.cos(angle), np.sin(angle)
-    return _revolve(np.column_stack([r / 2, z / 2, r, z]))
+    return _revolve(np.column_stack([r / 2, z / 2, r, z]), segments)
 
 
-def _revolve(profile: Any) -> Float32:
+def _revolve(profile: Any, segments: int) -> Float32:
     """A profile ``(P, 4)`` of radius, z and their normal, from the bottom up, around z."""
-    angle = np.linspace(0.0, 2 * np.pi, _SEGMENTS + 1)
+    angle = np.linspace(0.0, 2 * np.pi, segments + 1)
     circle = np.column_stack([np.cos(angle), np.sin(angle)])
     out: list[Any] = []
     for low, high in zip(profile[:-1], profile[1:]):
@@ -154,11 +166,11 @@ def _with_normals(xyz: Float64, normals: Float64) -> Float32:
     return np.concatenate([xyz, normals], 1).astype(np.float32)
 
 
-_UNIT: dict[str, Callable[[], Float32]] = {
+_UNIT: dict[str, Callable[[int], Float32]] = {
     'box': _box,
     'plane': _plane,
     'cylinder': _cylinder,
-    'tube': lambda: _revolve([(.5, -.5, 1., 0.), (.5, .5, 1., 0.)]),
-    'sphere': lambda: _dome(-np.pi / 2, 2 * _RINGS),
-    'hemisphere': lambda: _dome(0.0, _RINGS),
+    'tube': lambda segments: _revolve([(.5, -.5, 1., 0.), (.5, .5, 1., 0.)], segments),
+    'sphere': lambda segments: _dome(-np.pi / 2, segments),
+    'hemisphere': lambda segments: _dome(0.0, segments),
 }

@@ -22,26 +22,23 @@ const vec3 FILL = vec3(0.16, 0.17, 0.19);
 const vec3 BACKGROUND = vec3{BACKGROUND};
 """
 
-# A unit shape's core shrinks by the bevel and grows back along the normals, which rounds the
-# edges of boxes and cylinders and leaves faces and spheres where they were.
-_PLACE = """
-in vec3 in_position, in_normal, in_scale, in_color;
+_POSE = """
 in vec4 in_x, in_y, in_z;  // rows of the pose
-in float in_bevel;
 vec3 turned(vec3 v) { return vec3(dot(in_x.xyz, v), dot(in_y.xyz, v), dot(in_z.xyz, v)); }
-vec3 placed() {
-    vec3 local = in_position * (in_scale - 2.0 * in_bevel) + in_bevel * in_normal;
-    return vec3(in_x.w, in_y.w, in_z.w) + turned(local);
-}
+vec3 placed(vec3 v) { return turned(v) + vec3(in_x.w, in_y.w, in_z.w); }
 """
 
-BODY_VERTEX = _HEAD + _PLACE + """
+# A unit shape's core shrinks by the bevel and grows back along the normals, which rounds the
+# edges of boxes and cylinders and leaves faces and spheres where they were.
+BODY_VERTEX = _HEAD + _POSE + """
 uniform mat4 camera, light;
 uniform vec3 eye;
+in vec3 in_position, in_normal, in_scale, in_color;
+in float in_bevel;
 out vec3 normal, half_way, lit;
 flat out vec3 albedo;
 void main() {
-    vec3 world = placed();
+    vec3 world = placed(in_position * (in_scale - 2.0 * in_bevel) + in_bevel * in_normal);
     normal = turned(normalize(in_normal / in_scale));
     half_way = normalize(eye - world) + SUN;
     lit = (light * vec4(world + 0.006 * normal, 1.0)).xyz;
@@ -66,9 +63,10 @@ void main() {
 }
 """
 
-SHADOW_VERTEX = _HEAD + _PLACE + """
+SHADOW_VERTEX = _HEAD + _POSE + """
 uniform mat4 light;
-void main() { gl_Position = light * vec4(placed(), 1.0); }
+in vec3 in_position, in_scale;
+void main() { gl_Position = light * vec4(placed(in_position * in_scale), 1.0); }
 """
 
 SHADOW_PIXEL = _HEAD + 'void main() {}'

@@ -149,7 +149,7 @@ def test_unit_shapes_are_closed_and_face_outwards(shape, volume, bevel):
     assert ((area * normals).sum(1) > -1e-9).all()
     assert np.allclose(area.sum(0), 0, atol=1e-6)  # a closed surface
     measured = (corners[:, 0] * area).sum() / 6
-    assert volume * (0.98 - bevel) < measured <= volume + 1e-6
+    assert volume * (0.97 - bevel) < measured <= volume + 1e-6
 
 
 @pytest.mark.parametrize('shape', ['box', 'cylinder', 'sphere', 'hemisphere', 'tube', 'plane'])
@@ -443,7 +443,7 @@ def test_rebuilding_and_reopening_do_not_leak(scene, opened):
         other.render(CAMERA)
         other.close()
 
-    for action, times, allowed in ((rebuild, 100, 2e6), (reopen, 10, 4e6)):
+    for action, times, allowed in ((rebuild, 60, 2e6), (reopen, 10, 4e6)):
         for _ in range(5):
             action()
         before = memory()
