@@ -6,6 +6,7 @@ that does not fit raises MessageError with what would be right; the node logs it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,9 +32,14 @@ def seconds(stamp: Time) -> float:
 
 
 def time(stamp: float) -> Time:
-    """Float seconds as a ROS time, rounded to the nanosecond."""
-    nanoseconds = round(stamp * 1e9)
-    return Time(sec=nanoseconds // 1_000_000_000, nanosec=nanoseconds % 1_000_000_000)
+    """Float seconds as a ROS time; :func:`seconds` gives the very same float back.
+
+    Whole seconds are taken off first: ``stamp * 1e9`` of a wall time would round by 128 ns,
+    and a stamp that was answered would not equal the one that was asked.
+    """
+    whole = math.floor(stamp)
+    carry, nanosec = divmod(round((stamp - whole) * 1e9), 1_000_000_000)
+    return Time(sec=whole + carry, nanosec=nanosec)
 
 
 def positions_by_name(
