@@ -6,7 +6,6 @@ A worker that dies costs its episode, which is reported; the others go on.
 
 from __future__ import annotations
 
-import math
 import multiprocessing
 import pickle
 import signal
@@ -22,6 +21,7 @@ import numpy as np
 
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.protocols import Controller
+from il_robot.statistics import wilson
 from il_robot.types import Float32, Observation
 
 # An environment with Dict observations (state, objects, images), `info['success']`, and
@@ -152,19 +152,6 @@ def as_observation(obs: dict[str, Any], stamp: float) -> Observation:
     """The Dict observation of an environment as the package's own type."""
     state: Float32 = obs['state']
     return Observation(stamp, state, obs.get('objects', {}), obs.get('images', {}))
-
-
-def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a proportion (95 % by default); (0, 1) of nothing.
-
-    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
-    """
-    if episodes == 0:
-        return 0.0, 1.0
-    n, p = episodes, successes / episodes
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, center - half), min(1.0, center + half)
 
 
 def summary(episodes: Sequence[EpisodeResult]) -> dict[str, Any]:

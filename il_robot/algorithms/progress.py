@@ -17,7 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from il_robot.algorithms.evaluate import EpisodeResult, wilson
+from il_robot.algorithms.evaluate import EpisodeResult
+from il_robot.statistics import wilson
 
 if TYPE_CHECKING:
     from il_robot.algorithms.runs import Record  # at run time it would load torch

@@ -53,6 +53,9 @@ def run_node(
     except IlRobotError as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
         return 2
+    except SystemExit as done:
+        # A node whose work is finished ends itself.
+        return int(done.code or 0)
     finally:
         # A second Ctrl-C (terminal and supervisor both send one) must not cut the clean-up.
         for number in (signal.SIGINT, signal.SIGTERM):

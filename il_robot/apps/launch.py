@@ -1,0 +1,75 @@
+"""``il_robot launch``: the same processes as ``ros2 launch``, where that does not exist."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from il_robot.bringup import LAUNCHES, NodeSpec, arguments, describe, parse_options
+from il_robot.errors import ConfigError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``launch`` to the command line."""
+    table = '\n'.join(
+        f'  {name}:={default if default != "" else "..."}\n      {text}'
+        for name, default, text in arguments())
+    parser = subparsers.add_parser(
+        'launch', help='start the ROS 2 nodes of a mode',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Start the ROS 2 nodes of a mode: ' + ', '.join(LAUNCHES) + '. The same as '
+                    '"ros2 launch il_robot NAME.launch.py key:=value", for machines without '
+                    'ros2 launch.\n\narguments (with defaults):\n' + table,
+        epilog='examples:\n'
+               '  il_robot launch record task:=transfer_cube teleop:=expert episodes:=5\n'
+               '  il_robot launch run policy:=outputs/run episodes:=50 lockstep:=true\n'
+               '  il_robot launch correct policy:=outputs/run teleop:=keyboard\n'
+               'Ctrl-C stops all nodes.')
+    parser.add_argument('name', metavar='NAME', help=', '.join(LAUNCHES))
+    parser.add_argument('settings', nargs='*', metavar='key:=value')
+    parser.add_argument('--print', action='store_true', help='print the processes, start none')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Supervise until Ctrl-C; the exit code."""
+    specs = describe(args.name, parse_options(_settings(args.settings)))
+    if args.print:
+        for spec in specs:
+            print(spec.executable, *spec.ros_arguments())
+        return 0
+    foreign = [s.executable for s in specs if s.package != 'il_robot']
+    if foreign:
+        raise ConfigError(
+            f'{", ".join(foreign)} needs a ROS installation: use ros2 launch il_robot '
+            f'{args.name}.launch.py there')
+    _check_ros(specs)
+    from il_robot.apps.supervisor import Supervisor
+
+    # Nothing of ours should be heard on the network unless the user says so.
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    return Supervisor(specs, colour=sys.stdout.isatty()).run()
+
+
+def _settings(texts: list[str]) -> dict[str, str]:
+    settings = {}
+    for text in texts:
+        key, mark, value = text.partition(':=')
+        if not mark:
+            raise ConfigError(f'{text!r}: write key:=value')
+        settings[key] = value
+    return settings
+
+
+def _check_ros(specs: list[NodeSpec]) -> None:
+    from importlib.util import find_spec
+
+    if find_spec('rclpy') is None:
+        raise ConfigError(
+            "ROS 2 is not installed here: source a ROS 2 installation, or pip install "
+            "'il_robot[ros]'")
+    terminals = [s.name for s in specs if s.terminal]
+    if terminals and not sys.stdin.isatty():
+        raise ConfigError(f'{terminals[0]} reads the keyboard: start this in a terminal')

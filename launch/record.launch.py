@@ -1,0 +1,9 @@
+"""A person or the expert drives, and everything is recorded.  ros2 launch il_robot record.launch.py --show-args"""
+
+from il_robot.nodes.launching import description
+from launch import LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    """See il_robot/bringup.py, which describes what runs."""
+    return description('record')

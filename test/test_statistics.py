@@ -1,0 +1,26 @@
+"""The Wilson interval against published values."""
+
+from __future__ import annotations
+
+import pytest
+
+from il_robot.statistics import wilson
+
+
+@pytest.mark.parametrize(('successes', 'n', 'low', 'high'), [
+    # the last two as published for LeRobot's ACT (75.0 to 85.8 %, 7.8 to 16.7 %)
+    (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (49, 50, 0.8950, 0.9965),
+    (162, 200, 0.750, 0.858), (23, 200, 0.078, 0.167),
+])
+def test_wilson_interval_has_the_known_values(successes, n, low, high):
+    assert wilson(successes, n) == pytest.approx((low, high), abs=6e-4)
+
+
+def test_wilson_interval_contains_the_rate_and_shrinks():
+    assert wilson(0, 0) == (0.0, 1.0)
+    widths = []
+    for n in (10, 100, 1000):
+        low, high = wilson(n // 5, n)
+        assert low < 0.2 < high
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
