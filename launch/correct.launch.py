@@ -1,4 +1,7 @@
-"""A policy drives; the operator or the expert takes over and gives back.  ros2 launch il_robot correct.launch.py --show-args"""
+"""A policy drives; the operator or the expert takes over and gives back.
+
+Arguments: ros2 launch il_robot correct.launch.py --show-args
+"""
 
 from il_robot.nodes.launching import description
 from launch import LaunchDescription

@@ -1,4 +1,7 @@
-"""The expert solves the task in the simulator, again and again.  ros2 launch il_robot demo.launch.py --show-args"""
+"""The expert solves the task in the simulator, again and again.
+
+Arguments: ros2 launch il_robot demo.launch.py --show-args
+"""
 
 from il_robot.nodes.launching import description
 from launch import LaunchDescription

@@ -1,4 +1,7 @@
-"""A person or the expert drives, and everything is recorded.  ros2 launch il_robot record.launch.py --show-args"""
+"""A person or the expert drives, and everything is recorded.
+
+Arguments: ros2 launch il_robot record.launch.py --show-args
+"""
 
 from il_robot.nodes.launching import description
 from launch import LaunchDescription

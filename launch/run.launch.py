@@ -1,4 +1,7 @@
-"""A policy drives.  ros2 launch il_robot run.launch.py --show-args"""
+"""A policy drives.
+
+Arguments: ros2 launch il_robot run.launch.py --show-args
+"""
 
 from il_robot.nodes.launching import description
 from launch import LaunchDescription
