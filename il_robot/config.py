@@ -124,6 +124,26 @@ def override(config: T, settings: Sequence[str], where: str = '--set') -> T:
     return build(type(config), data, where)
 
 
+def key_values(texts: Sequence[str], where: str) -> dict[str, Any]:
+    """``KEY=VALUE`` texts as a mapping, values read as YAML.
+
+    Raises:
+        ConfigError: no '=', or a value that is not YAML.
+    """
+    import yaml
+
+    values: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition('=')
+        if not equals or not key:
+            raise ConfigError(f'{where} {text!r}: write KEY=VALUE, for example shoves=2')
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f'{where} {key}: {value!r} is not a value: {error}') from None
+    return values
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The dataclass as plain JSON types (tuples become lists, enums their value)."""
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}

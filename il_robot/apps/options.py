@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from il_robot.errors import ConfigError
+from il_robot.config import key_values
 
 
 def add_task_options(parser: argparse.ArgumentParser) -> None:
@@ -35,23 +34,3 @@ def task_arguments(args: argparse.Namespace) -> dict[str, Any]:
         'disturbances': key_values(args.disturb, '--disturb'),
         'task_options': key_values(args.task_option, '--task-option'),
     }
-
-
-def key_values(texts: Sequence[str], option: str) -> Mapping[str, Any]:
-    """``KEY=VALUE`` texts as a mapping, values read as YAML.
-
-    Raises:
-        ConfigError: no '=', or a value that is not YAML.
-    """
-    import yaml
-
-    values: dict[str, Any] = {}
-    for text in texts:
-        key, equals, value = text.partition('=')
-        if not equals or not key:
-            raise ConfigError(f'{option} {text!r}: write KEY=VALUE, for example shoves=2')
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f'{option} {key}: {value!r} is not a value: {error}') from None
-    return values

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from il_robot.apps.options import add_task_options, key_values, task_arguments
+from il_robot.apps.options import add_task_options, task_arguments
+from il_robot.config import key_values
 from il_robot.errors import ConfigError, SimulationError
 
 if TYPE_CHECKING:
