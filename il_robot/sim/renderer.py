@@ -11,9 +11,9 @@ import os
 from typing import Literal, Protocol, overload
 
 import numpy as np
-import pybullet
 
 from il_robot.errors import SimulationError, unknown
+from il_robot.sim.bullet import p
 from il_robot.sim.renderer_scene import Scene, metres, projection_matrix, view_matrix
 from il_robot.sim.renderer_shaders import SUN
 from il_robot.spec import CameraSpec
@@ -65,10 +65,10 @@ class TinyBackend:
     ) -> tuple[UInt8, Float32 | None]:
         """One picture; see :class:`Backend`."""
         width, height = size
-        _, _, rgba, distance, _ = pybullet.getCameraImage(
+        _, _, rgba, distance, _ = p.getCameraImage(
             width, height, view.T.ravel().tolist(), projection.T.ravel().tolist(),
-            lightDirection=SUN, shadow=1, renderer=pybullet.ER_TINY_RENDERER,
-            flags=pybullet.ER_NO_SEGMENTATION_MASK, physicsClientId=self._client)
+            lightDirection=SUN, shadow=1, renderer=p.ER_TINY_RENDERER,
+            flags=p.ER_NO_SEGMENTATION_MASK, physicsClientId=self._client)
         image = np.asarray(rgba, np.uint8).reshape(height, width, 4)[..., :3].copy()
         if not depth:
             return image, None
@@ -204,5 +204,9 @@ def _open_backend(choice: str, scene: Scene, detail: int) -> Backend:
 
 
 def _loaded(backend: Backend, scene: Scene) -> Backend:
-    backend.load(scene)
+    try:
+        backend.load(scene)
+    except SimulationError:
+        backend.release()
+        raise
     return backend

@@ -35,6 +35,9 @@ _GROUND = 0.6
 _FLOOR = 5.0
 """Half the edge of the backdrop [m]."""
 
+_MOST_SIZES = 8
+"""Picture sizes whose buffers are kept."""
+
 # by soname: what glcontext would search for needs ldconfig or a compiler
 _EGL: dict[str, Any] = {'backend': 'egl', 'libgl': 'libGL.so.1', 'libegl': 'libEGL.so.1'}
 _SQUARE = np.array([-1, -1, 1, -1, -1, 1, 1, 1], np.float32)
@@ -73,6 +76,11 @@ class _Targets:
     color: Any
     depth: Any
     picture: Any
+    pixels: Any
+
+    def release(self) -> None:
+        for thing in (self.scene, self.picture, self.color, self.depth, self.pixels):
+            thing.release()
 
 
 class _Mesh:
@@ -120,18 +128,26 @@ class GLBackend:
         self._scene_objects: list[Any] = []
         with self._gl as gl:
             self.name = f'moderngl (EGL, {gl.info["GL_RENDERER"]})'
-            self._body = gl.program(shaders.BODY_VERTEX, shaders.BODY_PIXEL)
-            self._shadow = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_PIXEL)
-            self._floor = gl.program(shaders.FLOOR_VERTEX, shaders.FLOOR_PIXEL)
-            self._smooth = gl.program(shaders.SMOOTH_VERTEX, shaders.SMOOTH_PIXEL)
-            square = [(gl.buffer(_SQUARE), '2f', 'in_position')]
-            large = [(gl.buffer(_FLOOR * _SQUARE), '2f', 'in_position')]
-            self._floor_square = gl.vertex_array(self._floor, large)
-            self._smooth_square = gl.vertex_array(self._smooth, square)
-            self._shadow_map = gl.depth_texture((detail * SHADOW_SIZE[0], detail * SHADOW_SIZE[1]))
-            self._shadow_map.compare_func = '<='
-            self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
-            self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
+            try:
+                self._build(gl)
+            except moderngl.Error as error:
+                raise SimulationError(f'{self.name} refuses the shaders: {error}') from None
+
+    def _build(self, gl: Any) -> None:
+        """What outlives the scene: programs, the squares they draw on, the shadow map."""
+        self._body = gl.program(shaders.BODY_VERTEX, shaders.BODY_PIXEL)
+        self._shadow = gl.program(shaders.SHADOW_VERTEX, shaders.SHADOW_PIXEL)
+        self._floor = gl.program(shaders.FLOOR_VERTEX, shaders.FLOOR_PIXEL)
+        self._smooth = gl.program(shaders.SMOOTH_VERTEX, shaders.SMOOTH_PIXEL)
+        square = [(gl.buffer(_SQUARE), '2f', 'in_position')]
+        large = [(gl.buffer(_FLOOR * _SQUARE), '2f', 'in_position')]
+        self._floor_square = gl.vertex_array(self._floor, large)
+        self._smooth_square = gl.vertex_array(self._smooth, square)
+        width, height = SHADOW_SIZE
+        self._shadow_map = gl.depth_texture((self._detail * width, self._detail * height))
+        self._shadow_map.compare_func = '<='
+        self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
+        self._shadow_target = gl.framebuffer(depth_attachment=self._shadow_map)
 
     def load(self, scene: Scene) -> None:
         """Forget the last scene and take this one.
@@ -250,11 +266,14 @@ class GLBackend:
 
     def _targets_of(self, gl: Any, size: tuple[int, int]) -> _Targets:
         if size not in self._targets:
+            if len(self._targets) == _MOST_SIZES:
+                self._targets.pop(next(iter(self._targets))).release()
             larger = (size[0] + 2, size[1] + 2)
             color, depth = gl.texture(larger, 4), gl.depth_texture(larger)
             scene = gl.framebuffer([color], depth)
-            picture = gl.framebuffer([gl.renderbuffer(size, 4)])
-            self._targets[size] = _Targets(scene, color, depth, picture)
+            pixels = gl.renderbuffer(size, 4)
+            picture = gl.framebuffer([pixels])
+            self._targets[size] = _Targets(scene, color, depth, picture, pixels)
         return self._targets[size]
 
     def release(self) -> None:

@@ -11,10 +11,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pybullet
 
 from il_robot.errors import SimulationError, unknown
 from il_robot.rotations import matrix_from_quaternion
+from il_robot.sim.bullet import p
 from il_robot.spec import CameraSpec
 from il_robot.types import Float32, Float64
 
@@ -69,25 +69,25 @@ class Scene:
         self._bodies: list[tuple[int, int, range]] = []  # body, row of its base, its links
         self._rows = 1  # row 0 is the world
         to_urdf = []
-        for i in range(pybullet.getNumBodies(physicsClientId=client)):
-            body = pybullet.getBodyUniqueId(i, physicsClientId=client)
-            xyz, quaternion = pybullet.getDynamicsInfo(body, -1, physicsClientId=client)[3:5]
+        for i in range(p.getNumBodies(physicsClientId=client)):
+            body = p.getBodyUniqueId(i, physicsClientId=client)
+            xyz, quaternion = p.getDynamicsInfo(body, -1, physicsClientId=client)[3:5]
             to_urdf.append(inverse(transform(np.array(xyz + quaternion))))
             self._add_body(body)
         self._bases = [row for _, row, _ in self._bodies]
         self._to_urdf = np.array(to_urdf).reshape(-1, 4, 4)
 
     def _add_body(self, body: int) -> None:
-        links = range(pybullet.getNumJoints(body, physicsClientId=self.client))
+        links = range(p.getNumJoints(body, physicsClientId=self.client))
         base = self._rows
         self._bodies.append((body, base, links))
         self._rows += 1 + len(links)
-        name = pybullet.getBodyInfo(body, physicsClientId=self.client)[0]
+        name = p.getBodyInfo(body, physicsClientId=self.client)[0]
         self.frame_of_link.setdefault(name.decode(), base)
         for link in links:
-            name = pybullet.getJointInfo(body, link, physicsClientId=self.client)[12]
+            name = p.getJointInfo(body, link, physicsClientId=self.client)[12]
             self.frame_of_link.setdefault(name.decode(), base + 1 + link)
-        for shape in pybullet.getVisualShapeData(body, physicsClientId=self.client):
+        for shape in p.getVisualShapeData(body, physicsClientId=self.client):
             self.primitives += _primitives(shape, base)
 
     def read_frames(self) -> Float64:
@@ -101,7 +101,7 @@ class Scene:
         try:
             for body, row, links in self._bodies:
                 self._read_body(body, links, poses[row:])
-        except pybullet.error as error:
+        except p.error as error:
             raise SimulationError(
                 f'cannot read where the bodies are ({error}): after removing a body call '
                 f'rebuild(), after disconnecting make another renderer') from None
@@ -110,11 +110,11 @@ class Scene:
         return frames
 
     def _read_body(self, body: int, links: range, poses: Float64) -> None:
-        position, quaternion = pybullet.getBasePositionAndOrientation(
+        position, quaternion = p.getBasePositionAndOrientation(
             body, physicsClientId=self.client)
         poses[0] = position + quaternion
         if links:
-            states = pybullet.getLinkStates(
+            states = p.getLinkStates(
                 body, links, computeForwardKinematics=1, physicsClientId=self.client)
             poses[1:1 + len(links)] = [s[4] + s[5] for s in states]
 
@@ -146,20 +146,20 @@ def _primitives(shape: tuple[Any, ...], base_row: int) -> list[Primitive]:
         place = pose if inside is None else pose @ inside
         return Primitive(name, frame, place, scale, color, bevel)
 
-    if kind == pybullet.GEOM_BOX:
+    if kind == p.GEOM_BOX:
         return [one('box', size, min(_BEVEL, 0.12 * min(size)))]
-    if kind == pybullet.GEOM_SPHERE:
+    if kind == p.GEOM_SPHERE:
         return [one('sphere', (2 * size[0],) * 3)]
-    if kind == pybullet.GEOM_CYLINDER:
+    if kind == p.GEOM_CYLINDER:
         length, d = size[0], 2 * size[1]
         return [one('cylinder', (d, d, length), min(_BEVEL, 0.12 * min(d, length)))]
-    if kind == pybullet.GEOM_CAPSULE:
+    if kind == p.GEOM_CAPSULE:
         length, d = size[0], 2 * size[1]
         ends = [transform(np.array([0, 0, z, flip, 0, 0, 1 - flip]))
                 for z, flip in ((length / 2, 0.0), (-length / 2, 1.0))]
         return [one('tube', (d, d, length)),
                 *(one('hemisphere', (d, d, d), inside=end) for end in ends)]
-    if kind == pybullet.GEOM_PLANE:
+    if kind == p.GEOM_PLANE:
         return [one('plane', (2 * FAR, 2 * FAR, 1.0))]
     return [one(mesh.decode(), size)]
 
@@ -222,5 +222,7 @@ def projection_matrix(fovy: float, aspect: float) -> Float64:
 
 def metres(depth: Float32) -> Float32:
     """Distances along the line of sight [m] of a depth buffer's values in 0..1."""
-    scale = np.float32((FAR - NEAR) / (FAR * NEAR))
-    return 1.0 / (np.float32(1.0 / NEAR) - scale * depth)
+    # FAR NEAR / (FAR - (FAR - NEAR) depth), in place but for one array
+    out = depth * np.float32((NEAR - FAR) / (FAR * NEAR))
+    out += np.float32(1.0 / NEAR)
+    return np.reciprocal(out, out=out)

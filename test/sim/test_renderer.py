@@ -1,3 +1,4 @@
+import itertools
 import multiprocessing
 import os
 import struct
@@ -169,7 +170,8 @@ def test_a_camera_sees_its_target_in_the_middle_and_up_above():
     assert np.allclose(screen[:2, 0], 0)
     assert screen[1, 1] > 0.05 and abs(screen[0, 1]) < 1e-9
     distance = np.linalg.norm(np.subtract(CAMERA.xyz, CAMERA.target))
-    assert metres(np.float32((screen[2, 0] + 1) / 2)) == pytest.approx(distance, rel=1e-3)
+    depth = ((screen[2, :1] + 1) / 2).astype(np.float32)
+    assert metres(depth)[0] == pytest.approx(distance, rel=1e-3)
 
 
 # -- the two backends -----------------------------------------------------------------------
@@ -443,8 +445,12 @@ def test_rebuilding_and_reopening_do_not_leak(scene, opened):
         other.render(CAMERA)
         other.close()
 
-    for action, times, allowed in ((rebuild, 60, 2e6), (reopen, 10, 4e6)):
-        for _ in range(5):
+    def resize():
+        renderer.render(CAMERA, 300 + next(widths), 200)
+
+    widths = itertools.count()
+    for action, times, allowed in ((rebuild, 60, 2e6), (reopen, 10, 4e6), (resize, 40, 4e6)):
+        for _ in range(10):
             action()
         before = memory()
         for _ in range(times):
@@ -473,6 +479,18 @@ def test_no_egl_device_falls_back_and_says_why(scene, monkeypatch):
     monkeypatch.delenv('IL_ROBOT_RENDERER', raising=False)
     monkeypatch.setenv('GLCONTEXT_DEVICE_INDEX', '99')
     assert make_renderer(scene).backend.startswith('TinyRenderer: moderngl not available: ')
+
+
+def test_a_mesh_that_opengl_cannot_read_is_left_to_tiny_renderer(client, tmp_path, monkeypatch):
+    monkeypatch.delenv('IL_ROBOT_RENDERER', raising=False)
+    path = tmp_path / 'mesh.obj'
+    write_mesh(path, 'obj')
+    shape = p.createVisualShape(p.GEOM_MESH, fileName=str(path), physicsClientId=client)
+    p.createMultiBody(0, -1, shape, physicsClientId=client)
+    path.unlink()
+    renderer = make_renderer(client)
+    assert renderer.backend.startswith('TinyRenderer: moderngl not available: ')
+    assert (renderer.render(CAMERA, depth=True)[1] < FAR / 2).any()
 
 
 def test_the_environment_overrides(scene, monkeypatch):
