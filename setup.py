@@ -50,9 +50,10 @@ setup(
         *libexec,
     ],
     zip_safe=False,
-    # every command reads or writes datasets and plots
+    # every command reads or writes datasets and plots; bags are read without ROS
     install_requires=[
         'numpy>=1.23', 'pyyaml>=5.4', 'rich>=12.0', 'pyarrow>=14.0', 'av>=12.0', 'matplotlib>=3.5',
+        'pillow>=9.0', 'mcap>=1.1', 'mcap-ros2-support>=0.5', 'lz4>=4.0', 'zstandard>=0.18',
     ],
     extras_require={
         'sim': ['pybullet>=3.2.5', 'gymnasium>=1.0', 'xacro>=2.0', 'moderngl>=5.8'],
@@ -61,7 +62,8 @@ setup(
         'ros': [
             'ros-rclpy==9.1.2', 'ros-rmw-fastrtps-cpp', 'ros-std-msgs', 'ros-std-srvs',
             'ros-sensor-msgs', 'ros-trajectory-msgs', 'ros-geometry-msgs', 'ros-diagnostic-msgs',
-            'ros-lifecycle-msgs', 'ros-visualization-msgs', 'ros-ament-index-python',
+            'ros-lifecycle-msgs', 'ros-visualization-msgs', 'ros-builtin-interfaces',
+            'ros-rcl-interfaces', 'ros-rosgraph-msgs', 'ros-ament-index-python',
         ],
         'test': test,
         'dev': [*test, 'ruff>=0.6', 'mypy>=1.11', 'types-PyYAML'],

@@ -3,8 +3,9 @@
 Arguments: ros2 launch il_robot record.launch.py --show-args
 """
 
-from il_robot.nodes.launching import description
 from launch import LaunchDescription
+
+from il_robot.nodes.launching import description
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -72,8 +72,9 @@ def test_the_manifest_and_setup_need_the_same(metadata):
     keys = {
         'pyyaml': 'python3-yaml', 'torch': 'python3-pytorch-pip', 'xacro': 'xacro',
         'gymnasium': 'python3-gymnasium-pip', 'pybullet': 'python3-pybullet-pip',
+        'pillow': 'python3-pil', 'mcap-ros2-support': 'mcap-ros2-support',
     }
-    no_key = {'av', 'moderngl', 'pyarrow', 'safetensors'}
+    no_key = {'av', 'moderngl', 'pyarrow', 'safetensors', 'mcap', 'lz4', 'zstandard'}
     tools = {'ruff', 'mypy', 'types-PyYAML', 'setuptools'}
     rmw = {'ros-rmw-fastrtps-cpp'}  # a ROS installation chooses its own
     wanted = set()
@@ -82,6 +83,24 @@ def test_the_manifest_and_setup_need_the_same(metadata):
         wanted.add(ros or keys.get(name, f'python3-{name}'))
     assert wanted <= manifest
     assert {n for n in manifest if n.startswith('python3-')} <= wanted
+
+
+def test_everything_imported_is_declared(metadata):
+    names = {'pyyaml': 'yaml', 'pillow': 'PIL', 'mcap_ros2_support': 'mcap_ros2'}
+    declared = {r.name.lower().replace('-', '_').removeprefix('ros_')
+                for r in requirements(metadata)}
+    declared = {names.get(name, name) for name in declared}
+    launch = {'launch', 'launch_ros'}  # on no index: they come with a ROS installation
+    for file in (ROOT / 'il_robot').rglob('*.py'):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module]
+            else:
+                continue
+            tops = {m.split('.')[0] for m in modules} - sys.stdlib_module_names - {'il_robot'}
+            assert tops <= declared | launch, f'{file}:{node.lineno}'
 
 
 def test_the_locked_versions_lie_within_the_ranges(metadata):
@@ -129,7 +148,6 @@ def test_launch_files_start_packages_that_the_manifest_names(file):
         keyword.value.value for call in calls for keyword in call.keywords
         if keyword.arg == 'package'
     }
-    assert packages
     assert packages <= {*depends('exec_depend'), 'il_robot'}
     for call in calls:
         if call.func.id == 'PathJoinSubstitution':

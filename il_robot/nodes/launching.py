@@ -5,6 +5,7 @@ Imported only where ``launch`` is installed.
 
 from __future__ import annotations
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -12,7 +13,6 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from il_robot.bringup import NodeSpec, Value, arguments, describe, parameter_text, parse_options
-from launch import LaunchContext, LaunchDescription
 
 
 def description(name: str) -> LaunchDescription:

@@ -12,7 +12,7 @@ from il_robot.apps import main as cli
 from il_robot.apps.main import main
 from il_robot.errors import DatasetError
 
-COMMANDS = ['demo', 'record', 'train', 'evaluate', 'dataset', 'view']
+COMMANDS = list(cli._COMMANDS)
 
 
 @pytest.fixture
@@ -94,6 +94,7 @@ def test_an_unknown_command_suggests_the_closest(capsys):
 
 
 def test_help_lists_every_command(capsys):
+    assert {'demo', 'record', 'train', 'evaluate', 'dataset', 'view'} <= set(COMMANDS)
     with pytest.raises(SystemExit) as stop:
         main(['--help'])
     assert stop.value.code == 0
