@@ -23,11 +23,12 @@ from il_robot.types import Float32, Float64, UInt8
 
 UInt32 = NDArray[np.uint32]
 
-SHADOW_SIZE = (768, 448)
-"""Width and height of the shadow map [texels]: about 2.5 mm each on the table."""
+SHADOW_SIZE = (736, 544)
+"""Width and height of the shadow map [texels]: about 2.6 mm each."""
 
-_REACH = 0.25
-"""How far bodies may leave the box they were loaded in and still cast shadows [m]."""
+_SHADOWED = np.array([[-0.85, -0.55, -0.05], [0.85, 0.55, 0.75]])
+"""Corners of the box whose contents cast shadows [m]. Fixed: pictures must depend on where
+bodies are and on nothing that was before."""
 
 _GROUND = 0.6
 """What is wider and longer than this is ground: it shows shadows and casts none [m]."""
@@ -197,13 +198,13 @@ class GLBackend:
         self._scene_objects += [self._casters, corners, indices]
 
     def _aim_sun(self, primitives: list[Primitive], frames: Float64) -> None:
-        """Lay the shadow map around what casts shadows, and the backdrop under everything."""
+        """Lay the shadow map around the work space, and the backdrop under the ground."""
         back = np.array(shaders.SUN) / np.linalg.norm(shaders.SUN)
         right = np.cross((0.0, 1.0, 0.0), back)
         right /= np.linalg.norm(right)
         axes = np.array([right, np.cross(back, right), -back])
-        low, high = _extent([p for p in primitives if not _is_ground(p)], frames, axes)
-        middle, half = (low + high) / 2, (high - low) / 2 + _REACH
+        middle = axes @ _SHADOWED.mean(0)
+        half = np.abs(axes) @ (np.diff(_SHADOWED, axis=0)[0] / 2)
         to_map = np.eye(4)
         to_map[:3, :3] = axes / half[:, None]
         to_map[:3, 3] = -middle / half
@@ -211,8 +212,9 @@ class GLBackend:
         to_map[:3] = (to_map[:3] + (0.0, 0.0, 0.0, 1.0)) / 2
         for program in (self._body, self._floor):
             program['light'].write(_bytes(to_map))
-        low, high = _extent([p for p in primitives if p.shape != 'plane'], frames, np.eye(3))
-        self._floor['place'].value = (*((low + high) / 2)[:2], low[2])
+        solid = [p for p in primitives if p.shape != 'plane']
+        ground = [p for p in solid if _is_ground(p)]
+        self._floor['height'].value = min((_lowest(p, frames) for p in ground or solid), default=0)
 
     def draw(
         self, frames: Float64, view: Float64, projection: Float64, size: tuple[int, int],
@@ -285,18 +287,10 @@ def _is_ground(primitive: Primitive) -> bool:
     return primitive.shape == 'plane' or sorted(primitive.scale)[1] > _GROUND
 
 
-def _extent(primitives: list[Primitive], frames: Float64, axes: Float64,
-            ) -> tuple[Float64, Float64]:
-    """Lowest and highest ``(3,)`` coordinates of some primitives along ``axes`` (rows).
-
-    Meshes count as boxes of their scale.
-    """
-    if not primitives:
-        return np.zeros(3), np.zeros(3)
-    place = axes @ np.array([(frames[p.frame] @ p.pose)[:3] for p in primitives])
-    half = np.array([p.scale for p in primitives]) / 2
-    center, reach = place[..., 3], (np.abs(place[..., :3]) @ half[..., None])[..., 0]
-    return (center - reach).min(0), (center + reach).max(0)
+def _lowest(primitive: Primitive, frames: Float64) -> float:
+    """Height of the lowest point [m]; meshes count as boxes of their scale."""
+    up = (frames[primitive.frame] @ primitive.pose)[2]
+    return float(up[3] - np.abs(up[:3]) @ primitive.scale / 2)
 
 
 def _bytes(matrix: Float64) -> bytes:

@@ -73,12 +73,12 @@ SHADOW_PIXEL = _HEAD + 'void main() {}'
 
 FLOOR_VERTEX = _HEAD + """
 uniform mat4 camera, light;
-uniform vec3 place;
+uniform float height;
 in vec2 in_position;
 out vec2 offset;
 out vec3 lit;
 void main() {
-    vec4 world = vec4(in_position + place.xy, place.z, 1.0);
+    vec4 world = vec4(in_position, height, 1.0);
     offset = in_position;
     lit = (light * world).xyz;
     gl_Position = camera * world;

@@ -250,6 +250,14 @@ def test_an_empty_world_is_background(client, opened, backend):
     assert np.allclose(depth, FAR, rtol=1e-3)
 
 
+def test_a_picture_depends_on_nothing_that_was_before(scene, opened):
+    old = opened(scene)
+    old.render(CAMERA)
+    p.resetJointState(1, 0, -0.4, physicsClientId=scene)
+    p.resetBasePositionAndOrientation(3, (0.3, -0.4, -1), (0, 0, 0, 1), physicsClientId=scene)
+    assert np.array_equal(old.render(CAMERA), opened(scene).render(CAMERA))
+
+
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_rendering_leaves_the_simulation_alone(tmp_path, opened, backend):
     def run(render):
