@@ -21,9 +21,11 @@ def machine(tmp_path):
     project, tools = tmp_path / 'project', tmp_path / 'bin'
     project.mkdir()
     tools.mkdir()
-    for file in ('Makefile', 'setup.py', 'constraints.txt'):
+    for file in ('Makefile', 'setup.py', 'setup.cfg', 'pyproject.toml', 'constraints.txt'):
         shutil.copy(ROOT / file, project)
     shutil.copytree(ROOT / 'tools', project / 'tools')
+    (project / 'il_robot').mkdir()
+    shutil.copy(ROOT / 'il_robot' / '__init__.py', project / 'il_robot')
     for tool in TOOLS:
         (tools / tool).symlink_to(shutil.which(tool))
     return project
@@ -93,6 +95,7 @@ def test_a_full_disk(machine):
 
 
 def test_no_network(machine):
+    add_tool(machine, 'c++', '#!/bin/sh\n')
     line = make(
         machine, PYTHON=sys.executable, PIP_INDEX_URL='http://127.0.0.1:9/', PIP_RETRIES='1',
         PIP_CONFIG_FILE=os.devnull,
