@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from il_robot.data import keys, layout, tables, video
-from il_robot.data.features import Features, is_image, is_numeric, object_names
+from il_robot.data.columns import read_columns
+from il_robot.data.features import Features, is_image, object_names
 from il_robot.errors import DatasetError, unknown
 from il_robot.spec import RobotSpec, robot_spec_from_dict
 from il_robot.types import Float32, Observation, Outcome, UInt8
@@ -221,7 +222,7 @@ class Dataset:
         key = next(k for k in self.features if keys.camera_name(k) == camera)
         row = next(r for r in tables.read_episode_rows(self.path)
                    if r['episode_index'] == record.index)
-        file = data_file(self.path, layout.read_info(self.path), row)
+        file = layout.data_file(self.path, layout.read_info(self.path), row)
         table = tables.read_table(file, [key, keys.EPISODE])
         mask = table.column(keys.EPISODE).to_numpy() == record.index
         return [cell['bytes'] for cell in table.column(key).filter(mask).to_pylist()]
@@ -265,33 +266,12 @@ def open_dataset(path: Path | str) -> Dataset:
     spec = None
     if (path / layout.ROBOT).is_file():
         spec = robot_spec_from_dict(layout.read_json(path / layout.ROBOT), str(path))
-    columns = _load_columns(path, info, rows)
+    columns = read_columns(path, info, rows)
     stops = np.cumsum([row['length'] for row in rows])
     episodes = tuple(
         _record(path, info, row, int(stop), tasks, columns) for row, stop in zip(rows, stops)
     )
     return Dataset(path, float(info['fps']), info['features'], spec, episodes, columns)
-
-
-def data_file(path: Path, info: Mapping[str, Any], row: Mapping[str, Any]) -> Path:
-    """The data file an episode's row points to."""
-    return path / str(info['data_path']).format(
-        chunk_index=row['data/chunk_index'], file_index=row['data/file_index'])
-
-
-def video_file(path: Path, info: Mapping[str, Any], row: Mapping[str, Any], key: str) -> Path:
-    """The video file an episode's row points to.
-
-    Raises:
-        DatasetError: the row does not name one.
-    """
-    try:
-        chunk, number = row[f'videos/{key}/chunk_index'], row[f'videos/{key}/file_index']
-    except KeyError:
-        raise DatasetError(
-            f'{path}: episode {row["episode_index"]} names no video for {key}') from None
-    return path / str(info['video_path']).format(
-        video_key=key, chunk_index=int(chunk), file_index=int(number))
 
 
 def _record(
@@ -304,7 +284,7 @@ def _record(
         language = tasks.get(int(columns[keys.TASK][start]), '')
     clips = {
         keys.camera_name(key): VideoClip(
-            video_file(path, info, row, key), float(row[f'videos/{key}/from_timestamp']))
+            layout.video_file(path, info, row, key), float(row[f'videos/{key}/from_timestamp']))
         for key, feature in info['features'].items() if feature['dtype'] == 'video'
     }
     return EpisodeRecord(
@@ -317,60 +297,3 @@ def _record(
 
 def _or(value: int | None, default: int) -> int:
     return default if value is None else int(value)
-
-
-def _load_columns(
-    path: Path, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> dict[str, NDArray[Any]]:
-    """Read every numeric column of the given episodes into one array each."""
-    numeric = {k: f for k, f in info['features'].items() if is_numeric(f)}
-    total = sum(row['length'] for row in rows)
-    columns = {
-        k: np.empty(total if list(f['shape']) in ([1], []) else (total, *f['shape']), f['dtype'])
-        for k, f in numeric.items()
-    }
-    at = 0
-    for file, episodes in _by_file(path, info, rows):
-        table = tables.read_table(file, list(numeric))
-        arrays = {k: tables.to_numpy(table.column(k), f) for k, f in numeric.items()}
-        order = _row_order(arrays, episodes, file)
-        for key, array in arrays.items():
-            columns[key][at:at + len(order)] = array[order]
-        at += len(order)
-    return columns
-
-
-def _by_file(
-    path: Path, info: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[Path, list[Mapping[str, Any]]]]:
-    """Runs of consecutive episodes that lie in one file."""
-    runs: list[tuple[Path, list[Mapping[str, Any]]]] = []
-    for row in rows:
-        file = data_file(path, info, row)
-        if not runs or runs[-1][0] != file:
-            runs.append((file, []))
-        runs[-1][1].append(row)
-    return runs
-
-
-def _row_order(
-    arrays: Mapping[str, NDArray[Any]], episodes: Sequence[Mapping[str, Any]], file: Path
-) -> Int64:
-    """File rows of these episodes, by episode and frame.
-
-    Raises:
-        DatasetError: an episode has more or fewer rows than its length says.
-    """
-    episode, frame = arrays[keys.EPISODE], arrays[keys.FRAME]
-    wanted = np.array([row['episode_index'] for row in episodes])
-    order = np.lexsort((frame, episode))
-    order = order[np.isin(episode[order], wanted)]
-    found = {int(e): int(n) for e, n in zip(*np.unique(episode[order], return_counts=True))}
-    for row in episodes:
-        if found.get(row['episode_index'], 0) != row['length']:
-            raise DatasetError(
-                f'{file}: episode {row["episode_index"]} has '
-                f'{found.get(row["episode_index"], 0)} rows, its length says {row["length"]}; '
-                f'run: il_robot dataset repair'
-            )
-    return order

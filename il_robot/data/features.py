@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from il_robot.data import keys
 from il_robot.errors import DatasetError
 from il_robot.spec import CameraSpec, RobotSpec
@@ -82,8 +84,11 @@ def is_image(feature: Mapping[str, Any]) -> bool:
 
 
 def is_numeric(feature: Mapping[str, Any]) -> bool:
-    """Whether the column is kept in memory as a numpy array."""
-    return not is_image(feature) and feature['dtype'] != 'string'
+    """Whether the column is kept in memory: numbers, no text, pictures or messages."""
+    try:
+        return np.dtype(feature['dtype']).kind in 'biuf'
+    except TypeError:  # video, image, string, language
+        return False
 
 
 def object_names(features: Mapping[str, Feature]) -> tuple[str, ...]:

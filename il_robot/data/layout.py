@@ -35,6 +35,27 @@ def file_number(position: int, chunks_size: int = CHUNKS_SIZE) -> tuple[int, int
     return position // chunks_size, position % chunks_size
 
 
+def data_file(path: Path, info: Mapping[str, Any], row: Mapping[str, Any]) -> Path:
+    """The data file an episode's row points to."""
+    return path / str(info['data_path']).format(
+        chunk_index=row['data/chunk_index'], file_index=row['data/file_index'])
+
+
+def video_file(path: Path, info: Mapping[str, Any], row: Mapping[str, Any], key: str) -> Path:
+    """The video file an episode's row points to.
+
+    Raises:
+        DatasetError: the row does not name one.
+    """
+    try:
+        chunk, number = row[f'videos/{key}/chunk_index'], row[f'videos/{key}/file_index']
+    except KeyError:
+        raise DatasetError(
+            f'{path}: episode {row["episode_index"]} names no video for {key}') from None
+    return path / str(info['video_path']).format(
+        video_key=key, chunk_index=int(chunk), file_index=int(number))
+
+
 def read_info(path: Path) -> dict[str, Any]:
     """``meta/info.json`` of a v3.0 dataset.
 
@@ -49,9 +70,9 @@ def read_info(path: Path) -> dict[str, Any]:
     version = str(info.get('codebase_version', 'missing'))
     if version.startswith(('v1', 'v2')):
         raise DatasetError(
-            f'{path} is a LeRobotDataset {version}; this reads {VERSION}. Convert it once with '
-            f'LeRobot: python -m lerobot.datasets.v30.convert_dataset_v21_to_v30 --repo-id=... '
-            f'--root={path}'
+            f'{path} is a LeRobotDataset {version}; this reads {VERSION}. Convert it once, in '
+            f'place, with the script convert_dataset_v21_to_v30 of the LeRobot package '
+            f'(--repo-id=any/name --root={path} --push-to-hub=false)'
         )
     if not version.startswith('v3.'):
         raise DatasetError(f'{path}: codebase_version {version!r} is unknown; this reads v3.x')

@@ -17,7 +17,6 @@ import numpy as np
 
 from il_robot.data import keys, layout, stats, tables
 from il_robot.data.catalog import totals
-from il_robot.data.dataset import data_file, video_file
 from il_robot.data.features import is_numeric
 from il_robot.data.stats import Stats
 from il_robot.errors import DatasetError
@@ -62,7 +61,8 @@ def repair_locked(path: Path) -> list[str]:
 def referenced_files(path: Path, info: Mapping[str, Any], row: Mapping[str, Any]) -> list[Path]:
     """The data file and the videos of an episode."""
     videos = [k for k, f in info['features'].items() if f['dtype'] == 'video']
-    return [data_file(path, info, row), *(video_file(path, info, row, k) for k in videos)]
+    return [layout.data_file(path, info, row),
+            *(layout.video_file(path, info, row, key) for key in videos)]
 
 
 def orphans(path: Path, info: Mapping[str, Any], rows: list[Row]) -> list[Path]:
@@ -98,14 +98,14 @@ def _intact_rows(path: Path, info: Mapping[str, Any]) -> tuple[list[Row], list[s
         except DatasetError as error:
             _quarantine(path, file)
             said.append(f'set aside damaged {file.relative_to(path)} ({error})')
-    shared = Counter(data_file(path, info, row) for _, here in found for row in here)
+    shared = Counter(layout.data_file(path, info, row) for _, here in found for row in here)
     for file, here in found:
         damage = [(row, reason) for row in here if (reason := _damage(path, info, row, shared))]
         if not damage:
             rows += here
             continue
         row, reason = damage[0]
-        if len(here) > 1 or shared[data_file(path, info, row)] > 1:
+        if len(here) > 1 or shared[layout.data_file(path, info, row)] > 1:
             raise DatasetError(
                 f'{path}: episode {row["episode_index"]}: {reason}. Its files hold other episodes '
                 f'too, so nothing was changed; restore the file, or drop the episode with '
@@ -180,7 +180,7 @@ def _starts(rows: list[Row]) -> Iterator[int]:
 def _rewrite_numbers(
     path: Path, info: Mapping[str, Any], row: Row, index: int, start: int
 ) -> None:
-    data = data_file(path, info, row)
+    data = layout.data_file(path, info, row)
     features = {k: f for k, f in info['features'].items() if is_numeric(f)}
     table = tables.read_table(data, list(features))
     columns = {k: tables.to_numpy(table.column(k), f) for k, f in features.items()}
@@ -207,7 +207,7 @@ def _rebuild_tasks(path: Path, info: Mapping[str, Any], rows: list[Row]) -> list
         _quarantine(path, path / layout.TASKS)
     tasks: dict[int, str] = {}
     for row in rows:
-        table = tables.read_table(data_file(path, info, row), [keys.EPISODE, keys.TASK])
+        table = tables.read_table(layout.data_file(path, info, row), [keys.EPISODE, keys.TASK])
         mask = table.column(keys.EPISODE).to_numpy() == row['episode_index']
         for task in np.unique(table.column(keys.TASK).to_numpy()[mask]):
             tasks[int(task)] = row['tasks'][0]

@@ -37,8 +37,12 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
     Raises:
         DatasetError: missing file, missing column, or damaged.
     """
-    file = open_parquet(path)
-    absent = [c for c in columns if c not in file.schema_arrow.names]
+    return _read(open_parquet(path), path, columns)
+
+
+def _read(file: pq.ParquetFile, path: Path, columns: Sequence[str]) -> pa.Table:
+    names = set(file.schema_arrow.names)  # made anew by every access
+    absent = [c for c in columns if c not in names]
     if absent:
         raise DatasetError(f'{path} lacks the column(s) {", ".join(absent)}')
     try:
@@ -133,12 +137,13 @@ def read_episode_file(file: Path, *, stats: bool = False) -> list[dict[str, Any]
     Raises:
         DatasetError: damaged, or without the columns every episode needs.
     """
-    names = open_parquet(file).schema_arrow.names
+    opened = open_parquet(file)
+    names = opened.schema_arrow.names
     columns = [n for n in names if stats or not n.startswith('stats/')]
     needed = {'episode_index', 'length', 'data/chunk_index', 'data/file_index'} - set(names)
     if needed:
         raise DatasetError(f'{file} lacks the column(s) {", ".join(sorted(needed))}')
-    rows: list[dict[str, Any]] = read_table(file, columns).to_pylist()
+    rows: list[dict[str, Any]] = _read(opened, file, columns).to_pylist()
     return rows
 
 
@@ -156,7 +161,8 @@ def read_tasks(path: Path) -> dict[int, str]:
     file = path / layout.TASKS
     if not file.is_file():
         return {}
-    table = read_table(file, open_parquet(file).schema_arrow.names)
+    opened = open_parquet(file)
+    table = _read(opened, file, opened.schema_arrow.names)
     text = [f.name for f in table.schema
             if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     if keys.TASK not in table.column_names or len(text) != 1:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from il_robot.data import keys, layout, stats, tables, video
 from il_robot.data.catalog import totals
-from il_robot.data.dataset import data_file, open_dataset, video_file
+from il_robot.data.dataset import open_dataset
 from il_robot.data.features import is_numeric
 from il_robot.data.repair import orphans, unfinished
 from il_robot.errors import DatasetError, IlRobotError
@@ -176,7 +176,7 @@ def _episodes(
     features = {k: f for k, f in info['features'].items() if is_numeric(f)}
     last: tuple[Path, Columns] | None = None
     for row in rows:
-        file = data_file(path, info, row)
+        file = layout.data_file(path, info, row)
         if last is None or last[0] != file:
             where = f'episode {row["episode_index"]}'
             try:
@@ -279,7 +279,7 @@ def _check_videos(
             continue
         where = f'episode {row["episode_index"]}, {keys.camera_name(key)}'
         try:
-            file = video_file(path, info, row, key)
+            file = layout.video_file(path, info, row, key)
             if not file.is_file():
                 checks['files'].problems.append(f'{where}: missing {file.relative_to(path)}')
                 continue

@@ -49,7 +49,7 @@ class VideoEncoder:
 
     def __init__(self, file: Path, height: int, width: int, fps: float) -> None:
         self.file = file
-        self._shape = (height, width, 3)
+        self._height, self._width = height, width
         self._rate = Fraction(fps).limit_denominator(1001)
         self._every = max(1, round(fps / STATS_RATE))
         self._histogram = np.zeros((3, 256), dtype=np.int64)
@@ -63,17 +63,12 @@ class VideoEncoder:
         self._thread.start()
 
     def put(self, image: UInt8) -> None:
-        """Hand over one frame; it is copied, so the caller may reuse the array.
+        """Hand over one frame ``(height, width, 3)``; it is copied, the array may be reused.
 
         Raises:
-            DatasetError: wrong shape or dtype, or the encoder failed.
+            DatasetError: the encoder failed.
         """
         self._check()
-        if image.shape != self._shape or image.dtype != np.uint8:
-            raise DatasetError(
-                f'{self.file.stem}: image must be uint8 {self._shape}, '
-                f'got {image.dtype} {image.shape}'
-            )
         self._queue.put(image.copy())
 
     def finish(self) -> None:
@@ -84,10 +79,12 @@ class VideoEncoder:
         """Wait for the file, after :meth:`finish`.
 
         Raises:
-            DatasetError: encoding or writing failed.
+            DatasetError: encoding or writing failed, or no frame came.
         """
         self._thread.join()
         self._check()
+        if not self._frames:
+            raise DatasetError(f'no frame for {self.file.name}')
         return EncodedVideo(self.file, self._frames, image_stats(self._histogram, self._pictures))
 
     def cancel(self) -> None:
@@ -119,10 +116,10 @@ class VideoEncoder:
         return None
 
     def _encode(self) -> None:
-        height, width, _ = self._shape
         with av.open(str(self.file), 'w', format='mp4') as container:
             stream = container.add_stream('libx264', rate=self._rate, options=ENCODER_OPTIONS)
-            stream.width, stream.height, stream.pix_fmt = width, height, PIXEL_FORMAT
+            stream.width, stream.height = self._width, self._height
+            stream.pix_fmt = PIXEL_FORMAT
             stream.codec_context.time_base = 1 / self._rate
             stream.codec_context.thread_count = 1  # parallel over cameras already
             while (image := self._next()) is not None:
@@ -223,19 +220,21 @@ def write(file: Path, frames: Iterable[UInt8], fps: float) -> int:
     Raises:
         DatasetError: no frame, or the file cannot be written.
     """
-    rate = Fraction(fps).limit_denominator(1001)
+    waiting = iter(frames)
+    image = next(waiting, None)
+    if image is None:
+        raise DatasetError(f'no frame to write to {file}')
     count = 0
     try:
         with av.open(str(file), 'w', options={'movflags': 'faststart'}) as container:
+            rate = Fraction(fps).limit_denominator(1001)
             stream = container.add_stream('libx264', rate=rate, options={'crf': '20'})
+            stream.height, stream.width = image.shape[:2]
             stream.pix_fmt = PIXEL_FORMAT
-            for image in frames:
-                if not count:
-                    stream.height, stream.width = image.shape[:2]
+            while image is not None:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
                 count += 1
-            if not count:
-                raise DatasetError(f'no frame to write to {file}')
+                image = next(waiting, None)
             container.mux(stream.encode(None))
     except (av.FFmpegError, OSError) as error:
         raise DatasetError(f'cannot write {file}: {error}') from None

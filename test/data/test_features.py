@@ -23,7 +23,9 @@ def test_columns_of_the_architecture(spec, views):
     assert all('/' not in key for key in features)
     assert {k for k, f in features.items() if is_image(f)} == {
         'observation.images.overhead', 'observation.images.front'}
-    assert not is_numeric({'dtype': 'string'})
+    for dtype, numeric in (('string', False), ('language', False), ('image', False),
+                           ('float64', True), ('bool', True), ('uint8', True)):
+        assert is_numeric({'dtype': dtype}) == numeric
 
 
 def test_object_names_are_read_back(spec):

@@ -3,7 +3,8 @@
 1. We record a dataset with three cameras; LeRobot opens it, returns every row bit for bit,
    decodes the videos, and trains steps of its ACT policy on it.
 2. LeRobot records datasets (videos, several episodes per file; and images in the table); we
-   open, verify and window them, and see the very values and pictures.
+   open, verify and window them, see the very values and pictures, and train on them with
+   `il_robot train`.
 
 Run, from the top of the source tree:
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 EPISODES, LENGTH, CAMERAS = 3, 60, 3
 TRAIN_STEPS, BATCH, CHUNK = 3, 2, 20
+OUR_TRAIN_STEPS = 60
 THEIR_FPS, THEIR_LENGTHS = 30, (25, 40, 33)
 THEIR_SIZE = (96, 128)
 
@@ -69,6 +72,8 @@ def roundtrip(folder: Path, python: str) -> dict[str, Any]:
     return {
         'command': 'python3 test/peers/lerobot_roundtrip.py --lerobot-python PYTHON',
         'ok': all(checks.values()), 'checks': checks, 'lerobot': theirs,
+        'machine': {'processor': platform.machine(), 'cores': os.cpu_count(),
+                    'python': platform.python_version()},
         'n': {'our episodes': EPISODES, 'rows each': LENGTH, 'cameras': CAMERAS,
               'their episodes': len(THEIR_LENGTHS)},
     }
@@ -142,7 +147,21 @@ def compare_theirs(folder: Path) -> dict[str, bool]:
         checks[f'we window and normalise their {kind} dataset'] = bool(
             batch.shape == (len(state), CHUNK, 6) and np.isfinite(batch).all()
             and padding.sum() == len(THEIR_LENGTHS) * CHUNK * (CHUNK - 1) // 2)
+        losses = train_ours(folder / f'theirs_{kind}', folder / f'run_{kind}')
+        checks[f'il_robot train learns from their {kind} dataset'] = bool(
+            np.isfinite(losses).all() and losses[-1] < losses[0])
     return checks
+
+
+def train_ours(dataset: Path, output: Path) -> list[float]:
+    """`il_robot train` with the chunk policy; the losses it wrote."""
+    command = ['train', '--policy', 'chunk_mlp', '--dataset', str(dataset),
+               '--output', str(output), '--steps', str(OUR_TRAIN_STEPS),
+               '--set', 'training.log_every=20']
+    program = 'import sys; from il_robot.apps.main import main; sys.exit(main(sys.argv[1:]))'
+    subprocess.run([sys.executable, '-c', program, *command], check=True, cwd=ROOT)
+    lines = (output / 'metrics.jsonl').read_text().splitlines()
+    return [json.loads(line)['loss'] for line in lines]
 
 
 def their_episode(episode: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
