@@ -24,10 +24,26 @@ def share(folder):
         )
 
 
-# A wheel ignores install_scripts in setup.cfg: without these, `ros2 run` would find nothing in
-# lib/il_robot after `pip install`. colcon makes its own scripts there.
-executables = [p.as_posix() for p in sorted(Path('scripts').glob('*'))]
-libexec = [(f'lib/{package_name}', executables)] if 'bdist_wheel' in sys.argv else []
+def shims(names):
+    """(destination, files): for each command a script in lib/<package> that calls bin/<command>.
+
+    A wheel ignores install_scripts in setup.cfg: without these, `ros2 run` and `ros2 launch`
+    would find nothing after `pip install`. colcon makes its own scripts there.
+    """
+    folder = Path('build', 'shims')
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text(f'#!/bin/sh\nexec "$(dirname "$0")/../../bin/{name}" "$@"\n')
+        (folder / name).chmod(0o755)
+    return f'lib/{package_name}', [(folder / name).as_posix() for name in names]
+
+
+nodes = [p.stem for p in sorted(Path(package_name, 'nodes').glob('*.py'))
+         if '\ndef main(' in p.read_text()]
+commands = {
+    package_name: f'{package_name}.apps.main:main',
+    **{name: f'{package_name}.nodes.{name}:main' for name in nodes},
+}
 
 # setuptools: test_install.py builds the package as pip does, without a network
 test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'setuptools>=70.1']
@@ -47,7 +63,7 @@ setup(
         ('share/ament_index/resource_index/packages', [f'resource/{package_name}']),
         (f'share/{package_name}', ['package.xml']),
         *share('config'), *share('launch'), *share('urdf'),
-        *libexec,
+        *([shims(commands)] if 'bdist_wheel' in sys.argv else []),
     ],
     zip_safe=False,
     # every command reads or writes datasets and plots; bags are read without ROS
@@ -68,5 +84,6 @@ setup(
         'test': test,
         'dev': [*test, 'ruff>=0.6', 'mypy>=1.11', 'types-PyYAML'],
     },
-    entry_points={'console_scripts': ['il_robot = il_robot.apps.main:main']},
+    entry_points={'console_scripts': [f'{name} = {function}'
+                                      for name, function in commands.items()]},
 )

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 def prefix(tmp_path_factory):
     """An installation by pip, from a copy so that no build products come here."""
     source = tmp_path_factory.mktemp('source')
-    for folder in ('il_robot', 'config', 'launch', 'urdf', 'resource', 'scripts'):
+    for folder in ('il_robot', 'config', 'launch', 'urdf', 'resource'):
         shutil.copytree(ROOT / folder, source / folder,
                         ignore=shutil.ignore_patterns('__pycache__'))
     for file in ('setup.py', 'setup.cfg', 'pyproject.toml', 'package.xml', 'LICENSE'):
@@ -65,6 +65,13 @@ def test_the_command_runs_from_bin_and_from_where_ros2_run_looks(prefix):
     for folder in ('bin', 'lib/il_robot'):
         assert run(prefix, prefix / folder / 'il_robot', '--version') \
             == f'il_robot {__version__}\n'
+
+
+def test_every_command_in_bin_is_where_ros2_run_looks(prefix):
+    names = {p.name for p in (prefix / 'bin').iterdir()}
+    shims = list((prefix / 'lib' / 'il_robot').iterdir())
+    assert {p.name for p in shims} == names
+    assert all(os.access(p, os.X_OK) for p in shims)
 
 
 def test_type_information_is_shipped(prefix):

@@ -131,11 +131,15 @@ def test_everything_in_share_is_installed(metadata):
                 assert Path(folder) == Path('share/il_robot', file).parent
 
 
-def test_every_command_has_a_shim_where_ros2_run_looks(metadata):
-    scripts = metadata['entry_points']['console_scripts']
-    assert {s.split(' = ')[0] for s in scripts} == {p.name for p in (ROOT / 'scripts').iterdir()}
-    assert len({p.read_text() for p in (ROOT / 'scripts').iterdir()}) == 1
-    assert all(os.access(p, os.X_OK) for p in (ROOT / 'scripts').iterdir())
+def test_every_node_is_a_command(metadata):
+    """Each module of nodes/ with a ``main`` is started as ``ros2 run il_robot <module>``."""
+    commands = dict(text.split(' = ') for text in metadata['entry_points']['console_scripts'])
+    assert commands.pop('il_robot') == 'il_robot.apps.main:main'
+    nodes = {
+        file.stem for file in (ROOT / 'il_robot' / 'nodes').glob('*.py')
+        if 'main' in {getattr(n, 'name', '') for n in ast.parse(file.read_text()).body}
+    }
+    assert commands == {name: f'il_robot.nodes.{name}:main' for name in nodes}
 
 
 @pytest.mark.parametrize('file', LAUNCH_FILES, ids=lambda p: p.name)
