@@ -26,8 +26,8 @@ lint: $(STAMP)  ## ruff
 type: $(STAMP)  ## mypy
 	$(PY) -m mypy
 
-bench: $(STAMP)  ## all benchmarks, one after the other; results in benchmarks/results
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(PY) $$file; done
+bench: $(STAMP)  ## speed benchmarks, one after the other; results in benchmarks/results
+	@set -e; for file in benchmarks/*_speed.py; do echo "== $$file"; $(PY) $$file; done
 
 colcon: $(STAMP)  ## colcon build in a temporary workspace, and what it installed
 	test/peers/colcon_build.sh $(PY)
