@@ -1,4 +1,4 @@
-"""``il_robot dataset info|verify|repair|plot|video``: look at a dataset, check it, mend it."""
+"""``il_robot dataset``: look at datasets, check, mend and convert them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from il_robot.apps import convert
 from il_robot.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
             command.add_argument('--output', type=Path, metavar='FILE',
                                  help='where to write (default: beside you, named after both)')
         command.set_defaults(run=run)
+    convert.add_parser(commands)
 
 
 def run_info(arguments: argparse.Namespace) -> int:
