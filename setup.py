@@ -46,7 +46,7 @@ commands = {
 }
 
 # setuptools: test_install.py builds the package as pip does, without a network
-test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'setuptools>=70.1']
+test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'rosbags>=0.10', 'setuptools>=70.1']
 
 setup(
     name=package_name,
@@ -69,7 +69,7 @@ setup(
     # every command reads or writes datasets and plots; bags are read without ROS
     install_requires=[
         'numpy>=1.23', 'pyyaml>=5.4', 'rich>=12.0', 'pyarrow>=14.0', 'av>=12.0', 'matplotlib>=3.5',
-        'pillow>=9.0', 'mcap>=1.1', 'mcap-ros2-support>=0.5', 'lz4>=4.0', 'zstandard>=0.18',
+        'pillow>=9.0', 'mcap>=1.5', 'mcap-ros2-support>=0.5', 'lz4>=4.0', 'zstandard>=0.18',
     ],
     extras_require={
         'sim': ['pybullet>=3.2.5', 'gymnasium>=1.0', 'xacro>=2.0', 'moderngl>=5.8'],
