@@ -34,7 +34,8 @@ def run_node(
     taken can end in a traceback. An IlRobotError of the constructor (a wrong parameter) is one
     line and exit code 2.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    words = None if args is None else list(args)
+    rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     executor = make_executor()
     stopped: list[int] = []
 

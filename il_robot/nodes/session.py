@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.client import Client
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -57,7 +58,8 @@ class SessionNode(Node):
         self._reported = 0
         self._begun = wall.monotonic()
         self._request = self.create_publisher(String, topics.REQUEST, topics.REQUEST_QOS)
-        self._reset = self.create_client(Trigger, topics.SIM_RESET)
+        self._reset: Client[Trigger.Request, Trigger.Response] = self.create_client(
+            Trigger, topics.SIM_RESET)
         subscribe = self.create_subscription
         subscribe(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
         for topic, callback in (
