@@ -58,7 +58,8 @@ fi
 
 # Keep an environment that works, unless it was made for another ROS.
 ros=${stamp##*-}
-if supported $venv/bin/python && [ "$(cat $venv/.ros 2>/dev/null || echo "$ros")" = "$ros" ]; then
+if supported $venv/bin/python && $venv/bin/python -c 'import pip' 2>/dev/null \
+    && [ "$(cat $venv/.ros 2>/dev/null || echo "$ros")" = "$ros" ]; then
   python=$venv/bin/python
 else
   python=$(choose_python "$wanted") || exit 1
