@@ -21,18 +21,15 @@ def matrix_from_quaternion(quaternion: ArrayLike) -> Float64:
         ``(..., 3, 3)``.
     """
     q = np.asarray(quaternion, dtype=np.float64)
-    x, y, z, w = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
-    matrix = np.empty((*q.shape[:-1], 3, 3))
-    matrix[..., 0, 0] = 1 - 2 * (y * y + z * z)
-    matrix[..., 0, 1] = 2 * (x * y - z * w)
-    matrix[..., 0, 2] = 2 * (x * z + y * w)
-    matrix[..., 1, 0] = 2 * (x * y + z * w)
-    matrix[..., 1, 1] = 1 - 2 * (x * x + z * z)
-    matrix[..., 1, 2] = 2 * (y * z - x * w)
-    matrix[..., 2, 0] = 2 * (x * z - y * w)
-    matrix[..., 2, 1] = 2 * (y * z + x * w)
-    matrix[..., 2, 2] = 1 - 2 * (x * x + y * y)
-    return matrix
+    # Plain numbers are four times as fast as arrays without a dimension.
+    x, y, z, w = q.tolist() if q.ndim == 1 else np.moveaxis(q, -1, 0)
+    s = 2.0 / (x * x + y * y + z * z + w * w)
+    matrix: Float64 = np.array([
+        [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
+        [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
+        [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
+    ])
+    return matrix if q.ndim == 1 else np.moveaxis(matrix, (0, 1), (-2, -1))
 
 
 def quaternion_from_matrix(matrix: ArrayLike) -> Float64:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -32,6 +33,12 @@ SETTLE_STEPS = 5
 _STREAMS = ('reset', 'events', 'action_noise', 'observation_noise', 'posture', 'physics',
             'camera', 'style')
 _WORKSPACE = 2.0
+
+
+def episode_streams(seed: int) -> dict[str, np.random.Generator]:
+    """One random generator per purpose, for the episode of this reset seed."""
+    children = np.random.SeedSequence(seed).spawn(len(_STREAMS))
+    return {name: np.random.default_rng(child) for name, child in zip(_STREAMS, children)}
 
 
 class BimanualEnv(gym.Env[dict[str, Any], Float32]):
@@ -86,8 +93,7 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         self._rng: dict[str, np.random.Generator] = {}
         self._observation: Observation | None = None
         self._executed = spec.rest
-        self.seed = 0
-        self._start_episode(np.random.SeedSequence(0))
+        self._start_episode(0)
 
     def _space(self) -> gym.spaces.Dict:
         spec = self.robot
@@ -119,14 +125,11 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         Without a seed the next one is drawn from the environment's own generator.
         """
         super().reset(seed=seed)
-        number = seed if seed is not None else int(self.np_random.integers(2**31))
-        self.seed = number
-        self._start_episode(np.random.SeedSequence(number))
+        self._start_episode(seed if seed is not None else int(self.np_random.integers(2**31)))
         return self._dict(), self._info()
 
-    def _start_episode(self, sequence: np.random.SeedSequence) -> None:
-        streams = sequence.spawn(len(_STREAMS))
-        self._rng = {n: np.random.default_rng(s) for n, s in zip(_STREAMS, streams)}
+    def _start_episode(self, seed: int) -> None:
+        self.seed, self._rng = seed, episode_streams(seed)
         d, spec, world = self.disturbances, self.robot, self.world
         posture = spec.rest.astype(np.float64)
         joints = np.array([spec.gripper.name not in name for name in spec.joint_names])
@@ -136,7 +139,7 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
             world.set_part_dynamics(
                 name, dist.factor(self._rng['physics'], d.mass_scale),
                 dist.factor(self._rng['physics'], d.friction_scale))
-        world.reset_robot(start)
+        world.reset(start)
         self.task.reset(world, self._rng['reset'], WIDTHS[self.width])
         for _ in range(SETTLE_STEPS):
             world.step()
@@ -146,6 +149,7 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         self._drops = dist.event_ticks(self._rng['events'], d.drops)
         self._noise = np.zeros(spec.dim)
         self._noise_sigma = d.action_noise * np.where(joints, 1.0, spec.gripper.upper / np.pi)
+        self._commanded = start
         self._delayed: deque[Float32] = deque([start] * d.action_delay)
         self._camera_jitter = d.camera_jitter * self._rng['camera'].standard_normal(
             (len(spec.cameras), 2, 3))
@@ -164,8 +168,8 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         Raises:
             ActionError: wrong shape or NaN; nothing moves.
         """
-        command = self.robot.check_action(action, clip=True)
-        self._executed = self._disturb(command)
+        self._commanded = self.robot.check_action(action, clip=True)
+        self._executed = self._disturb(self._commanded)
         self.world.step(self._executed)
         self._tick += 1
         stage = self.task.stage(self.world)
@@ -179,6 +183,10 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         truncated = not terminated and self._tick >= self.task.max_steps
         self._observe()
         return self._dict(), reward, terminated, truncated, self._info(success)
+
+    def hold(self) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """One control tick with the last targets again; the start posture's before the first."""
+        return self.step(self._commanded)
 
     def _disturb(self, command: Float32) -> Float32:
         d, spec = self.disturbances, self.robot
@@ -194,10 +202,11 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
             for arm in spec.arms:
                 command[spec.arm_slice(arm.name).stop - 1] = spec.gripper.upper
         if self._tick in self._shoves:
-            self._shove()
+            self.shove()
         return np.clip(command, spec.lower, spec.upper)
 
-    def _shove(self) -> None:
+    def shove(self) -> None:
+        """Push a random part now, as the disturbance ``shoves`` does at its ticks."""
         rng = self._rng['events']
         name = self.task.objects[int(rng.integers(len(self.task.objects)))]
         angle = rng.uniform(-np.pi, np.pi)
@@ -231,13 +240,16 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
             from il_robot.sim.renderer import make_renderer
 
             self._renderer = make_renderer(self.world.client)
-        jitter = self._camera_jitter[self.robot.cameras.index(camera)]
-        if self.disturbances.camera_jitter:
-            camera = CameraSpec(**{
-                **vars(camera), 'xyz': tuple(np.add(camera.xyz, jitter[0])),
-                'target': tuple(np.add(camera.target, jitter[1]))})
         width, height = self.image_size(camera)
-        return self._renderer.render(camera, width, height)
+        return self._renderer.render(self.placed(camera), width, height)
+
+    def placed(self, camera: CameraSpec) -> CameraSpec:
+        """The camera where it stands in this episode, jitter included."""
+        if not self.disturbances.camera_jitter:
+            return camera
+        jitter = self._camera_jitter[self.robot.cameras.index(camera)]
+        return replace(camera, xyz=tuple(np.add(camera.xyz, jitter[0])),
+                       target=tuple(np.add(camera.target, jitter[1])))
 
     def _dict(self) -> dict[str, Any]:
         observation = self.observation()

@@ -31,8 +31,23 @@ def quiet() -> Iterator[None]:
             os.close(copy)
 
 
+def display_available() -> bool:
+    """Whether PyBullet can open its window; without a display it would end the process."""
+    if not sys.platform.startswith('linux'):
+        return True
+    try:
+        x11 = ctypes.CDLL('libX11.so.6')
+    except OSError:
+        return False
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    display = x11.XOpenDisplay(None)
+    if display:
+        x11.XCloseDisplay(ctypes.c_void_p(display))
+    return bool(display)
+
+
 with quiet():
     # PyBullet prints its build time when it is loaded.
     import pybullet as p
 
-__all__ = ['p', 'quiet']
+__all__ = ['display_available', 'p', 'quiet']

@@ -15,13 +15,15 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from il_robot.errors import SimulationError, unknown
-from il_robot.sim.bullet import p, quiet
+from il_robot.sim import bullet
+from il_robot.sim.bullet import p
 from il_robot.sim.description import urdf_text
-from il_robot.spec import RobotSpec
+from il_robot.spec import ArmSpec, RobotSpec
 from il_robot.types import Float32, Float64
 
 GRAVITY = -9.81
@@ -35,18 +37,36 @@ FINGER_POSITION_GAIN = 0.1
 FINGER_FRICTION, TABLE_FRICTION = 1.0, 0.6
 FINGER_GEAR_FORCE, FINGER_GEAR_ERP = 200.0, 0.3
 TABLE_HALF_EXTENTS = (0.60, 0.40, 0.02)
-FLOOR_HEIGHT = -0.75
+TABLE_CENTRE = (0.0, 0.0, -TABLE_HALF_EXTENTS[2])
+PARKED, PARKED_TABLE = (3.0, 0.0, 0.0), (0.0, 0.0, -3.0)
+NO_TURN = (0.0, 0.0, 0.0, 1.0)
+TABLE = 'table'
+FIRST_ARM_GROUP = 64  # collision groups below belong to Bullet
 
 
 @dataclass(frozen=True)
 class _Arm:
-    """Body and joint indices of one arm in PyBullet."""
+    """One arm in PyBullet.
 
-    name: str
+    Attributes:
+        body: Its body.
+        motors: Indices of its joints in RobotSpec order, then of its two fingers.
+        vector: Where it stands in a state or action vector.
+        command: What never changes in a command to its motors.
+    """
+
     body: int
-    joints: tuple[int, ...]
-    fingers: tuple[int, int]
+    motors: tuple[int, ...]
     vector: slice
+    command: Mapping[str, Any]
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        return self.motors[:-2]
+
+    @property
+    def fingers(self) -> tuple[int, ...]:
+        return self.motors[-2:]
 
 
 @dataclass
@@ -71,26 +91,31 @@ class World:
 
     def __init__(self, spec: RobotSpec, *, gui: bool = False) -> None:
         self.spec = spec
-        with quiet():
+        if gui and not bullet.display_available():
+            raise SimulationError(
+                'the window needs a display: set DISPLAY, or do without the window')
+        with bullet.quiet():
             self.client: int = p.connect(p.GUI if gui else p.DIRECT)
         if self.client < 0:
-            raise SimulationError('PyBullet did not start' + (
-                ': the window needs a display (set DISPLAY, or leave --gui out)' if gui else ''))
+            raise SimulationError('PyBullet did not start')
         self.parts: dict[str, Part] = {}
         c = {'physicsClientId': self.client}
         if gui:
             p.configureDebugVisualizer(p.COV_ENABLE_GUI, 0, **c)
             p.resetDebugVisualizerCamera(1.3, 0, -30, (0, 0, 0.1), **c)
+        p.resetSimulation(p.RESET_USE_SIMPLE_BROADPHASE, **c)
         p.setGravity(0, 0, GRAVITY, **c)
         p.setPhysicsEngineParameter(
             fixedTimeStep=spec.dt / spec.rates.physics_substeps, numSubSteps=0,
             numSolverIterations=SOLVER_ITERATIONS,
             numNonContactInnerIterations=INNER_ITERATIONS, deterministicOverlappingPairs=1, **c)
         self.table = self._add_table()
-        self.arms = {arm.name: self._load_arm(arm.name) for arm in spec.arms}
+        # Who is touched: (body, link) of the table, the fingers and, later, the parts.
+        self._owners: dict[tuple[int, int], str] = {(self.table, -1): TABLE}
+        self.arms = {arm.name: self._load_arm(i, arm) for i, arm in enumerate(spec.arms)}
         self._all = tuple(self.arms.values())
         self.target: Float32 = spec.rest.copy()
-        self.reset_robot(spec.rest)
+        self.reset(spec.rest)
 
     # -- building ---------------------------------------------------------------------------
     def _add_table(self) -> int:
@@ -99,37 +124,52 @@ class World:
         visual = p.createVisualShape(
             p.GEOM_BOX, halfExtents=TABLE_HALF_EXTENTS, rgbaColor=(0.80, 0.70, 0.56, 1), **c)
         body = int(p.createMultiBody(
-            0, collision, visual, basePosition=(0, 0, -TABLE_HALF_EXTENTS[2]), **c))
+            0, collision, visual, basePosition=TABLE_CENTRE, **c))
         p.changeDynamics(body, -1, lateralFriction=TABLE_FRICTION, **c)
         return body
 
-    def _load_arm(self, name: str) -> _Arm:
+    def _load_arm(self, number: int, arm: ArmSpec) -> _Arm:
         c = {'physicsClientId': self.client}
-        with tempfile.TemporaryDirectory() as folder, quiet():
-            path = Path(folder) / f'{name}.urdf'
-            path.write_text(urdf_text(self.spec, name))
+        spec = self.spec
+        with tempfile.TemporaryDirectory() as folder, bullet.quiet():
+            path = Path(folder) / f'{arm.name}.urdf'
+            path.write_text(urdf_text(spec, arm.name))
             body = int(p.loadURDF(
                 str(path), useFixedBase=True, flags=p.URDF_USE_INERTIA_FROM_FILE, **c))
         info = [p.getJointInfo(body, i, **c) for i in range(p.getNumJoints(body, **c))]
         index = {row[1].decode(): int(row[0]) for row in info}
-        prefix = self.spec.arm(name).prefix
-        joints = tuple(index[prefix + j.name] for j in self.spec.joints)
-        fingers = (index[f'{prefix}finger_1'], index[f'{prefix}finger_2'])
+        names = [j.name for j in spec.joints] + ['finger_1', 'finger_2']
+        motors = tuple(index[arm.prefix + name] for name in names)
+        fingers = motors[-2:]
+        # Links of one arm never meet: their pairs would outlive a reset, in any order.
+        group = FIRST_ARM_GROUP << number
+        fastest = max(j.velocity for j in spec.joints)  # PyBullet has one limit for a body
         for link in range(-1, len(info)):
-            p.changeDynamics(body, link, linearDamping=0, angularDamping=0, **c)
+            p.changeDynamics(
+                body, link, linearDamping=0, angularDamping=0, maxJointVelocity=fastest, **c)
+            p.setCollisionFilterGroupMask(body, link, group, ~group, **c)
         for finger in fingers:
             p.changeDynamics(
                 body, finger, lateralFriction=FINGER_FRICTION, frictionAnchor=1, **c)
+            self._owners[body, finger] = arm.name
         gear = p.createConstraint(
             body, fingers[0], body, fingers[1], p.JOINT_GEAR, (1, 0, 0), (0, 0, 0), (0, 0, 0),
             **c)
         p.changeConstraint(
             gear, gearRatio=-1, maxForce=FINGER_GEAR_FORCE, erp=FINGER_GEAR_ERP, **c)
-        return _Arm(name, body, joints, fingers, self.spec.arm_slice(name))
+        n = len(spec.joints)
+        command = {
+            'bodyUniqueId': body, 'jointIndices': motors, 'controlMode': p.POSITION_CONTROL,
+            'forces': [j.effort for j in spec.joints] + [spec.gripper.effort] * 2,
+            'positionGains': [POSITION_GAIN] * n + [FINGER_POSITION_GAIN] * 2,
+            'velocityGains': [1.0] * (n + 2), **c,
+        }
+        return _Arm(body, motors, spec.arm_slice(arm.name), command)
 
     def add_part(self, name: str, body: int, mass: float, friction: float) -> None:
         """Take over a body made by a task as a named part that can be grasped."""
         self.parts[name] = Part(body, mass, friction)
+        self._owners[body, -1] = name
         self.set_part_dynamics(name)
 
     def set_part_dynamics(
@@ -143,16 +183,32 @@ class World:
             linearDamping=0, angularDamping=0, physicsClientId=self.client)
 
     # -- state ------------------------------------------------------------------------------
-    def reset_robot(self, position: Float32) -> None:
-        """Put both arms at rest at ``(D,)`` positions and command them to stay there."""
+    def reset(self, position: Float32) -> None:
+        """Start anew: both arms at rest at ``(D,)`` positions, parts parked until placed.
+
+        Contacts outlive a change of pose in PyBullet. With the arms at their rest posture and
+        the parts apart from everything, one collision pass forgets them all; without it an
+        episode would depend on how the last one ended.
+        """
         c = {'physicsClientId': self.client}
-        for arm in self._all:
-            *joints, width = (float(v) for v in position[arm.vector])
-            for joint, value in zip(arm.joints, joints):
-                p.resetJointState(arm.body, joint, value, 0.0, **c)
-            for finger in arm.fingers:
-                p.resetJointState(arm.body, finger, 0.5 * width, 0.0, **c)
+        for i, name in enumerate(self.parts):
+            self.place(name, np.add(PARKED, (i, 0, 0)), np.array(NO_TURN))
+        self._set_joints(self.spec.rest)
+        self._place_table(PARKED_TABLE)
+        p.performCollisionDetection(**c)
+        self._place_table(TABLE_CENTRE)
+        self._set_joints(position)
         self.target = np.array(position, dtype=np.float32)
+
+    def _place_table(self, position: tuple[float, float, float]) -> None:
+        p.resetBasePositionAndOrientation(
+            self.table, position, NO_TURN, physicsClientId=self.client)
+
+    def _set_joints(self, position: Float32) -> None:
+        for arm in self._all:
+            *joints, width = position[arm.vector].tolist()
+            for motor, value in zip(arm.motors, (*joints, 0.5 * width, 0.5 * width)):
+                p.resetJointState(arm.body, motor, value, 0.0, physicsClientId=self.client)
 
     def place(self, name: str, position: Float64, quaternion: Float64) -> None:
         """Put a part somewhere at rest: position ``(3,)`` [m], quaternion ``(4,)`` xyzw."""
@@ -165,18 +221,16 @@ class World:
         """Measured positions ``(D,)`` float32 [rad], gripper widths [m]."""
         out = np.empty(self.spec.dim, np.float32)
         for arm in self._all:
-            rows = p.getJointStates(
-                arm.body, arm.joints + arm.fingers, physicsClientId=self.client)
-            values = [row[0] for row in rows]
-            out[arm.vector] = [*values[:-2], values[-2] + values[-1]]
+            rows = p.getJointStates(arm.body, arm.motors, physicsClientId=self.client)
+            *joints, finger_1, finger_2 = [row[0] for row in rows]
+            out[arm.vector] = [*joints, finger_1 + finger_2]
         return out
 
     def joint_states(self) -> tuple[Float64, Float64, Float64]:
         """Measured position, velocity and effort, each ``(D,)`` [rad, rad/s, Nm; m, m/s, N]."""
         out = np.empty((3, self.spec.dim))
         for arm in self._all:
-            rows = p.getJointStates(
-                arm.body, arm.joints + arm.fingers, physicsClientId=self.client)
+            rows = p.getJointStates(arm.body, arm.motors, physicsClientId=self.client)
             table = np.array([(row[0], row[1], row[3]) for row in rows]).T
             out[:, arm.vector] = np.column_stack([table[:, :-2], table[:, -2:].sum(1)])
         return out[0], out[1], out[2]
@@ -208,14 +262,9 @@ class World:
     def touching(self, name: str) -> frozenset[str]:
         """Who touches a part: names of arms (their fingers), of parts, and ``'table'``."""
         contacts = p.getContactPoints(self.parts[name].body, physicsClientId=self.client)
-        others = {(row[2], row[4]) for row in contacts}
-        found = {
-            arm.name for arm in self._all
-            if any((arm.body, finger) in others for finger in arm.fingers)
-        }
-        bodies = {body for body, _ in others}
-        found |= {n for n, part in self.parts.items() if n != name and part.body in bodies}
-        return frozenset(found | ({'table'} if self.table in bodies else set()))
+        owners = self._owners
+        return frozenset([
+            owners[row[2], row[4]] for row in contacts if (row[2], row[4]) in owners])
 
     # -- motion -----------------------------------------------------------------------------
     def step(self, action: Float32 | None = None) -> None:
@@ -227,17 +276,11 @@ class World:
         """
         if action is not None:
             self.target = action
-        client, effort = self.client, self.spec.effort
+        client = self.client
         for arm in self._all:
-            target = self.target[arm.vector].tolist()
-            force = effort[arm.vector].tolist()
-            half = 0.5 * target[-1]
-            p.setJointMotorControlArray(
-                arm.body, arm.joints + arm.fingers, p.POSITION_CONTROL,
-                targetPositions=[*target[:-1], half, half],
-                forces=[*force[:-1], force[-1], force[-1]],
-                positionGains=[POSITION_GAIN] * len(arm.joints) + [FINGER_POSITION_GAIN] * 2,
-                velocityGains=[1.0] * (len(arm.joints) + 2), physicsClientId=client)
+            *joints, width = self.target[arm.vector].tolist()
+            half = 0.5 * width
+            p.setJointMotorControlArray(targetPositions=[*joints, half, half], **arm.command)
         for _ in range(self.spec.rates.physics_substeps):
             p.stepSimulation(client)
 

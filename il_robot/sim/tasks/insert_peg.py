@@ -91,10 +91,10 @@ class InsertPeg:
         """How deep the peg's tip is inside the tube [m]; <= 0 outside or beside it."""
         tube, peg = (_pose(world.pose(name)) for name in ('tube', 'peg'))
         direction = 1.0 if peg.rotation[:, 0] @ tube.rotation[:, 0] > 0 else -1.0
-        tip = tube.inverse_apply(peg.apply([-0.5 * self.peg_length, 0, 0]))
-        if np.abs(tip[1:]).max() > 0.5 * (self.peg_width + self.clearance):
+        x, y, z = tube.inverse_apply(peg.apply([-0.5 * self.peg_length, 0, 0])).tolist()
+        if max(abs(y), abs(z)) > 0.5 * (self.peg_width + self.clearance):
             return 0.0
-        return 0.5 * self.tube_length - direction * float(tip[0])
+        return 0.5 * self.tube_length - direction * float(x)
 
     def failed(self, world: World) -> bool:
         """A part fell off the table."""

@@ -98,6 +98,6 @@ class LiftTray:
     def failed(self, world: World) -> bool:
         """The ball left the tray, or the tray the table."""
         tray, ball = world.pose('tray'), world.pose('ball')
-        local = matrix_from_quaternion(tray[3:]).T @ (ball[:3] - tray[:3])
-        off = np.abs(local[:2]) > 0.5 * np.array(self.size) + 0.02
-        return bool(off.any() or local[2] < 0 or left_table(world, 'tray'))
+        x, y, z = (matrix_from_quaternion(tray[3:]).T @ (ball[:3] - tray[:3])).tolist()
+        off = abs(x) > 0.5 * self.size[0] + 0.02 or abs(y) > 0.5 * self.size[1] + 0.02
+        return off or z < 0 or left_table(world, 'tray')
