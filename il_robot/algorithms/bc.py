@@ -27,13 +27,14 @@ from il_robot.algorithms.runs import METRICS, PICTURE, Journal, Record, open_run
 from il_robot.algorithms.samples import Samples, dataset_layout, dataset_task, make_samples
 from il_robot.config import to_dict
 from il_robot.data.dataset import Dataset
-from il_robot.errors import CheckpointError, ConfigError, DatasetError
+from il_robot.errors import CheckpointError, DatasetError
 from il_robot.policies.checkpoint import (
     Checkpoint,
     list_checkpoints,
     load_training_state,
     save_checkpoint,
 )
+from il_robot.policies.device import choose_device
 from il_robot.policies.policy import Losses, Policy
 from il_robot.policies.registry import make_policy, model_config
 from il_robot.spec import RobotSpec, spec_differences
@@ -154,20 +155,6 @@ def validation_loss(policy: Policy, samples: Samples, config: Training) -> float
             total += float(policy.loss(batch, generator)['loss']) * len(windows)
     policy.train()
     return total / count
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where available.
-
-    Raises:
-        ConfigError: not a device, or not available here.
-    """
-    if name == 'auto':
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'device {name!r} cannot be used: {error}; use auto or cpu') from None
 
 
 def _train_step(learner: _Learner, samples: Samples, config: Training) -> Losses:
