@@ -14,12 +14,14 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from il_robot.errors import IlRobotError, unknown
-from il_robot.spec import RobotSpec
-from il_robot.types import ActionChunk, Float32, Float64, UInt8
+from il_robot.config import build
+from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.errors import ConfigError, IlRobotError, unknown
+from il_robot.spec import CameraSpec, RobotSpec
+from il_robot.types import ActionChunk, ControlMode, Float32, Float64, Source, UInt8
 
 
 class MessageError(IlRobotError):
@@ -204,6 +206,22 @@ def compressed_message(stamp: float, frame: str, jpeg: bytes) -> CompressedImage
     return message
 
 
+def camera_info(
+    stamp: float, frame: str, camera: CameraSpec, width: int, height: int
+) -> CameraInfo:
+    """The calibration of an ideal pinhole with square pixels (K, R, P as in REP 104)."""
+    focal = 0.5 * height / math.tan(math.radians(0.5 * camera.fovy))
+    x, y = 0.5 * width, 0.5 * height
+    message = CameraInfo()
+    message.header.stamp, message.header.frame_id = time(stamp), frame
+    message.width, message.height = width, height
+    message.distortion_model, message.d = 'plumb_bob', [0.0] * 5
+    message.k = [focal, 0.0, x, 0.0, focal, y, 0.0, 0.0, 1.0]
+    message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    message.p = [focal, 0.0, x, 0.0, 0.0, focal, y, 0.0, 0.0, 0.0, 1.0, 0.0]
+    return message
+
+
 def image(message: Image, what: str) -> UInt8:
     """``(H, W, 3)`` RGB from a raw image of encoding rgb8 or bgr8.
 
@@ -241,6 +259,43 @@ def status_message(
 def status_values(array: DiagnosticArray) -> dict[str, str]:
     """The key/value pairs of the first status; empty where there is none."""
     return {v.key: v.value for v in array.status[0].values} if array.status else {}
+
+
+def chunk_buffer(status: DiagnosticArray, spec: RobotSpec) -> tuple[str, ChunkBuffer]:
+    """The buffer for the chunks of the policy whose ``policy/status`` this is.
+
+    Returns:
+        What it was made for (another text means another policy or way of execution), and an
+        empty buffer.
+
+    Raises:
+        MessageError: a value is missing or wrong.
+    """
+    values = status_values(status)
+    keys = ('checkpoint', 'chunk_size', 'execution_mode', 'n_action_steps', 'decay')
+    try:
+        checkpoint, size, mode, steps, decay = (values[key] for key in keys)
+        execution = build(
+            Execution, {'mode': mode, 'n_action_steps': int(steps), 'decay': float(decay)})
+        buffer = ChunkBuffer(int(size), spec.dim, spec.dt, execution)
+    except (KeyError, ValueError, ConfigError) as error:
+        raise MessageError(
+            f'policy/status must have {", ".join(keys)}: {error or "missing"}') from None
+    return ' '.join((checkpoint, size, mode, steps, decay)), buffer
+
+
+def driving(status: DiagnosticArray, spec: RobotSpec) -> tuple[ControlMode, tuple[Source, ...]]:
+    """Mode and the driver of each arm out of ``session/mode``.
+
+    Raises:
+        MessageError: a value is missing or wrong.
+    """
+    values = status_values(status)
+    try:
+        drivers = tuple(Source[values[f'driver_{arm.name}'].upper()] for arm in spec.arms)
+        return ControlMode[values['mode']], drivers
+    except KeyError as error:
+        raise MessageError(f'session/mode: {error} is missing or unknown') from None
 
 
 def _text(value: Any) -> str:

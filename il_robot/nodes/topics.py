@@ -20,7 +20,7 @@ MODE = 'session/mode'
 RECORDING = 'session/episode'
 SIM_EPISODE = 'sim/episode'
 DIAGNOSTICS = 'diagnostics'
-CLOCK = 'clock'
+CLOCK = '/clock'  # ROS itself listens there, whatever the namespace
 
 SIM_RESET, SIM_DISTURB, SIM_PAUSE = 'sim/reset', 'sim/disturb', 'sim/pause'
 POLICY_RELOAD = 'policy/reload'

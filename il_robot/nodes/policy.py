@@ -1,0 +1,365 @@
+"""The policy node: a trained policy that answers observations with action chunks.
+
+A lifecycle node. ``configure`` loads the checkpoint, checks that it is of this robot and warms it
+up; ``activate`` lets it answer; ``deactivate`` stops that; ``cleanup`` gives the memory back. With
+``autostart`` (the default) it does the first two by itself. ``policy/reload`` loads the checkpoint
+that the parameter names now beside the running one and swaps them at once; where that fails the
+old one goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time as wall
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from il_robot.config import build, key_values
+from il_robot.control.chunks import Execution
+from il_robot.control.inference import InferenceWorker, Timing
+from il_robot.control.observe import ObservationAssembler
+from il_robot.control.stats import Percentiles, Rate
+from il_robot.errors import ConfigError, IlRobotError
+from il_robot.nodes import convert, topics
+from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.policies.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from il_robot.policies.device import choose_device
+from il_robot.policies.runner import PolicyRunner
+from il_robot.resources import named_config
+from il_robot.spec import RobotSpec, load_robot_spec
+from il_robot.types import ActionChunk, Observation
+
+_WARM_UP = 3
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A policy ready to run, and how its chunks are executed."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    runner: PolicyRunner
+    execution: Execution
+    device: str
+
+    def describe(self) -> dict[str, Any]:
+        """What ``policy/status`` says of it."""
+        execution = asdict(self.execution)
+        return {
+            'checkpoint': self.checkpoint.hash, 'folder': self.folder,
+            'policy': self.checkpoint.policy, 'task': self.checkpoint.task,
+            'step': self.checkpoint.step, 'objects': ' '.join(self.checkpoint.layout.objects),
+            'chunk_size': self.runner.chunk_size, 'execution_mode': execution.pop('mode'),
+            **execution, 'device': self.device}
+
+
+def load_policy(
+    path: str, spec: RobotSpec, device: str, execution: dict[str, Any]
+) -> LoadedPolicy:
+    """Load a checkpoint and run it a few times, so that its first answer is not slower.
+
+    Args:
+        path: A checkpoint, or a training run, whose newest one is taken.
+        spec: The robot it shall drive.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
+        execution: Fields of :class:`Execution` that replace the checkpoint's own.
+
+    Raises:
+        ConfigError: no path, no such device, or a wrong execution.
+        CheckpointError: missing, damaged, or of another robot.
+    """
+    if not path:
+        raise ConfigError('parameter checkpoint is empty; give the folder of "il_robot train"')
+    folder = find_checkpoint(path)
+    where = str(choose_device(device))
+    checkpoint, policy = load_checkpoint(folder, robot=spec, device=where)
+    runner = PolicyRunner(checkpoint, policy, spec)
+    executed = build(Execution, {**checkpoint.execution, **execution}, 'execution')
+    if executed.n_action_steps > runner.chunk_size:
+        raise ConfigError(
+            f'execution: n_action_steps {executed.n_action_steps} is more than the '
+            f'{runner.chunk_size} steps of a chunk: nothing would drive in between')
+    pose = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+    runner.observe(Observation(0.0, spec.rest, dict.fromkeys(checkpoint.layout.objects, pose)))
+    for _ in range(_WARM_UP):
+        runner.predict()
+    runner.reset(np.random.default_rng(0))
+    return LoadedPolicy(folder, checkpoint, runner, executed, where)
+
+
+class PolicyNode(LifecycleNode):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__('policy')
+        robot = declare(self, 'robot', 'sim_dual_arm', 'robot: a name in config/robots, or a file',
+                        read_only=True)
+        self.spec = load_robot_spec(named_config('robots', robot))
+        declare(self, 'checkpoint', '', 'folder of a checkpoint or of a training run')
+        declare(self, 'device', 'auto', 'auto, cpu, cuda, cuda:1 ...; counts from a reload on')
+        declare(self, 'execution', [''],
+                "KEY=VALUE instead of the checkpoint's: mode, n_action_steps, decay")
+        self._seed = declare(
+            self, 'seed', 0, 'of a stochastic policy, until sim/episode names one', low=0)
+        self._max_age = declare(
+            self, 'max_object_age', 0.1, 'oldest object pose that counts [s]', low=0.001,
+            high=5.0, read_only=True)
+        # One sample is too small to share, and the other cores have other nodes to run.
+        torch.set_num_threads(declare(
+            self, 'threads', 1, "torch's threads", low=1, high=256, read_only=True))
+        self._autostart = declare(
+            self, 'autostart', True, 'configure and activate without being told')
+        self._complain = Complaints(self)
+        self._policy: LoadedPolicy | None = None
+        self._loaded: LoadedPolicy | None = None
+        self._active = self._loading = False
+        self._episode = ''
+        self._assembler: ObservationAssembler | None = None
+        self._object_subscriptions: list[Any] = []
+        self._rate, self._latency, self._inference = Rate(), Percentiles(), Percentiles()
+        self._worker = InferenceWorker(
+            self.spec.dt, self._publish_chunk, partial(self._complain, 'inference'),
+            wall.perf_counter)
+        self._make_interfaces()
+        if self._autostart and self.trigger_configure() is SUCCESS:
+            self.trigger_activate()
+
+    def _make_interfaces(self) -> None:
+        self._proposal = self.create_publisher(
+            JointTrajectory, topics.POLICY_PROPOSAL, topics.CHUNK_QOS)
+        self._status = self.create_publisher(
+            DiagnosticArray, topics.POLICY_STATUS, topics.LATCHED_QOS)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
+        self._listen(DiagnosticArray, topics.SIM_EPISODE, self._on_episode, topics.LATCHED_QOS)
+        self._listen(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
+        # Of its own group: a coroutine that waits keeps its whole group from running.
+        self.create_service(Trigger, topics.POLICY_RELOAD, self._on_reload,
+                            callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_timer(1.0, self._publish_diagnostics,
+                          clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: Any) -> Any:
+        """Subscribe; a bad message is complained about and ignored."""
+        def guarded(message: Any) -> None:
+            try:
+                callback(message)
+            except IlRobotError as error:
+                self._complain(topic, f'ignored a message: {error}')
+        return self.create_subscription(kind, topic, guarded, qos)
+
+    # -- life cycle -------------------------------------------------------------------------
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load, or take what a reload has loaded."""
+        try:
+            policy = self._loaded or self._load()
+        except IlRobotError as error:
+            self.get_logger().error(str(error))
+            return FAILURE
+        self._loaded = None
+        self._adopt(policy)
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Answer from the next observation on."""
+        self._set_active(True)
+        self._worker.reset(self._rng())
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish nothing any more."""
+        self._set_active(False)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give the memory back."""
+        self._worker.replace(None)
+        self._policy = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state: stop and give back."""
+        self._set_active(False)
+        self.on_cleanup(state)
+        return super().on_shutdown(state)
+
+    def _set_active(self, active: bool) -> None:
+        self._active = active
+        self._worker.clear()
+        self._publish_status()
+
+    def _load(self) -> LoadedPolicy:
+        """The policy the parameters name now; any thread may call this.
+
+        Raises:
+            IlRobotError: see :func:`load_policy`.
+        """
+        values = {n: self.get_parameter(n).value for n in ('checkpoint', 'device', 'execution')}
+        execution = key_values(list(filter(None, values['execution'])), 'execution')
+        return load_policy(values['checkpoint'], self.spec, values['device'], execution)
+
+    def _adopt(self, policy: LoadedPolicy) -> None:
+        """From now on this policy answers."""
+        for subscription in self._object_subscriptions:
+            self.destroy_subscription(subscription)
+        objects = policy.checkpoint.layout.objects
+        self._assembler = ObservationAssembler(
+            objects, period=self.spec.dt, max_age=self._max_age)
+        self._object_subscriptions = [
+            self._listen(PoseStamped, topics.object_pose(name), partial(self._on_object, name),
+                         topics.STATE_QOS) for name in objects]
+        self._policy = policy
+        self._worker.replace(
+            policy.runner, policy.execution.n_action_steps, self._publish_status)
+        self._worker.reset(self._rng())
+        self.get_logger().info(
+            f'{policy.checkpoint.policy} {policy.checkpoint.hash} of {policy.folder} on '
+            f'{policy.device}: chunks of {policy.runner.chunk_size}')
+
+    def _rng(self) -> np.random.Generator:
+        # As the evaluation in process seeds a policy, for equal episodes.
+        return np.random.default_rng([self._seed, 1])
+
+    async def _on_reload(
+        self, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Load in a thread while the old policy goes on answering, then swap."""
+        if self._loading:
+            response.success, response.message = False, 'a reload is under way'
+            return response
+        self._loading = True
+        done: Future[LoadedPolicy] = Future(executor=self.executor)
+        threading.Thread(target=self._load_into, args=(done,), daemon=True).start()
+        try:
+            policy = await done
+            assert policy is not None
+            if self._policy is not None:
+                self._adopt(policy)
+            else:
+                self._loaded = policy
+                if self.trigger_configure() is SUCCESS and self._autostart:
+                    self.trigger_activate()
+            response.success, response.message = True, policy.checkpoint.hash
+        except IlRobotError as error:
+            old = f'; {self._policy.folder} goes on' if self._policy else ''
+            response.success, response.message = False, f'{error}{old}'
+            self.get_logger().error(f'reload: {response.message}')
+        finally:
+            self._loading = False
+        return response
+
+    def _load_into(self, done: Future[LoadedPolicy]) -> None:
+        try:
+            done.set_result(self._load())
+        except IlRobotError as error:
+            done.set_exception(error)
+        except Exception as error:
+            done.set_exception(ConfigError(f'{type(error).__name__}: {error}'))
+
+    # -- what comes in ----------------------------------------------------------------------
+    def _on_episode(self, message: DiagnosticArray) -> None:
+        values = convert.status_values(message)
+        try:
+            episode, seed = values['episode'], int(values['seed'])
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f'{topics.SIM_EPISODE}: {error} is missing or wrong') from None
+        if episode != self._episode:
+            self._episode, self._seed = episode, seed
+            self._worker.reset(self._rng())
+
+    def _on_object(self, name: str, message: PoseStamped) -> None:
+        assert self._assembler is not None
+        pose = convert.pose(message, topics.object_pose(name))
+        self._assembler.put_object(name, convert.seconds(message.header.stamp), pose)
+        self._submit()
+
+    def _on_state(self, message: JointState) -> None:
+        if self._assembler is None:
+            return
+        state = convert.positions_by_name(
+            message.name, message.position, self.spec, topics.JOINT_STATES)
+        why = self._assembler.put_state(convert.seconds(message.header.stamp), state)
+        if why:
+            self._complain(topics.JOINT_STATES, f'ignored a message: {why}')
+        self._submit()
+
+    def _submit(self) -> None:
+        assert self._assembler is not None
+        observation = self._assembler.take()
+        if observation is not None and self._active:
+            self._worker.submit(observation)
+
+    # -- what goes out ----------------------------------------------------------------------
+    def _publish_chunk(self, chunk: ActionChunk, timing: Timing) -> None:
+        """From the worker's thread."""
+        self._proposal.publish(convert.chunk_message(chunk, self.spec))
+        self._latency.add(timing.latency)
+        self._inference.add(timing.inference)
+        self._rate.tick(wall.perf_counter())
+
+    def _values(self) -> dict[str, Any]:
+        assert self._policy is not None
+        state = 'active' if self._active else 'inactive'
+        return {
+            **self._policy.describe(), 'state': state,
+            **{f'latency_{k}_ms': 1e3 * v for k, v in self._latency.values().items()},
+            **{f'inference_{k}_ms': 1e3 * v for k, v in self._inference.values().items()}}
+
+    def _publish_status(self) -> None:
+        if self._policy is not None:
+            values = self._values()
+            self._status.publish(convert.status_message(
+                self._now(), topics.POLICY_STATUS, values, values['state']))
+
+    def _publish_diagnostics(self) -> None:
+        rate = self._rate.hertz(wall.perf_counter())
+        level, message, values = 'warn', 'no checkpoint is loaded: configure, or reload', {}
+        if self._policy is not None and self._assembler is not None:
+            values = {**self._values(), 'chunks_per_s': rate}
+            level, message = 'ok', values['state']
+            missing = [topics.object_pose(name) for name in self._assembler.missing()]
+            if self._active and missing:
+                level, message = 'warn', f'waiting for {", ".join(missing)}'
+                self._complain('objects', f'{message}; does the simulator run the task '
+                               f'{self._policy.checkpoint.task!r}?')
+            elif self._active and rate == 0:
+                level, message = 'stale', f'no {topics.JOINT_STATES}'
+        values |= {f'ignored {k}': v for k, v in self._complain.counts.items()}
+        self._diagnostics.publish(
+            convert.status_message(self._now(), 'policy', values, message, level))
+
+    def _now(self) -> float:
+        return float(self.get_clock().now().nanoseconds * 1e-9)
+
+    def destroy_node(self) -> None:
+        """End the worker, then the node."""
+        self._worker.close()
+        super().destroy_node()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node; the exit code."""
+    return run_node(PolicyNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,432 @@
+"""The sim node: a simulated robot and its task behind the topics of a real one.
+
+In real time it keeps the pace of the wall (times ``real_time_factor``) and applies the newest
+command at each control tick. In lockstep it advances one tick per command that answers its
+observation, so that an episode over topics equals one in process bit for bit and runs as fast as
+the machine allows. An episode does not end here: stage and success are published, and the world
+goes on until ``sim/reset``.
+
+The order of one tick's messages is clock, objects, images (lockstep), sim/episode, joint_states:
+who reacts to joint_states has the rest.
+"""
+
+from __future__ import annotations
+
+import sys
+import time as wall
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.logging import LoggingSeverity
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_srvs.srv import SetBool, Trigger
+
+from il_robot import sim
+from il_robot.config import build, key_values
+from il_robot.control.commands import CommandBuffer
+from il_robot.control.pacing import Pacer
+from il_robot.control.stats import Percentiles, Rate
+from il_robot.errors import ConfigError, IlRobotError, unknown
+from il_robot.nodes import convert, topics
+from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.resources import named_config
+from il_robot.sim.bimanual_env import BimanualEnv
+from il_robot.sim.camera_process import Picture
+from il_robot.sim.camera_stream import CameraStream
+from il_robot.sim.disturbances import Disturbances
+from il_robot.sim.tasks import WIDTHS, make_task
+from il_robot.spec import load_robot_spec
+from il_robot.types import Float32
+
+TRANSPORTS = ('raw', 'compressed', 'both')
+# Parameters that describe the world; a change counts from the next reset on.
+_WORLD = ('task', 'task_options', 'width', 'disturbances')
+# Lockstep waits this long for the first answer of a new writer, then twice as long, and so on
+# [wall s]: who joins has missed the present observation, but may be slow to answer the next.
+_FIRST_WAIT = 0.5
+
+
+class SimNode(Node):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__('sim')
+        self._declare()
+        self._complain = Complaints(self)
+        self._counts: Counter[str] = Counter()
+        self._world = self._world_settings()
+        self._env = self._make_env(self._world)
+        self._dt = self.spec.dt
+        # The real-time clock goes on where a simulator that was restarted had stopped; in
+        # lockstep equal runs have equal stamps.
+        self._epoch = 0.0 if self._lockstep else float(int(wall.monotonic()))
+        self._ticks = 0
+        self._episode_number = 0
+        self._published: dict[str, Any] = {}
+        self._wait = min(_FIRST_WAIT, self._patience)
+        self._tick_rate, self._drawing = Rate(), Percentiles(100)
+        self._make_interfaces()
+        self._stream = self._make_stream() if self.cameras else None
+        self._make_timers()
+        self._begin(self._seed)
+
+    # -- parameters -------------------------------------------------------------------------
+    def _declare(self) -> None:
+        fixed = partial(declare, self, read_only=True)
+        robot = fixed('robot', sim.DEFAULT_ROBOT, 'robot: a name in config/robots, or a file')
+        self.spec = load_robot_spec(named_config('robots', robot))
+        names = fixed('cameras', [''], 'cameras that are rendered and published')
+        self.cameras = [self.spec.camera(name) for name in names if name]
+        self._image_size = _image_size(fixed(
+            'image_size', [0, 0], "width and height of images [px]; 0, 0: the camera's own"))
+        self._transport = fixed(
+            'image_transport', 'compressed', 'raw, compressed (JPEG) or both')
+        if self._transport not in TRANSPORTS:
+            raise ConfigError(unknown('image_transport', self._transport, TRANSPORTS))
+        self._lockstep = fixed(
+            'lockstep', False, 'advance one control tick per command that answers it')
+        self._gui = fixed('gui', False, "PyBullet's window")
+        declare(self, 'task', 'transfer_cube', 'transfer_cube, insert_peg or lift_tray')
+        declare(self, 'task_options', [''], 'KEY=VALUE, for example clearance=0.002')
+        declare(self, 'width', 'nominal', 'reset width: narrow, nominal, wide')
+        declare(self, 'disturbances', [''], 'KEY=VALUE, for example shoves=2')
+        self._seed = declare(
+            self, 'seed', 0, 'of the next reset; each reset without a new one takes the next',
+            low=0, high=2**31 - 1)
+        self._new_seed = False
+        self._factor = declare(
+            self, 'real_time_factor', 1.0, 'simulated over wall time', low=0.01, high=100.0)
+        self._patience = declare(
+            self, 'lockstep_timeout', 5.0, 'longest wait for a command in lockstep [wall s]',
+            low=0.01, high=600.0)
+        self._commands = CommandBuffer(lockstep=self._lockstep, timeout=declare(
+            self, 'command_timeout', 0.2, 'age from which a command no longer counts [s]',
+            low=0.02, high=10.0))
+        self._paused = declare(self, 'paused', False, 'the world stands still')
+        self.add_on_set_parameters_callback(self._on_set)
+
+    def _on_set(self, parameters: Iterable[Parameter[Any]]) -> SetParametersResult:
+        """Check, then take over what counts at once; the rest counts from the next reset on."""
+        values = {q.name: q.value for q in parameters}
+        try:
+            self._world_settings(values)
+        except IlRobotError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._new_seed = self._new_seed or 'seed' in values
+        self._patience = values.get('lockstep_timeout', self._patience)
+        self._commands.timeout = values.get('command_timeout', self._commands.timeout)
+        if 'real_time_factor' in values or 'paused' in values:
+            self._factor = values.get('real_time_factor', self._factor)
+            self._set_paused(values.get('paused', self._paused))
+        return SetParametersResult(successful=True)
+
+    def _world_settings(self, changed: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Arguments of :func:`il_robot.sim.make` from the parameters.
+
+        Raises:
+            ConfigError: one of them is wrong.
+        """
+        values = {n: self.get_parameter(n).value for n in _WORLD} | (changed or {})
+        texts = {n: list(filter(None, values[n])) for n in ('task_options', 'disturbances')}
+        options = key_values(texts['task_options'], 'task_options')
+        make_task(values['task'], options)
+        if values['width'] not in WIDTHS:
+            raise ConfigError(unknown('reset width', values['width'], WIDTHS))
+        disturbances = build(
+            Disturbances, key_values(texts['disturbances'], 'disturbances'), 'disturbances')
+        return {'task': values['task'], 'task_options': options, 'width': values['width'],
+                'disturbances': disturbances}
+
+    def _make_env(self, settings: dict[str, Any]) -> BimanualEnv:
+        return sim.make(
+            spec=self.spec, image_size=self._image_size,
+            render_mode='human' if self._gui else None, **settings)
+
+    # -- interfaces -------------------------------------------------------------------------
+    def _make_interfaces(self) -> None:
+        publish = self.create_publisher
+        self._joint_states = publish(JointState, topics.JOINT_STATES, topics.STATE_QOS)
+        self._time = publish(ClockMessage, topics.CLOCK, topics.STATE_QOS)
+        self._episode = publish(DiagnosticArray, topics.SIM_EPISODE, topics.LATCHED_QOS)
+        self._diagnostics = publish(
+            DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
+        self._make_object_publishers()
+        images = {topics.image: Image, topics.compressed: CompressedImage,
+                  topics.camera_info: CameraInfo}
+        for topic, unwanted in ((topics.image, 'compressed'), (topics.compressed, 'raw')):
+            if self._transport == unwanted:
+                del images[topic]
+        self._images = {
+            camera.name: {topic: publish(kind, topic(camera.name), topics.IMAGE_QOS)
+                          for topic, kind in images.items()} for camera in self.cameras}
+        self._command = self.create_subscription(
+            JointState, topics.COMMAND, self._on_command, topics.COMMAND_QOS)
+        self.create_service(Trigger, topics.SIM_RESET, self._on_reset)
+        self.create_service(Trigger, topics.SIM_DISTURB, self._on_disturb)
+        self.create_service(SetBool, topics.SIM_PAUSE, self._on_pause)
+
+    def _make_object_publishers(self) -> None:
+        self._objects = {
+            name: self.create_publisher(PoseStamped, topics.object_pose(name), topics.STATE_QOS)
+            for name in self._env.task.objects}
+
+    def _make_timers(self) -> None:
+        # Wall time: simulated time stands still exactly when these are needed.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._pacer = Pacer(self._dt / self._factor, wall.perf_counter())
+        if self._lockstep:
+            self._timer = self.create_timer(0.02, self._on_patience, clock=steady)
+        else:
+            self._timer = self.create_timer(
+                self._dt / self._factor, self._on_timer, clock=steady)
+        self.create_timer(1.0, self._publish_diagnostics, clock=steady)
+
+    # -- episodes ---------------------------------------------------------------------------
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Start the next episode, of the parameters as they are now."""
+        try:
+            settings = self._world_settings()
+            if settings != self._world:
+                self._replace_world(settings)
+        except IlRobotError as error:
+            response.success, response.message = False, f'the old world goes on: {error}'
+            return response
+        seed = self.get_parameter('seed').value
+        if not self._new_seed:
+            seed = (self._env.seed + 1) % 2**31
+            self.set_parameters([Parameter('seed', value=seed)])
+        self._new_seed = False
+        self._ticks += 1
+        self._begin(seed)
+        response.success = True
+        response.message = f'episode {self._episode_number}: {self._world["task"]}, seed {seed}'
+        self.get_logger().info(response.message)
+        return response
+
+    def _replace_world(self, settings: dict[str, Any]) -> None:
+        """Another task or other disturbances: make the new world, then close the old one."""
+        old, env = self._env, self._make_env(settings)
+        if self._stream is not None:
+            self._stream.replace(env)
+        self._env, self._world = env, settings
+        old.close()
+        for publisher in self._objects.values():
+            self.destroy_publisher(publisher)
+        self._make_object_publishers()
+
+    def _begin(self, seed: int) -> None:
+        _, info = self._env.reset(seed=seed)
+        self._episode_number += 1
+        self._status = {
+            'episode': self._episode_number, 'seed': seed, 'task': self._env.task.name,
+            'language': self._env.task.language, 'stage': info['stage'],
+            'stage_name': info['stage_name'], 'success': False, 'terminated': False,
+            'truncated': False}
+        self._commands.begin(self._stamp)
+        self._driven = False
+        self._publish()
+
+    def _on_disturb(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._env.shove()
+        response.success, response.message = True, 'one part was pushed'
+        return response
+
+    def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self.set_parameters([Parameter('paused', value=request.data)])
+        response.success = True
+        response.message = 'paused' if request.data else 'running'
+        return response
+
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
+        if not self._lockstep:
+            self._timer.timer_period_ns = round(1e9 * self._dt / self._factor)
+            self._pacer.restart(self._dt / self._factor, wall.perf_counter())
+        elif not paused:
+            self._advance()
+
+    # -- commands ---------------------------------------------------------------------------
+    @property
+    def _stamp(self) -> float:
+        """Time of the present state, as it is read back from a message [s]."""
+        return convert.seconds(convert.time(self._epoch + self._ticks * self._dt))
+
+    def _on_command(self, message: JointState) -> None:
+        if self._rivals():
+            return
+        try:
+            position = convert.positions_by_name(
+                message.name, message.position, self.spec, topics.COMMAND)
+        except IlRobotError as error:
+            self._complain(topics.COMMAND, f'ignored a message: {error}')
+            return
+        stamp, now = convert.seconds(message.header.stamp), self._stamp
+        wrong = self._commands.put(stamp, position, now)
+        if wrong:
+            self._counts[f'commands {wrong}'] += 1
+            if wrong == 'from the future':
+                self._complain('future', f'ignored a {topics.COMMAND} {stamp - now:.3f} s ahead '
+                               'of joint_states; is its writer on the same clock?')
+        elif self._lockstep:
+            self._advance()
+
+    def _rivals(self) -> bool:
+        """Whether more than one node writes the command; then none of them is obeyed."""
+        count = self.count_publishers(self._command.topic_name)
+        if count > 1:
+            self._commands.begin(self._stamp)
+            self._complain('rivals', f'{count} publishers on {topics.COMMAND}: holding until '
+                           'there is only one; stop the others')
+        return count > 1
+
+    # -- time -------------------------------------------------------------------------------
+    def _advance(self) -> None:
+        """One tick in lockstep, once the observation is answered."""
+        command = self._commands.get(self._stamp)
+        if command is not None and not self._paused:
+            self._wait = self._patience
+            self._tick(command)
+
+    def _on_patience(self) -> None:
+        """In lockstep, go on holding when nobody answers."""
+        if self.count_publishers(self._command.topic_name) == 0:
+            self._wait = min(_FIRST_WAIT, self._patience)
+        if self._paused or wall.perf_counter() - self._published_at < self._wait:
+            return
+        if self._wait >= self._patience:
+            self._counts['lockstep timeouts'] += 1
+            self._complain('lockstep', f'no {topics.COMMAND} for stamp {self._stamp:.3f} s within '
+                           f'{self._wait:g} s: holding for one tick')
+        self._wait = min(2.0 * self._wait, self._patience)
+        self._tick(None)
+
+    def _on_timer(self) -> None:
+        """In real time, all ticks that are due."""
+        for _ in range(0 if self._paused else self._pacer.due(wall.perf_counter())):
+            command = self._commands.get(self._stamp)
+            if (command is not None) is not self._driven:
+                self._driven = command is not None
+                self.get_logger().log(*(
+                    (f'obeying {topics.COMMAND}', LoggingSeverity.INFO) if self._driven else
+                    (f'no {topics.COMMAND} for {self._commands.timeout:g} s: holding',
+                     LoggingSeverity.WARN)))
+            self._tick(command)
+
+    def _tick(self, command: Float32 | None) -> None:
+        """One control tick with a command, or holding."""
+        env = self._env
+        if command is None:
+            self._counts['held ticks'] += 1
+        _, _, terminated, truncated, info = (
+            env.hold() if command is None else env.step(command))
+        self._ticks += 1
+        self._tick_rate.tick(wall.perf_counter())
+        status = self._status
+        status['stage'], status['stage_name'] = info['stage'], info['stage_name']
+        status['success'] |= info['success']
+        status['terminated'] |= terminated
+        status['truncated'] = truncated and not status['terminated']
+        self._publish()
+
+    # -- what goes out ----------------------------------------------------------------------
+    def _publish(self) -> None:
+        """The present state on all topics."""
+        stamp, env = self._stamp, self._env
+        observation = env.observation()
+        self._time.publish(ClockMessage(clock=convert.time(stamp)))
+        for name, publisher in self._objects.items():
+            publisher.publish(convert.pose_message(stamp, observation.objects[name]))
+        if self._stream is not None:
+            self._stream.show(stamp, wait=self._lockstep)
+        if self._status != self._published:
+            self._published = dict(self._status)
+            self._episode.publish(convert.status_message(
+                stamp, topics.SIM_EPISODE, self._status, self._status['stage_name']))
+        _, velocity, effort = env.world.joint_states()
+        self._joint_states.publish(convert.joint_state(
+            stamp, self.spec, observation.state, velocity, effort))
+        self._published_at = wall.perf_counter()
+
+    def _publish_diagnostics(self) -> None:
+        now = wall.perf_counter()
+        rate = self._tick_rate.hertz(now)
+        level, message = 'ok', self._status['stage_name']
+        if self._rivals():
+            level, message = 'error', f'more than one publisher on {topics.COMMAND}'
+        elif self._paused:
+            message = 'paused'
+        elif not self._lockstep and not self._driven:
+            level, message = 'warn', f'no {topics.COMMAND}: holding'
+        values: dict[str, Any] = {
+            'ticks_per_s': rate, 'real_time_factor': rate * self._dt,
+            'lost_ticks': self._pacer.lost, **self._counts,
+            **self._camera_values(),
+            **{f'ignored {k}': v for k, v in self._complain.counts.items()}}
+        self._diagnostics.publish(
+            convert.status_message(self._stamp, 'sim', values, message, level))
+
+    # -- cameras ----------------------------------------------------------------------------
+    def _make_stream(self) -> CameraStream:
+        self._picture_rate = Rate()
+        stream = CameraStream(
+            self._env, self.cameras, rgb=self._transport != 'compressed',
+            jpeg=self._transport != 'raw', on_pictures=self._publish_pictures,
+            on_error=partial(self._complain, 'cameras'))
+        self.get_logger().info(f'cameras are drawn by {stream.backend}')
+        return stream
+
+    def _publish_pictures(
+        self, stamp: float, pictures: dict[str, Picture], duration: float
+    ) -> None:
+        """From the camera thread, or in lockstep from the node's own."""
+        self._drawing.add(duration)
+        self._picture_rate.tick(wall.perf_counter())
+        for camera in self.cameras:
+            picture, publishers = pictures[camera.name], self._images[camera.name]
+            frame = f'{camera.name}_optical_frame'
+            publishers[topics.camera_info].publish(convert.camera_info(
+                stamp, frame, camera, *self._env.image_size(camera)))
+            if picture.rgb is not None:
+                publishers[topics.image].publish(
+                    convert.image_message(stamp, frame, picture.rgb))
+            if picture.jpeg is not None:
+                publishers[topics.compressed].publish(
+                    convert.compressed_message(stamp, frame, picture.jpeg))
+
+    def _camera_values(self) -> dict[str, Any]:
+        if self._stream is None:
+            return {}
+        drawing = {f'drawing_{k}_ms': 1e3 * v for k, v in self._drawing.values().items()}
+        return {'renderer': self._stream.backend, 'skipped_pictures': self._stream.skipped,
+                'pictures_per_s': self._picture_rate.hertz(wall.perf_counter()), **drawing}
+
+    def destroy_node(self) -> None:
+        """Close the world, then the node."""
+        if self._stream is not None:
+            self._stream.close()
+        self._env.close()
+        super().destroy_node()
+
+
+def _image_size(values: Sequence[int]) -> tuple[int, int] | None:
+    if len(values) != 2 or min(values) < 0 or (0 in values and any(values)):
+        raise ConfigError(f'image_size: [width, height] in pixels, or [0, 0], got {list(values)}')
+    return (values[0], values[1]) if any(values) else None
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node; the exit code."""
+    return run_node(SimNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
