@@ -15,7 +15,7 @@ from types import TracebackType
 
 from il_robot.data import layout
 from il_robot.data.align import Alignment, align
-from il_robot.data.bag_reader import BagReader
+from il_robot.data.bag_reader import BagReader, information
 from il_robot.data.bag_repair import repair
 from il_robot.data.bag_streams import BagStreams, read_streams
 from il_robot.data.features import object_names
@@ -105,7 +105,7 @@ class BagConverter:
         notes = repair(path)
         with BagReader(path) as bag:
             key = f'{path.resolve().name} {bag.summary.first}'
-            done = self._converted().get(key)
+            done = converted(self._dataset).get(key)
             if done is not None:
                 return Converted(
                     path.name, done, 0, Outcome.UNKNOWN,
@@ -218,25 +218,38 @@ class BagConverter:
                 return recorded
         return objects
 
-    def _converted(self) -> dict[str, int]:
-        """Bags that are episodes of the dataset already."""
-        file = self._dataset / LEDGER
-        if not file.is_file():
-            return {}
-        committed = int(layout.read_info(self._dataset).get('total_episodes', 0))
-        bags: dict[int, str] = {}
-        for line in file.read_text(encoding='utf-8').splitlines():
-            try:
-                entry = json.loads(line)
-                bags[int(entry['episode'])] = str(entry['bag'])
-            except (ValueError, KeyError, TypeError):
-                continue  # a line torn by a kill: that bag was not converted
-        return {bag: episode for episode, bag in bags.items() if episode < committed}
-
     def _note(self, key: str, episode: int) -> None:
         """Before the commit: a line without its episode says nothing, the reverse would lie."""
         with (self._dataset / LEDGER).open('a', encoding='utf-8') as file:
             file.write(json.dumps({'episode': episode, 'bag': key}) + '\n')
+
+
+def converted(dataset: Path) -> dict[str, int]:
+    """Bags (name and first log time) that are episodes of a dataset already."""
+    file = dataset / LEDGER
+    if not file.is_file():
+        return {}
+    committed = int(layout.read_info(dataset).get('total_episodes', 0))
+    bags: dict[int, str] = {}
+    for line in file.read_text(encoding='utf-8').splitlines():
+        try:
+            entry = json.loads(line)
+            bags[int(entry['episode'])] = str(entry['bag'])
+        except (ValueError, KeyError, TypeError):
+            continue  # a line torn by a kill: that bag was not converted
+    return {bag: episode for episode, bag in bags.items() if episode < committed}
+
+
+def unconverted(folder: Path, dataset: Path) -> tuple[list[Path], list[Path]]:
+    """Bags of a folder that are no episodes yet: those with an outcome, and those without."""
+    known = {key.rpartition(' ')[0] for key in converted(dataset)}
+    with_outcome: list[Path] = []
+    without: list[Path] = []
+    for bag in sorted(folder.iterdir()):
+        if bag.is_dir() and not bag.name.startswith('.') and bag.name not in known:
+            said = (information(bag).get('custom_data') or {}).get('outcome')
+            (with_outcome if said in ('success', 'failure') else without).append(bag)
+    return with_outcome, without
 
 
 def topic_names(bag: BagReader) -> dict[str, str]:

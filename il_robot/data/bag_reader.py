@@ -108,7 +108,7 @@ class BagReader:
         self.topics: dict[str, Topic] = {}
         self.summary = Summary()
         self.metadata: dict[str, str] = {}
-        self.distro = str(_information(self.path).get('ros_distro') or '')
+        self.distro = str(information(self.path).get('ros_distro') or '')
         self.complete = True
         self.problems: list[str] = []
         self._messages: dict[str, list[Message]] = {}
@@ -294,7 +294,7 @@ def _decompress(raw: memoryview, compression: str, size: int) -> memoryview:
     raise _DamagedError(f'compression {compression!r} is unknown; zstd and lz4 are read')
 
 
-def _information(path: Path) -> dict[str, Any]:
+def information(path: Path) -> dict[str, Any]:
     """metadata.yaml of a bag; empty where there is none or it is damaged."""
     file = path / METADATA
     if not file.is_file():
@@ -311,12 +311,12 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DatasetError(f'no bag at {path}: there is no such folder')
-    information = _information(path)
-    storage = information.get('storage_identifier', 'mcap')
+    said = information(path)
+    storage = said.get('storage_identifier', 'mcap')
     if storage != 'mcap':
         raise DatasetError(
             f'{path} is stored as {storage}; MCAP is read. Convert it once with: ros2 bag convert')
-    named = [path / Path(str(f)).name for f in information.get('relative_file_paths', [])]
+    named = [path / Path(str(f)).name for f in said.get('relative_file_paths', [])]
     files = named or sorted(path.glob('*.mcap'))
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:

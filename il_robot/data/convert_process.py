@@ -53,8 +53,11 @@ class ConvertProcess:
             self._lines.append(json.dumps({'bag': str(bag), 'error': str(error)}))
 
     def poll(self) -> list[dict[str, Any]]:
-        """Reports since the last call: ``bag`` and either ``episode``, ``rows``, ``outcome``,
-        ``notes`` or ``error``.
+        """Reports since the last call.
+
+        Returns:
+            Each with ``bag`` and either ``episode``, ``rows``, ``outcome`` and ``notes``, or
+            ``error``.
         """
         reports = []
         while self._lines:

@@ -1,0 +1,431 @@
+"""The recorder: every topic raw into one rosbag2 folder per episode, and on into the dataset.
+
+Callbacks store serialized messages, which are checked but never decoded; a thread writes them
+(:mod:`il_robot.data.bag_thread`). When an episode begins and ends is decided by
+:class:`~il_robot.data.episode_session.EpisodeSession`; a finished bag becomes an episode of the
+dataset in a process of its own (:mod:`il_robot.data.convert_process`).
+
+``OUTPUT/bags/episode_000000_<UTC>`` are the bags, ``OUTPUT/dataset`` is the LeRobotDataset.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time as wall
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message, serialize_message
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from il_robot.data import layout
+from il_robot.data.bag_convert import unconverted
+from il_robot.data.bag_thread import BagThread
+from il_robot.data.convert_process import ConvertProcess
+from il_robot.data.episode_session import (
+    REQUESTS,
+    Begin,
+    Discard,
+    End,
+    EpisodeSession,
+    Event,
+    RefusedError,
+)
+from il_robot.errors import ConfigError, DatasetError, unknown
+from il_robot.nodes import convert, topics
+from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.nodes.raw_topics import RawMessage, RawTopics, contract, image_topic
+from il_robot.resources import named_config
+from il_robot.spec import load_robot_spec
+from il_robot.types import Outcome
+
+TRANSPORTS = ('compressed', 'raw')
+_POLL = 0.05
+# A bag waits so long for messages of the last rows that are still under way [wall s]: until all
+# streams have come that far, else until those that rows need have, else until it gives up.
+_LATE, _LATEST = 0.3, 1.0
+_CONVERTER_PATIENCE = 3.0
+
+
+@dataclass
+class _Bag:
+    """A bag in the making."""
+
+    thread: BagThread
+    start: float
+    end: End | None = None
+    closing: float = 0.0
+    told: bool = False
+
+
+class RecorderNode(Node):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__('recorder')
+        self._declare()
+        self._complain = Complaints(self)
+        self._lock_output()
+        self._session = EpisodeSession(self._auto, self._max_seconds)
+        self._topics = RawTopics(self, self.spec, self._receive, self._now)
+        self._bag: _Bag | None = None
+        self._closing: list[_Bag] = []
+        self._converter = ConvertProcess(self._output / 'dataset')
+        self._number = 1 + max(
+            (int(p.name[8:14]) for p in self._bags.glob('episode_[0-9]*')), default=-1)
+        self._steps = self._saved = 0
+        self._outcome, self._reason, self._trouble = '', 'started', ''
+        self._status = self.create_publisher(
+            DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
+        self._diagnostics = self.create_publisher(
+            DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
+        self._topics.subscribe(contract(self.spec, self._transport, self._record_clock))
+        for word in REQUESTS:
+            self.create_service(Trigger, topics.service_of(word), partial(self._on_service, word))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_POLL, self._poll, clock=steady)
+        self.create_timer(1.0, self._once_a_second, clock=steady)
+        self._take_up_old_bags()
+        self._publish_status()
+
+    # -- set-up -----------------------------------------------------------------------------
+    def _declare(self) -> None:
+        fixed = partial(declare, self, read_only=True)
+        robot = fixed('robot', 'sim_dual_arm', 'robot: a name in config/robots, or a file')
+        self.spec = load_robot_spec(named_config('robots', robot))
+        self._output = Path(fixed(
+            'output', 'outputs/session', 'folder of bags and dataset')).absolute()
+        self._bags = self._output / 'bags'
+        self._transport = fixed(
+            'image_transport', 'compressed', 'pictures that are recorded: compressed or raw')
+        if self._transport not in TRANSPORTS:
+            raise ConfigError(unknown('image_transport', self._transport, TRANSPORTS))
+        cameras = [c for c in fixed(
+            'cameras', [''], 'cameras of the dataset; empty: all that publish') if c]
+        self._cameras = [self.spec.camera(c).name for c in cameras]
+        self._extra = [t for t in fixed(
+            'extra_topics', [''], 'further topics to record, of any type') if t]
+        self._record_clock = fixed('record_clock', False, 'record /clock, too')
+        self._auto = fixed('auto', '', "'sim': episodes begin with a reset of the simulator and "
+                           'end with its verdict; empty: by request')
+        if self._auto not in ('', 'sim'):
+            raise ConfigError(unknown('value of auto', self._auto, ['sim']))
+        self._max_seconds = fixed(
+            'max_episode_seconds', 300.0, 'longest episode [s]; 0: no limit', low=0.0)
+        declare(self, 'task', '', 'task name; empty: as the simulator says')
+        declare(self, 'language', '', 'the instruction in words; empty: as the simulator says')
+        declare(self, 'round', 0, 'DAgger round, 0: demonstrations', low=0)
+
+    def _lock_output(self) -> None:
+        try:
+            self._bags.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f'cannot write to {self._output}: {error.strerror}') from None
+        self._lock = layout.lock(self._output)
+
+    def _take_up_old_bags(self) -> None:
+        """Bags of an earlier run that never became episodes: nothing recorded is lost."""
+        ready, unfinished = unconverted(self._bags, self._output / 'dataset')
+        for bag in ready:
+            self.get_logger().info(f'{bag.name} of an earlier run goes into the dataset now')
+            self._converter.submit(bag)
+        if unfinished:
+            self.get_logger().warning(
+                f'{len(unfinished)} episode(s) of an earlier run have no outcome '
+                f'({", ".join(bag.name for bag in unfinished[:3])} ...); to keep one: '
+                f'{self._converter.command} --outcome success')
+
+    # -- messages ---------------------------------------------------------------------------
+    def _receive(self, message: RawMessage, wrong: list[tuple[str, str]]) -> None:
+        name = message.stream.plan.name
+        self._warn(name, wrong)
+        for bag in (self._bag, *self._closing):
+            if bag is not None and not bag.told:
+                self._write(bag.thread, message)
+        if name == topics.JOINT_STATES:
+            self._steps += 1
+            event = self._session.state(message.stamp)
+            self._carry_out([event] if event else [])
+        elif name == topics.REQUEST:
+            self._on_request(deserialize_message(message.data, String).data)
+        elif name == topics.SIM_EPISODE:
+            said = deserialize_message(message.data, DiagnosticArray)
+            self._carry_out(self._session.sim_episode(
+                convert.seconds(said.header.stamp), convert.status_values(said)))
+
+    def _warn(self, name: str, wrong: list[tuple[str, str]]) -> None:
+        """What is wrong with a stream matters while it is recorded."""
+        if self._bag is not None:
+            for kind, text in wrong:
+                self._complain(f'{name} {kind}', f'{name}: {text}')
+
+    def _now(self) -> float:
+        """ROS time [s]; NaN before the first message of the simulated clock."""
+        nanoseconds = self.get_clock().now().nanoseconds
+        return nanoseconds * 1e-9 if nanoseconds else float('nan')
+
+    def _write(self, bag: BagThread, message: RawMessage) -> None:
+        topic = message.stream.topic
+        if not bag.knows(topic):
+            try:
+                bag.add_topic(self._topics.describe(topic, message.stream.plan.type))
+            except DatasetError as error:
+                self._complain(topic, f'{topic} is not recorded: {error}')
+                return
+        bag.write(topic, message.data, message.received, message.sent)
+
+    # -- episodes ---------------------------------------------------------------------------
+    def _on_request(self, text: str) -> None:
+        word = text.strip()
+        if word in REQUESTS:
+            _, answer = self._request(word)
+            self.get_logger().info(answer)
+
+    def _on_service(
+        self, word: str, _: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        response.success, response.message = self._request(word)
+        return response
+
+    def _request(self, word: str) -> tuple[bool, str]:
+        """Carry out a request; whether it was, and what to tell."""
+        try:
+            event = self._session.request(word)
+        except RefusedError as error:
+            self._reason = str(error)
+            self._publish_status('warn')
+            return False, str(error)
+        return self._carry_out([event]), self._reason
+
+    def _carry_out(self, events: Sequence[Event]) -> bool:
+        """Do it; whether the disk let us."""
+        done = True
+        for event in events:
+            if isinstance(event, Begin):
+                done = self._begin(event)
+            elif isinstance(event, End):
+                self._end(event)
+            else:
+                self._discard(event)
+            self._publish_status()
+        return done
+
+    def _begin(self, event: Begin) -> bool:
+        """Open a bag; where the disk refuses, no episode is open afterwards."""
+        stamp = datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%SZ')
+        path = self._bags / f'episode_{self._number:06d}_{stamp}'
+        cameras = self._cameras or [
+            c.name for c in self.spec.cameras
+            if self._topics.streams[image_topic(c.name, self._transport)].check.messages]
+        metadata = {
+            'robot': json.dumps(self.spec.to_dict()),
+            'cameras': json.dumps(cameras),
+            'topics': json.dumps({s.plan.name: s.topic for s in self._topics.streams.values()}),
+            'start': repr(event.start),
+            **{name: str(self.get_parameter(name).value)
+               for name in ('task', 'language', 'round')},
+        }
+        try:
+            thread = BagThread(path, metadata, os.environ.get('ROS_DISTRO', ''))
+        except (DatasetError, OSError) as error:
+            self._session.request('discard')
+            self._trouble = self._reason = f'start: cannot record to {path}: {error}'
+            self._complain('disk', self._trouble)
+            return False
+        self._number += 1
+        self._steps, self._outcome, self._reason = 0, '', f'recording {path.name}'
+        self._bag = _Bag(thread, event.start)
+        for message in self._topics.recent(event.start):
+            self._write(thread, message)
+            self._steps += message.stream.plan.name == topics.JOINT_STATES \
+                and message.stamp >= event.start
+        self._warn_of_missing(cameras)
+        return True
+
+    def _warn_of_missing(self, cameras: Sequence[str]) -> None:
+        if not self.count_publishers(topics.COMMAND):
+            self._complain('command', f'nobody publishes {topics.COMMAND}: is the arbiter '
+                           'running? Rows without a command are not taken')
+        for camera in cameras:
+            topic = image_topic(camera, self._transport)
+            if not self._topics.streams[topic].check.messages:
+                self._complain(f'camera {camera}', f'camera {camera} has sent no picture on '
+                               f'{topic}; the episode cannot be saved without')
+
+    def _end(self, event: End) -> None:
+        bag, self._bag = self._bag, None
+        assert bag is not None
+        bag.end, bag.closing = event, wall.monotonic()
+        self._closing.append(bag)
+        self._outcome = event.outcome.value
+        self._reason = f'{bag.thread.path.name}: {event.outcome.value} ({event.reason})'
+
+    def _discard(self, event: Discard) -> None:
+        bag, self._bag = self._bag, None
+        assert bag is not None
+        bag.thread.discard()
+        bag.thread.join()
+        self._outcome = 'discarded'
+        self._reason = f'{bag.thread.path.name}: discarded ({event.reason})'
+
+    # -- in the background ------------------------------------------------------------------
+    def _poll(self) -> None:
+        """Close bags whose last messages have come, hand finished ones to the converter."""
+        if self._bag is None:
+            self._topics.discover(self._extra)  # often: the first poses must not be missed
+        elif self._bag.thread.error:
+            self._give_up(self._bag)
+        for bag in list(self._closing):
+            assert bag.end is not None
+            if not bag.told and self._has_all(bag.end.end, wall.monotonic() - bag.closing):
+                bag.told = True
+                bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
+                                  'reason': bag.end.reason})
+            if bag.thread.done:
+                self._closing.remove(bag)
+                self._closed(bag)
+                self._publish_status()
+        for report in self._converter.poll():
+            self._report(report)
+            self._publish_status()
+
+    def _has_all(self, end: float, waited: float) -> bool:
+        """Whether every message of rows before ``end`` has come, as far as one can tell."""
+        needed, useful = True, True
+        for stream in self._topics.streams.values():
+            plan, check = stream.plan, stream.check
+            if plan.kind == 'other' or not check.messages or check.stamp < end - 1.0:
+                continue
+            period = 1.01 / (plan.rate or self.spec.rates.control)
+            if check.stamp < end - period:
+                useful = False
+                needed = needed and not plan.rate
+        return useful or (needed and waited > _LATE) or waited > _LATEST
+
+    def _give_up(self, bag: _Bag) -> None:
+        """The disk refuses: what is there stays, the rest of the graph goes on."""
+        self._bag = None
+        self._session.request('discard')
+        self._closed(bag)
+        self._publish_status('error')
+
+    def _closed(self, bag: _Bag) -> None:
+        thread, name = bag.thread, bag.thread.path.name
+        if thread.error:
+            self._trouble = self._reason = (
+                f'{name}: {thread.error} after {thread.messages} messages; what was written is '
+                f'kept. Make room, then: {self._converter.command}')
+            self._outcome = 'failed'
+            self.get_logger().error(self._trouble)
+            return
+        if thread.dropped:
+            self.get_logger().error(
+                f'{name}: the disk was too slow, {thread.dropped} messages were dropped')
+        self._trouble = ''
+        self._converter.submit(thread.path)
+
+    def _report(self, report: dict[str, Any]) -> None:
+        name = Path(report['bag']).name
+        if 'error' in report:
+            self._trouble = self._reason = f'{name} is kept but not in the dataset: ' \
+                f'{report["error"]}'
+            self.get_logger().error(self._trouble)
+            return
+        self._saved = report['episode'] + 1
+        self._reason = (f'{name}: episode {report["episode"]} of the dataset, '
+                        f'{report["rows"]} rows, {report["outcome"]}')
+        self.get_logger().info(self._reason)
+        for note in report['notes']:
+            self.get_logger().warning(f'{name}: {note}')
+
+    # -- what goes out ----------------------------------------------------------------------
+    def _publish_status(self, level: str = '') -> None:
+        session = self._session
+        waiting = len(self._closing) + self._converter.waiting
+        state = 'recording' if session.recording else 'saving' if waiting else 'idle'
+        values = {
+            'state': state, 'episode': self._number - session.recording,
+            'steps': self._steps if session.recording else 0, 'seconds': session.seconds,
+            'outcome': self._outcome, 'saved': self._saved, 'waiting': waiting,
+            'output': self._output, 'reason': self._reason,
+        }
+        level = level or ('error' if self._trouble else 'ok')
+        message = convert.status_message(
+            self.get_clock().now().nanoseconds * 1e-9, topics.RECORDING, values, self._reason,
+            level)
+        self._status.publish(message)
+        if self._bag is not None:
+            topic, bag = self.resolve_topic_name(topics.RECORDING), self._bag.thread
+            if not bag.knows(topic):
+                bag.add_topic(self._topics.describe(topic, DiagnosticArray))
+            bag.write(topic, serialize_message(message), wall.time_ns())
+
+    def _once_a_second(self) -> None:
+        self._topics.discover(self._extra)
+        self._topics.adapt()
+        if self.count_publishers(topics.RECORDING) > 1:
+            self._complain('recorders', 'another recorder answers the same requests: end one')
+        if self._session.recording:
+            self._publish_status()
+        now = self._now()
+        array = convert.status_message(
+            0.0 if now != now else now, 'recorder',
+            {'state': 'recording' if self._session.recording else 'idle',
+             **{f'warned {k}': v for k, v in self._complain.counts.items()}},
+            self._trouble or self._reason, 'error' if self._trouble else 'ok')
+        for stream in self._topics.streams.values():
+            report, wrong = stream.check.report(now)
+            self._warn(stream.plan.name, wrong)
+            if report.messages:
+                array.status += convert.status_message(
+                    0.0, f'recorder: {stream.plan.name}', {
+                        'rate': report.rate, 'expected': stream.plan.rate, 'age': report.age,
+                        'largest_gap': report.largest_gap, 'messages': report.messages,
+                        'lost': report.lost}, report.message, report.level).status
+        self._diagnostics.publish(array)
+
+    # -- the end ----------------------------------------------------------------------------
+    def destroy_node(self) -> None:
+        """Finish what is open: the bag stays, an episode without outcome is not converted."""
+        bags = [*self._closing]
+        if self._bag is not None:
+            self._end(End(self._topics.streams[topics.JOINT_STATES].check.stamp, Outcome.UNKNOWN,
+                          'the recorder was stopped'))
+            self.get_logger().warning(
+                f'stopped while recording: {self._closing[-1].thread.path} is kept, without '
+                f'outcome; to keep the episode: {self._converter.command} --outcome success')
+        for bag in self._closing:
+            assert bag.end is not None
+            if not bag.told:
+                bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
+                                  'reason': bag.end.reason})
+            bag.thread.join()
+        for bag in bags:
+            self._closed(bag)
+        left = self._converter.close(_CONVERTER_PATIENCE)
+        for report in self._converter.poll():
+            self._report(report)
+        if left:
+            self.get_logger().info(f'{left} bag(s) still go into the dataset in the background')
+        os.close(self._lock)
+        super().destroy_node()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node; the exit code."""
+    return run_node(RecorderNode, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
