@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns 0, or 130 after Ctrl-C (a checkpoint is saved)."""
+    # Read once, when torch is loaded. By default waiting threads spin, and beside any other
+    # busy process a step of a small network then takes 10 times as long.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     from il_robot.algorithms.runs import read_run
     from il_robot.data.dataset import open_dataset
 
