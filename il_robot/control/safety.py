@@ -43,8 +43,9 @@ class SafetyGate:
         fast = [name == a.prefix + spec.gripper.name for a in spec.arms
                 for name in spec.joint_names[spec.arm_slice(a.name)]]
         self._speed = np.where(fast, np.inf, speed_scale * spec.velocity).astype(np.float64)
-        # A clamped step keeps its place although float32 rounds.
-        self._slack = 1e-6
+        # Clipped all the same, but not worth a word: a network's target a hair outside the
+        # range; float32 rounding of a step that was just possible.
+        self._quiet = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6}
 
     def limit(self, command: Float32, previous: Float32, dt: float) -> tuple[Float32, Limited]:
         """The nearest command inside the limits.
@@ -63,7 +64,7 @@ class SafetyGate:
         limited = np.clip(inside, previous - step, previous + step).astype(np.float32)
         reasons = {}
         for why, a, b in (('position', command, inside), ('velocity', inside, limited)):
-            where = np.flatnonzero(np.abs(a - b) > self._slack)
+            where = np.flatnonzero(np.abs(a - b) > self._quiet[why])
             if where.size:
                 reasons[why] = tuple(spec.joint_names[i] for i in where)
         return limited, Limited(reasons)
