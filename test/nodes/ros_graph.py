@@ -1,0 +1,186 @@
+"""Real nodes in real processes, in a ROS domain that no other test uses meanwhile.
+
+    def test_something(graph):
+        graph.start('sim', lockstep=True)
+        states = graph.collect(JointState, topics.JOINT_STATES, topics.STATE_QOS)
+        graph.until(lambda: len(states) > 3)
+
+Nothing here sleeps and hopes: every wait has a condition and a generous limit.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from il_robot.bringup import parameter_text
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 60.0
+# Above 101 the ports of a domain can meet those the kernel hands out.
+DOMAINS = range(1, 101)
+
+
+@contextmanager
+def ros_domain():
+    """A domain of one's own among all tests of this machine; the kernel frees it on any exit."""
+    folder = Path(tempfile.gettempdir()) / f'il_robot_ros_domains_{os.getuid()}'
+    folder.mkdir(exist_ok=True)
+    start = os.getpid()
+    while True:
+        for i in range(len(DOMAINS)):
+            domain = DOMAINS[(start + i) % len(DOMAINS)]
+            file = (folder / str(domain)).open('w')
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                continue
+            with file:
+                yield domain
+            return
+        time.sleep(0.5)
+
+
+class Process:
+    """A node's process and what it says."""
+
+    def __init__(self, name, domain, folder, parameters, arguments=()):
+        self.name = name
+        self.log = folder / f'{name}_{time.monotonic_ns()}.log'
+        command = [sys.executable, '-m', f'il_robot.nodes.{name}', '--ros-args', *arguments]
+        for key, value in parameters.items():
+            command += ['-p', f'{key}:={parameter_text(value)}']
+        environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder),
+                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'}
+        with self.log.open('w') as log:
+            self.popen = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def output(self):
+        return self.log.read_text()
+
+    def kill(self):
+        """As a crash."""
+        self.popen.kill()
+        self.popen.wait(TIMEOUT)
+
+    def stop(self):
+        """As Ctrl-C; the exit code."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(signal.SIGINT)
+        try:
+            return self.popen.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return 'did not stop'
+
+
+class Graph:
+    """One domain: the processes started in it, and a node of the test's own."""
+
+    def __init__(self, domain, folder):
+        self.domain, self.folder = domain, folder
+        self.processes = []
+        self._context = Context()
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        rclpy.init(context=self._context, domain_id=domain)
+        self.node = Node('test', context=self._context, use_global_arguments=False)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+
+    def start(self, executable, *arguments, **parameters):
+        """Start ``python -m il_robot.nodes.<executable>``; parameters with dots: ``**{}``."""
+        process = Process(executable, self.domain, self.folder, parameters, arguments)
+        self.processes.append(process)
+        return process
+
+    def until(self, condition, what='the condition', timeout=TIMEOUT):
+        """Spin until ``condition()`` is true; its value.
+
+        Fails with the output of all processes after ``timeout``, or when one has died.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            value = condition()
+            if value:
+                return value
+            dead = [p.name for p in self.processes if p.popen.poll() not in (None, -9)]
+            if dead or time.monotonic() > end:
+                why = f'{dead} ended' if dead else f'{what} did not come true'
+                raise AssertionError(f'{why}\n' + self.output())
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def collect(self, kind, topic, qos):
+        """A list that grows with every message."""
+        messages = []
+        self.subscribe(kind, topic, messages.append, qos)
+        return messages
+
+    def subscribe(self, kind, topic, callback, qos):
+        """Subscribe with the test's own node."""
+        return self.node.create_subscription(kind, topic, callback, qos)
+
+    def publisher(self, kind, topic, qos):
+        """A publisher of the test's own node, matched with at least one subscriber."""
+        publisher = self.node.create_publisher(kind, topic, qos)
+        self.until(lambda: publisher.get_subscription_count() > 0, f'a subscriber of {topic}')
+        return publisher
+
+    def call(self, kind, name, request=None):
+        """Call a service; its response."""
+        client = self.node.create_client(kind, name)
+        self.until(client.service_is_ready, f'service {name}')
+        future = client.call_async(request or kind.Request())
+        self.until(future.done, f'the answer of {name}')
+        self.node.destroy_client(client)
+        return future.result()
+
+    def set_parameters(self, node, **values):
+        """Set parameters of a node; the reasons of those refused."""
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request(parameters=[
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()])
+        response = self.call(SetParameters, f'{node}/set_parameters', request)
+        return [result.reason for result in response.results if not result.successful]
+
+    def output(self):
+        """What all processes said."""
+        return '\n'.join(f'--- {p.name}\n{p.output}' for p in self.processes)
+
+    def close(self):
+        """Stop everything; what ended otherwise than asked, by name."""
+        for process in self.processes:
+            if process.popen.poll() is None:
+                process.popen.send_signal(signal.SIGINT)
+        codes = {p.name: p.stop() for p in self.processes}
+        self._executor.shutdown()
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+        return {name: code for name, code in codes.items() if code not in (0, -9)}
+
+
+@contextmanager
+def open_graph(folder):
+    """A graph in a domain of its own; every process must end well."""
+    with ros_domain() as domain:
+        graph = Graph(domain, Path(folder))
+        try:
+            yield graph
+        finally:
+            bad = graph.close()
+        assert not bad, f'exit codes {bad}\n{graph.output()}'
+        assert 'Traceback' not in graph.output(), graph.output()
