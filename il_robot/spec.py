@@ -17,7 +17,9 @@ import numpy as np
 
 from il_robot.config import build, load_yaml, to_dict
 from il_robot.errors import ActionError, SpecError, unknown
+from il_robot.hardware_spec import HardwareSpec
 from il_robot.types import Float32, as_float32
+from il_robot.wiring import Wiring, wire
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,9 @@ class RobotSpec:
     The order of every state and action vector is: for each arm in ``arms``, its joints in
     ``joints`` order, then its gripper. Use :meth:`index` and :meth:`arm_slice`, never
     "the first half".
+
+    How a real one is wired (``hardware``) is no part of what a policy learns: it counts neither
+    in equality nor in :attr:`hash`, and datasets and checkpoints do not keep it.
     """
 
     name: str
@@ -122,6 +127,7 @@ class RobotSpec:
     arms: tuple[ArmSpec, ...]
     cameras: tuple[CameraSpec, ...] = ()
     geometry: Geometry | None = None
+    hardware: HardwareSpec | None = field(default=None, compare=False)
     source: str = field(default='', compare=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +155,8 @@ class RobotSpec:
             raise ValueError('; '.join(
                 f'rest of {self.joint_names[i]} = {rest[i]:g} is outside '
                 f'[{lower[i]:g}, {upper[i]:g}]' for i in outside))
+        if self.hardware is not None:
+            _ = self.wiring
 
     @cached_property
     def joint_names(self) -> tuple[str, ...]:
@@ -198,6 +206,21 @@ class RobotSpec:
     def rest(self) -> Float32:
         """``(D,)`` rest posture [rad, m]."""
         return as_float32([v for a in self.arms for v in a.rest], (self.dim,), 'rest')
+
+    @cached_property
+    def wiring(self) -> Wiring:
+        """The driver's name, scale and limits of every joint, its source and its controller.
+
+        Raises:
+            SpecError: the robot has no ``hardware`` section.
+            ValueError: the section does not fit the joints (also raised in construction).
+        """
+        if self.hardware is None:
+            raise SpecError(
+                f'{self.name} has no hardware section: it can only be simulated. '
+                'docs/real_robot.md says how to write one')
+        return wire(
+            self.hardware, {a.name: a.prefix for a in self.arms}, (*self.joints, self.gripper))
 
     def arm(self, name: str) -> ArmSpec:
         """The arm of that name.
@@ -263,14 +286,14 @@ class RobotSpec:
         return array
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the file it came from."""
+        """Plain JSON types, without the file it came from and its wiring."""
         data = to_dict(self)
-        del data['source']
+        del data['source'], data['hardware']
         return data
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits over everything but ``source``; equal specs have equal hashes."""
+        """16 hex digits over :meth:`to_dict`; equal specs have equal hashes."""
         text = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
