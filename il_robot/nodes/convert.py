@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from geometry_msgs.msg import PoseStamped, Twist
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, Joy
+from std_msgs.msg import Float32 as Float32Message
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from il_robot.config import build
@@ -186,6 +187,43 @@ def pose(message: PoseStamped, what: str) -> Float32:
     if not np.isfinite(out).all() or abs(float(np.linalg.norm(out[3:])) - 1.0) > 1e-2:
         raise MessageError(f'{what}: not a pose: {out.tolist()}')
     return out
+
+
+def twist(message: Twist, what: str) -> Float64:
+    """A twist ``(6,)``, linear then angular, in the units of the message.
+
+    Raises:
+        MessageError: not finite.
+    """
+    v, w = message.linear, message.angular
+    out = np.array([v.x, v.y, v.z, w.x, w.y, w.z])
+    if not np.isfinite(out).all():
+        raise MessageError(f'{what}: not a twist: {out.tolist()}')
+    return out
+
+
+def fraction(message: Float32Message, what: str) -> float:
+    """A number in [0, 1], for example of a trigger.
+
+    Raises:
+        MessageError: outside, or not finite.
+    """
+    value = float(message.data)
+    if not 0.0 <= value <= 1.0:
+        raise MessageError(f'{what}: {value:g} is not in [0, 1]')
+    return value
+
+
+def joy(message: Joy, what: str) -> tuple[list[float], list[int]]:
+    """Axes in [-1, 1] and buttons of a pad.
+
+    Raises:
+        MessageError: an axis is not finite.
+    """
+    axes = np.array(message.axes, np.float64)
+    if not np.isfinite(axes).all():
+        raise MessageError(f'{what}: axes with NaN or infinity: {axes.tolist()}')
+    return np.clip(axes, -1.0, 1.0).tolist(), list(message.buttons)
 
 
 def image_message(stamp: float, frame: str, rgb: UInt8) -> Image:

@@ -20,6 +20,8 @@ MODE = 'session/mode'
 RECORDING = 'session/episode'
 SIM_EPISODE = 'sim/episode'
 DIAGNOSTICS = 'diagnostics'
+JOY = 'joy'
+LEADER_STATES = 'leader/joint_states'
 CLOCK = '/clock'  # ROS itself listens there, whatever the namespace
 
 SIM_RESET, SIM_DISTURB, SIM_PAUSE = 'sim/reset', 'sim/disturb', 'sim/pause'
@@ -29,6 +31,11 @@ POLICY_RELOAD = 'policy/reload'
 def object_pose(name: str) -> str:
     """Topic of one object's pose."""
     return f'object/{name}/pose'
+
+
+def hand(kind: str, arm: str) -> str:
+    """Topic of an operator's hand: pose, twist, clutch or gripper, for one arm."""
+    return f'teleop/{kind}/{arm}'
 
 
 def image(camera: str) -> str:
@@ -60,6 +67,9 @@ COMMAND_QOS = _reliable(10)
 PROPOSAL_QOS = _reliable(1)
 CHUNK_QOS = _reliable(5)
 REQUEST_QOS = _reliable(20)
+JOY_QOS = _reliable(10)
+DEVICE_SUBSCRIBER_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""For leader arms, hands and twists, whose drivers publish either way."""
 DIAGNOSTICS_QOS = _reliable(10)
 IMAGE_QOS = _reliable(5)
 IMAGE_SUBSCRIBER_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
