@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import time as wall
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,31 +23,25 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.logging import LoggingSeverity
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock as ClockMessage
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from il_robot import sim
-from il_robot.config import build, key_values
 from il_robot.control.commands import CommandBuffer
 from il_robot.control.pacing import Pacer
-from il_robot.control.stats import Percentiles, Rate
-from il_robot.errors import ConfigError, IlRobotError, unknown
+from il_robot.control.stats import Rate
+from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.nodes.sim_cameras import SimCameras
 from il_robot.resources import named_config
-from il_robot.sim.bimanual_env import BimanualEnv
-from il_robot.sim.camera_process import Picture
-from il_robot.sim.camera_stream import CameraStream
-from il_robot.sim.disturbances import Disturbances
-from il_robot.sim.tasks import WIDTHS, make_task
+from il_robot.sim.live import MAX_SEED, LiveWorld, WorldSettings
 from il_robot.spec import load_robot_spec
 from il_robot.types import Float32
 
-TRANSPORTS = ('raw', 'compressed', 'both')
 # Parameters that describe the world; a change counts from the next reset on.
 _WORLD = ('task', 'task_options', 'width', 'disturbances')
 # Lockstep waits this long for the first answer of a new writer, then twice as long, and so on
@@ -63,19 +57,19 @@ class SimNode(Node):
         self._declare()
         self._complain = Complaints(self)
         self._counts: Counter[str] = Counter()
-        self._world = self._world_settings()
-        self._env = self._make_env(self._world)
+        self._world = LiveWorld(
+            self.spec, self._settings(), image_size=self._image_size, gui=self._gui)
         self._dt = self.spec.dt
         # The real-time clock goes on where a simulator that was restarted had stopped; in
         # lockstep equal runs have equal stamps.
         self._epoch = 0.0 if self._lockstep else float(int(wall.monotonic()))
-        self._ticks = 0
-        self._episode_number = 0
         self._published: dict[str, Any] = {}
         self._wait = min(_FIRST_WAIT, self._patience)
-        self._tick_rate, self._drawing = Rate(), Percentiles(100)
+        self._rate = Rate()
         self._make_interfaces()
-        self._stream = self._make_stream() if self.cameras else None
+        self._cameras = SimCameras(
+            self, self._world.env, self._shown, self._transport,
+            partial(self._complain, 'cameras')) if self._shown else None
         self._make_timers()
         self._begin(self._seed)
 
@@ -85,13 +79,11 @@ class SimNode(Node):
         robot = fixed('robot', sim.DEFAULT_ROBOT, 'robot: a name in config/robots, or a file')
         self.spec = load_robot_spec(named_config('robots', robot))
         names = fixed('cameras', [''], 'cameras that are rendered and published')
-        self.cameras = [self.spec.camera(name) for name in names if name]
+        self._shown = [self.spec.camera(name) for name in names if name]
         self._image_size = _image_size(fixed(
             'image_size', [0, 0], "width and height of images [px]; 0, 0: the camera's own"))
         self._transport = fixed(
             'image_transport', 'compressed', 'raw, compressed (JPEG) or both')
-        if self._transport not in TRANSPORTS:
-            raise ConfigError(unknown('image_transport', self._transport, TRANSPORTS))
         self._lockstep = fixed(
             'lockstep', False, 'advance one control tick per command that answers it')
         self._gui = fixed('gui', False, "PyBullet's window")
@@ -101,7 +93,7 @@ class SimNode(Node):
         declare(self, 'disturbances', [''], 'KEY=VALUE, for example shoves=2')
         self._seed = declare(
             self, 'seed', 0, 'of the next reset; each reset without a new one takes the next',
-            low=0, high=2**31 - 1)
+            low=0, high=MAX_SEED)
         self._new_seed = False
         self._factor = declare(
             self, 'real_time_factor', 1.0, 'simulated over wall time', low=0.01, high=100.0)
@@ -118,7 +110,7 @@ class SimNode(Node):
         """Check, then take over what counts at once; the rest counts from the next reset on."""
         values = {q.name: q.value for q in parameters}
         try:
-            self._world_settings(values)
+            self._settings(values)
         except IlRobotError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._new_seed = self._new_seed or 'seed' in values
@@ -129,27 +121,14 @@ class SimNode(Node):
             self._set_paused(values.get('paused', self._paused))
         return SetParametersResult(successful=True)
 
-    def _world_settings(self, changed: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Arguments of :func:`il_robot.sim.make` from the parameters.
+    def _settings(self, changed: Mapping[str, Any] | None = None) -> WorldSettings:
+        """The world that the parameters describe.
 
         Raises:
             ConfigError: one of them is wrong.
         """
-        values = {n: self.get_parameter(n).value for n in _WORLD} | (changed or {})
-        texts = {n: list(filter(None, values[n])) for n in ('task_options', 'disturbances')}
-        options = key_values(texts['task_options'], 'task_options')
-        make_task(values['task'], options)
-        if values['width'] not in WIDTHS:
-            raise ConfigError(unknown('reset width', values['width'], WIDTHS))
-        disturbances = build(
-            Disturbances, key_values(texts['disturbances'], 'disturbances'), 'disturbances')
-        return {'task': values['task'], 'task_options': options, 'width': values['width'],
-                'disturbances': disturbances}
-
-    def _make_env(self, settings: dict[str, Any]) -> BimanualEnv:
-        return sim.make(
-            spec=self.spec, image_size=self._image_size,
-            render_mode='human' if self._gui else None, **settings)
+        values = {name: self.get_parameter(name).value for name in _WORLD} | dict(changed or {})
+        return WorldSettings.parse(**{name: values[name] for name in _WORLD})
 
     # -- interfaces -------------------------------------------------------------------------
     def _make_interfaces(self) -> None:
@@ -160,14 +139,6 @@ class SimNode(Node):
         self._diagnostics = publish(
             DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self._make_object_publishers()
-        images = {topics.image: Image, topics.compressed: CompressedImage,
-                  topics.camera_info: CameraInfo}
-        for topic, unwanted in ((topics.image, 'compressed'), (topics.compressed, 'raw')):
-            if self._transport == unwanted:
-                del images[topic]
-        self._images = {
-            camera.name: {topic: publish(kind, topic(camera.name), topics.IMAGE_QOS)
-                          for topic, kind in images.items()} for camera in self.cameras}
         self._command = self.create_subscription(
             JointState, topics.COMMAND, self._on_command, topics.COMMAND_QOS)
         self.create_service(Trigger, topics.SIM_RESET, self._on_reset)
@@ -177,7 +148,7 @@ class SimNode(Node):
     def _make_object_publishers(self) -> None:
         self._objects = {
             name: self.create_publisher(PoseStamped, topics.object_pose(name), topics.STATE_QOS)
-            for name in self._env.task.objects}
+            for name in self._world.env.task.objects}
 
     def _make_timers(self) -> None:
         # Wall time: simulated time stands still exactly when these are needed.
@@ -194,49 +165,40 @@ class SimNode(Node):
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Start the next episode, of the parameters as they are now."""
         try:
-            settings = self._world_settings()
-            if settings != self._world:
+            settings = self._settings()
+            if settings != self._world.settings:
                 self._replace_world(settings)
         except IlRobotError as error:
             response.success, response.message = False, f'the old world goes on: {error}'
             return response
         seed = self.get_parameter('seed').value
         if not self._new_seed:
-            seed = (self._env.seed + 1) % 2**31
+            seed = (self._world.status['seed'] + 1) % MAX_SEED
             self.set_parameters([Parameter('seed', value=seed)])
-        self._new_seed = False
-        self._ticks += 1
         self._begin(seed)
         response.success = True
-        response.message = f'episode {self._episode_number}: {self._world["task"]}, seed {seed}'
+        response.message = 'episode {episode}: {task}, seed {seed}'.format(**self._world.status)
         self.get_logger().info(response.message)
         return response
 
-    def _replace_world(self, settings: dict[str, Any]) -> None:
-        """Another task or other disturbances: make the new world, then close the old one."""
-        old, env = self._env, self._make_env(settings)
-        if self._stream is not None:
-            self._stream.replace(env)
-        self._env, self._world = env, settings
-        old.close()
+    def _replace_world(self, settings: WorldSettings) -> None:
+        """Another task or other disturbances; where that fails the old world goes on."""
+        env = self._world.make_env(settings)
+        if self._cameras is not None:
+            self._cameras.replace(env)
+        self._world.replace(env, settings)
         for publisher in self._objects.values():
             self.destroy_publisher(publisher)
         self._make_object_publishers()
 
     def _begin(self, seed: int) -> None:
-        _, info = self._env.reset(seed=seed)
-        self._episode_number += 1
-        self._status = {
-            'episode': self._episode_number, 'seed': seed, 'task': self._env.task.name,
-            'language': self._env.task.language, 'stage': info['stage'],
-            'stage_name': info['stage_name'], 'success': False, 'terminated': False,
-            'truncated': False}
+        self._world.begin(seed)
+        self._new_seed = self._driven = False
         self._commands.begin(self._stamp)
-        self._driven = False
         self._publish()
 
     def _on_disturb(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._env.shove()
+        self._world.env.shove()
         response.success, response.message = True, 'one part was pushed'
         return response
 
@@ -258,7 +220,7 @@ class SimNode(Node):
     @property
     def _stamp(self) -> float:
         """Time of the present state, as it is read back from a message [s]."""
-        return convert.seconds(convert.time(self._epoch + self._ticks * self._dt))
+        return convert.seconds(convert.time(self._epoch + self._world.ticks * self._dt))
 
     def _on_command(self, message: JointState) -> None:
         if self._rivals():
@@ -315,42 +277,33 @@ class SimNode(Node):
             command = self._commands.get(self._stamp)
             if (command is not None) is not self._driven:
                 self._driven = command is not None
-                self.get_logger().log(*(
-                    (f'obeying {topics.COMMAND}', LoggingSeverity.INFO) if self._driven else
-                    (f'no {topics.COMMAND} for {self._commands.timeout:g} s: holding',
-                     LoggingSeverity.WARN)))
+                self.get_logger().info(
+                    f'obeying {topics.COMMAND}' if self._driven else
+                    f'no {topics.COMMAND} for {self._commands.timeout:g} s: holding')
             self._tick(command)
 
     def _tick(self, command: Float32 | None) -> None:
         """One control tick with a command, or holding."""
-        env = self._env
         if command is None:
             self._counts['held ticks'] += 1
-        _, _, terminated, truncated, info = (
-            env.hold() if command is None else env.step(command))
-        self._ticks += 1
-        self._tick_rate.tick(wall.perf_counter())
-        status = self._status
-        status['stage'], status['stage_name'] = info['stage'], info['stage_name']
-        status['success'] |= info['success']
-        status['terminated'] |= terminated
-        status['truncated'] = truncated and not status['terminated']
+        self._world.tick(command)
+        self._rate.tick(wall.perf_counter())
         self._publish()
 
     # -- what goes out ----------------------------------------------------------------------
     def _publish(self) -> None:
         """The present state on all topics."""
-        stamp, env = self._stamp, self._env
+        stamp, env, status = self._stamp, self._world.env, self._world.status
         observation = env.observation()
         self._time.publish(ClockMessage(clock=convert.time(stamp)))
         for name, publisher in self._objects.items():
             publisher.publish(convert.pose_message(stamp, observation.objects[name]))
-        if self._stream is not None:
-            self._stream.show(stamp, wait=self._lockstep)
-        if self._status != self._published:
-            self._published = dict(self._status)
+        if self._cameras is not None:
+            self._cameras.show(stamp, wait=self._lockstep)
+        if status != self._published:
+            self._published = dict(status)
             self._episode.publish(convert.status_message(
-                stamp, topics.SIM_EPISODE, self._status, self._status['stage_name']))
+                stamp, topics.SIM_EPISODE, status, status['stage_name']))
         _, velocity, effort = env.world.joint_states()
         self._joint_states.publish(convert.joint_state(
             stamp, self.spec, observation.state, velocity, effort))
@@ -358,8 +311,8 @@ class SimNode(Node):
 
     def _publish_diagnostics(self) -> None:
         now = wall.perf_counter()
-        rate = self._tick_rate.hertz(now)
-        level, message = 'ok', self._status['stage_name']
+        rate = self._rate.hertz(now)
+        level, message = 'ok', self._world.status['stage_name']
         if self._rivals():
             level, message = 'error', f'more than one publisher on {topics.COMMAND}'
         elif self._paused:
@@ -369,51 +322,16 @@ class SimNode(Node):
         values: dict[str, Any] = {
             'ticks_per_s': rate, 'real_time_factor': rate * self._dt,
             'lost_ticks': self._pacer.lost, **self._counts,
-            **self._camera_values(),
+            **(self._cameras.values() if self._cameras is not None else {}),
             **{f'ignored {k}': v for k, v in self._complain.counts.items()}}
         self._diagnostics.publish(
             convert.status_message(self._stamp, 'sim', values, message, level))
 
-    # -- cameras ----------------------------------------------------------------------------
-    def _make_stream(self) -> CameraStream:
-        self._picture_rate = Rate()
-        stream = CameraStream(
-            self._env, self.cameras, rgb=self._transport != 'compressed',
-            jpeg=self._transport != 'raw', on_pictures=self._publish_pictures,
-            on_error=partial(self._complain, 'cameras'))
-        self.get_logger().info(f'cameras are drawn by {stream.backend}')
-        return stream
-
-    def _publish_pictures(
-        self, stamp: float, pictures: dict[str, Picture], duration: float
-    ) -> None:
-        """From the camera thread, or in lockstep from the node's own."""
-        self._drawing.add(duration)
-        self._picture_rate.tick(wall.perf_counter())
-        for camera in self.cameras:
-            picture, publishers = pictures[camera.name], self._images[camera.name]
-            frame = f'{camera.name}_optical_frame'
-            publishers[topics.camera_info].publish(convert.camera_info(
-                stamp, frame, camera, *self._env.image_size(camera)))
-            if picture.rgb is not None:
-                publishers[topics.image].publish(
-                    convert.image_message(stamp, frame, picture.rgb))
-            if picture.jpeg is not None:
-                publishers[topics.compressed].publish(
-                    convert.compressed_message(stamp, frame, picture.jpeg))
-
-    def _camera_values(self) -> dict[str, Any]:
-        if self._stream is None:
-            return {}
-        drawing = {f'drawing_{k}_ms': 1e3 * v for k, v in self._drawing.values().items()}
-        return {'renderer': self._stream.backend, 'skipped_pictures': self._stream.skipped,
-                'pictures_per_s': self._picture_rate.hertz(wall.perf_counter()), **drawing}
-
     def destroy_node(self) -> None:
         """Close the world, then the node."""
-        if self._stream is not None:
-            self._stream.close()
-        self._env.close()
+        if self._cameras is not None:
+            self._cameras.close()
+        self._world.close()
         super().destroy_node()
 
 
