@@ -102,7 +102,9 @@ class BagConverter:
             DatasetError: it lacks a topic, too much is missing, or the dataset is of another
                 robot or has other columns; bag and dataset are as before.
         """
-        notes = repair(path)
+        with BagReader(path) as bag:
+            mended = bag.whole and (bag.described or path.is_file())
+        notes = [] if mended else repair(path)
         with BagReader(path) as bag:
             key = f'{path.resolve().name} {bag.summary.first}'
             done = converted(self._dataset).get(key)

@@ -24,7 +24,7 @@ from mcap.data_stream import ReadDataStream
 from mcap.records import Channel, Metadata, Schema
 from mcap_ros2.decoder import DecoderFactory
 
-from il_robot.data.bags import METADATA, RECORD, Summary, Topic, TopicCount
+from il_robot.data.bags import METADATA, RECORD, Summary, Topic, TopicCount, load_yaml
 from il_robot.errors import DatasetError
 
 _MAGIC = b'\x89MCAP0\r\n'
@@ -95,7 +95,8 @@ class BagReader:
         summary: Counts and times of what can be read.
         metadata: What the recorder noted (empty in other people's bags).
         distro: ROS distribution it was recorded with, where metadata.yaml says so.
-        complete: Every file has its end.
+        whole: Every file has its end.
+        described: metadata.yaml is there and readable.
         problems: What is wrong with the files, one line each.
 
     Raises:
@@ -104,12 +105,13 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self.files = _files(self.path)
+        said = information(self.path)
+        self.files = _files(self.path, said)
         self.topics: dict[str, Topic] = {}
         self.summary = Summary()
         self.metadata: dict[str, str] = {}
-        self.distro = str(information(self.path).get('ros_distro') or '')
-        self.complete = True
+        self.distro = str(said.get('ros_distro') or '')
+        self.described, self.whole = bool(said), True
         self.problems: list[str] = []
         self._messages: dict[str, list[Message]] = {}
         self._decoders: dict[str, Callable[[bytes], Any]] = {}
@@ -188,13 +190,11 @@ class BagReader:
                 if opcode == _DATA_END:
                     break
                 index.top_level(opcode, start, position)
+            if not ended:
+                raise _DamagedError('it ends within the index')
         except _DamagedError as problem:
-            left = len(view) - position
-            self.problems.append(f'{problem} ({left} bytes at the end are lost)')
-            self.complete = False
-        if not ended and self.complete:
-            self.problems.append('it has no index')
-            self.complete = False
+            self.problems.append(f'{problem} ({len(view) - position} bytes cannot be read)')
+            self.whole = False
         return mapped
 
 
@@ -271,7 +271,7 @@ class _Index:
                 f'{channel.topic} is left out: {said}, {channel.message_encoding}; '
                 f'ros2msg and cdr are read')
             return
-        profiles = yaml.safe_load(channel.metadata.get('offered_qos_profiles', '') or '[]')
+        profiles = load_yaml(channel.metadata.get('offered_qos_profiles', '') or '[]')
         topic = Topic(
             channel.topic, schema.name, schema.data.decode(),
             channel.metadata.get('topic_type_hash', ''), tuple(profiles or ()))
@@ -300,18 +300,17 @@ def information(path: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        data = yaml.safe_load(file.read_text(encoding='utf-8'))
+        data = load_yaml(file.read_text(encoding='utf-8'))
         return dict(data['rosbag2_bagfile_information'])
     except (yaml.YAMLError, KeyError, TypeError, ValueError):
         return {}
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, said: dict[str, Any]) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise DatasetError(f'no bag at {path}: there is no such folder')
-    said = information(path)
     storage = said.get('storage_identifier', 'mcap')
     if storage != 'mcap':
         raise DatasetError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from il_robot.data import layout
 from il_robot.data.bag_reader import BagReader
-from il_robot.data.bags import METADATA, BagWriter, write_metadata
+from il_robot.data.bags import BagWriter, write_metadata
 from il_robot.errors import DatasetError
 
 
@@ -25,10 +25,11 @@ def repair(path: Path) -> list[str]:
             or no room on the disk.
     """
     with BagReader(path) as bag:
-        if bag.complete and (path / METADATA).is_file():
+        if bag.whole and bag.described:
             return []
-        if len(bag.files) != 1:
-            raise DatasetError(f'{path}: only a bag of one file is repaired: ros2 bag reindex')
+        if len(bag.files) != 1 or not path.is_dir():
+            raise DatasetError(
+                f'{path}: only a folder with one file is mended here; see ros2 bag reindex')
         if not bag.summary.messages:
             raise DatasetError(f'{path} holds no whole message; nothing to repair')
         file = bag.files[0]
@@ -39,7 +40,7 @@ def repair(path: Path) -> list[str]:
                 raise DatasetError(f'{path} is being recorded now; end the episode first') \
                     from None
             try:
-                said = [] if bag.complete else _rewrite(bag, file)
+                said = [] if bag.whole else _rewrite(bag, file)
                 write_metadata(path, [file.name], bag.summary, bag.metadata, bag.distro)
             except OSError as error:
                 raise DatasetError(f'cannot repair {path}: {error.strerror}') from None

@@ -219,12 +219,22 @@ class _File:
             self.descriptor = -1
 
 
-def _dump(data: Any) -> str:
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
+class _Dumper(getattr(yaml, 'CSafeDumper', yaml.SafeDumper)):  # type: ignore[misc]
+    def ignore_aliases(self, data: Any) -> bool:
+        return True  # other readers know no anchors
 
-    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True).strip()
+
+def _dump(data: Any) -> str:
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)).strip()
+
+
+def load_yaml(text: str) -> Any:
+    """Read YAML with the fast loader, where libyaml is there.
+
+    Raises:
+        yaml.YAMLError: it is damaged.
+    """
+    return yaml.load(text, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
 
 
 def write_metadata(

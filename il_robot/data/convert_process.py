@@ -42,12 +42,20 @@ class ConvertProcess:
         """What a user would type to do the same, without the bag."""
         return f'il_robot dataset convert BAG --output {self._dataset}'
 
+    def start(self) -> None:
+        """Start it beforehand, so that the first bag need not wait for that.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+
     def submit(self, bag: Path) -> None:
         """Convert a bag after those submitted before."""
         self._waiting.append(bag)
         try:
-            if self._process is None or self._process.poll() is not None:
-                self._start()
+            self.start()
             self._send(str(bag))
         except OSError as error:
             self._lines.append(json.dumps({'bag': str(bag), 'error': str(error)}))

@@ -74,13 +74,14 @@ class RecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__('recorder')
-        self._declare()
-        self._complain = Complaints(self)
-        self._lock_output()
-        self._session = EpisodeSession(self._auto, self._max_seconds)
-        self._topics = RawTopics(self, self.spec, self._receive, self._now)
+        # first what destroy_node needs: it also runs when the rest of this refuses
         self._bag: _Bag | None = None
         self._closing: list[_Bag] = []
+        self._lock: int | None = None
+        self._declare()
+        self._complain = Complaints(self)
+        self._session = EpisodeSession(self._auto, self._max_seconds)
+        self._topics = RawTopics(self, self.spec, self._receive, self._now)
         self._converter = ConvertProcess(self._output / 'dataset')
         self._number = 1 + max(
             (int(p.name[8:14]) for p in self._bags.glob('episode_[0-9]*')), default=-1)
@@ -96,6 +97,7 @@ class RecorderNode(Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_POLL, self._poll, clock=steady)
         self.create_timer(1.0, self._once_a_second, clock=steady)
+        self._lock_output()
         self._take_up_old_bags()
         self._publish_status()
 
@@ -237,6 +239,7 @@ class RecorderNode(Node):
                for name in ('task', 'language', 'round')},
         }
         try:
+            self._converter.start()
             thread = BagThread(path, metadata, os.environ.get('ROS_DISTRO', ''))
         except (DatasetError, OSError) as error:
             self._session.request('discard')
@@ -288,10 +291,8 @@ class RecorderNode(Node):
             self._give_up(self._bag)
         for bag in list(self._closing):
             assert bag.end is not None
-            if not bag.told and self._has_all(bag.end.end, wall.monotonic() - bag.closing):
-                bag.told = True
-                bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
-                                  'reason': bag.end.reason})
+            if self._has_all(bag.end.end, wall.monotonic() - bag.closing):
+                self._tell(bag)
             if bag.thread.done:
                 self._closing.remove(bag)
                 self._closed(bag)
@@ -299,6 +300,15 @@ class RecorderNode(Node):
         for report in self._converter.poll():
             self._report(report)
             self._publish_status()
+
+    @staticmethod
+    def _tell(bag: _Bag) -> None:
+        """Say how the episode ended, once; the thread then finishes the bag."""
+        assert bag.end is not None
+        if not bag.told:
+            bag.told = True
+            bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
+                              'reason': bag.end.reason})
 
     def _has_all(self, end: float, waited: float) -> bool:
         """Whether every message of rows before ``end`` has come, as far as one can tell."""
@@ -398,28 +408,30 @@ class RecorderNode(Node):
     # -- the end ----------------------------------------------------------------------------
     def destroy_node(self) -> None:
         """Finish what is open: the bag stays, an episode without outcome is not converted."""
-        bags = [*self._closing]
+        if self._lock is not None:
+            self._finish()
+            os.close(self._lock)
+            self._lock = None
+        super().destroy_node()
+
+    def _finish(self) -> None:
+        ended = [*self._closing]
         if self._bag is not None:
-            self._end(End(self._topics.streams[topics.JOINT_STATES].check.stamp, Outcome.UNKNOWN,
-                          'the recorder was stopped'))
+            self._end(End(self._topics.streams[topics.JOINT_STATES].check.stamp,
+                          Outcome.UNKNOWN, 'the recorder was stopped'))
             self.get_logger().warning(
                 f'stopped while recording: {self._closing[-1].thread.path} is kept, without '
                 f'outcome; to keep the episode: {self._converter.command} --outcome success')
         for bag in self._closing:
-            assert bag.end is not None
-            if not bag.told:
-                bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
-                                  'reason': bag.end.reason})
+            self._tell(bag)
             bag.thread.join()
-        for bag in bags:
+        for bag in ended:
             self._closed(bag)
         left = self._converter.close(_CONVERTER_PATIENCE)
         for report in self._converter.poll():
             self._report(report)
         if left:
             self.get_logger().info(f'{left} bag(s) still go into the dataset in the background')
-        os.close(self._lock)
-        super().destroy_node()
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from il_robot.data.writer import DatasetWriter
 from il_robot.spec import CameraSpec, RobotSpec
 from il_robot.types import Outcome
 
+sys.path.insert(0, str(Path(__file__).parent))  # for ros_messages
 BENCHMARKS = Path(__file__).resolve().parents[2] / 'benchmarks'
 
 
