@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -64,6 +65,19 @@ def test_train_never_overwrites_and_needs_what_it_needs(folder, tmp_path):
     with pytest.raises(ConfigError, match='leave out'):
         call(train, '--output', folder / 'run', '--resume', '--steps', 3)
     assert call(train, '--output', folder / 'run', '--resume') == 0
+
+
+def test_a_dataset_that_does_not_say_its_robot_trains(folder, tmp_path):
+    """As LeRobot writes them."""
+    shutil.copytree(folder / 'data', tmp_path / 'data')
+    (tmp_path / 'data/meta/robot.json').unlink()
+    for name, words in (('without', []), ('with', ['--robot', 'sim_dual_arm'])):
+        assert call(train, '--policy', 'mlp', '--dataset', tmp_path / 'data', '--output',
+                    tmp_path / name, *TINY, *words) == 0
+        assert call(train, '--output', tmp_path / name, '--resume') == 0
+    with pytest.raises(CheckpointError, match='train with --robot'):
+        call(evaluate, '--policy', tmp_path / 'without', '--episodes', 1, '--workers', 1)
+    assert call(evaluate, '--policy', tmp_path / 'with', '--episodes', 1, '--workers', 1) == 0
 
 
 def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(folder, tmp_path, capsys):
