@@ -1,7 +1,7 @@
 """Simulation: the PyBullet world, the bimanual tasks, their experts and environments.
 
-Importing this package is cheap (gymnasium loads it to find its environments); PyBullet is
-loaded when the first environment is made.
+Importing this package registers ``il_robot/TransferCube-v0``, ``InsertPeg-v0`` and ``LiftTray-v0``
+with Gymnasium and is cheap: PyBullet is loaded when the first environment is made.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from il_robot.sim.registration import register_envs
 from il_robot.spec import RobotSpec
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def make(
     image_size: tuple[int, int] | None = None,
     render_mode: str | None = None,
     expert_variation: float = 0.0,
+    normalized_actions: bool = False,
 ) -> BimanualEnv:
     """A bimanual task as a Gymnasium environment.
 
@@ -42,6 +44,7 @@ def make(
         image_size: ``(width, height)`` of observed images [px].
         render_mode: ``rgb_array``, ``human`` or None.
         expert_variation: 0 to 1; how much the expert's style varies between episodes.
+        normalized_actions: Actions from -1 to 1 over each joint's range instead of [rad], [m].
 
     Raises:
         ConfigError: an unknown task, option, camera, width or disturbance (valid ones named).
@@ -56,7 +59,7 @@ def make(
     return BimanualEnv(
         make_task(task, task_options), spec or default_robot(), cameras=cameras, width=width,
         disturbances=disturbances, image_size=image_size, render_mode=render_mode,
-        expert_variation=expert_variation)
+        expert_variation=expert_variation, normalized_actions=normalized_actions)
 
 
 def default_robot() -> RobotSpec:
@@ -72,3 +75,6 @@ def task_names() -> tuple[str, ...]:
     from il_robot.sim.tasks import task_names as names
 
     return names()
+
+
+register_envs()

@@ -17,6 +17,7 @@ import gymnasium as gym
 import numpy as np
 
 from il_robot.errors import ConfigError, unknown
+from il_robot.sim import bullet
 from il_robot.sim import disturbances as dist
 from il_robot.sim.disturbances import Disturbances
 from il_robot.sim.experts import make_expert
@@ -24,7 +25,7 @@ from il_robot.sim.experts.motion import Style
 from il_robot.sim.tasks.task import HOLD_STEPS, WIDTHS, Task
 from il_robot.sim.world import World
 from il_robot.spec import CameraSpec, RobotSpec
-from il_robot.types import Action, Float32, Observation, UInt8
+from il_robot.types import Action, Float32, Observation, UInt8, as_float32
 
 if TYPE_CHECKING:
     from il_robot.sim.renderer import Renderer
@@ -33,6 +34,8 @@ SETTLE_STEPS = 5
 _STREAMS = ('reset', 'events', 'action_noise', 'observation_noise', 'posture', 'physics',
             'camera', 'style')
 _WORKSPACE = 2.0
+RENDER_MODES = ('rgb_array', 'human')
+"""``human`` is not offered by an environment on a machine without a display."""
 
 
 def episode_streams(seed: int) -> dict[str, np.random.Generator]:
@@ -53,12 +56,15 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         image_size: ``(width, height)`` [px] of observed images; the camera's own when None.
         render_mode: ``rgb_array`` (front camera), ``human`` (PyBullet's window), or None.
         expert_variation: 0 gives the plain expert; up to 1 varies its style per episode.
+        normalized_actions: Actions from -1 to 1 over each joint's range (for reinforcement
+            learning); :meth:`to_action` and :meth:`from_action` translate.
 
     Raises:
-        ConfigError: unknown camera, width or render mode.
+        ConfigError: unknown camera, width or render mode, or an image size below 1.
+        SimulationError: render mode ``human`` without a display.
     """
 
-    metadata = {'render_modes': ['rgb_array', 'human'], 'render_fps': 50}
+    metadata = {'render_modes': list(RENDER_MODES), 'render_fps': 50}
 
     def __init__(
         self,
@@ -71,23 +77,33 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         image_size: tuple[int, int] | None = None,
         render_mode: str | None = None,
         expert_variation: float = 0.0,
+        normalized_actions: bool = False,
     ) -> None:
         if width not in WIDTHS:
             raise ConfigError(unknown('reset width', width, WIDTHS))
-        if render_mode is not None and render_mode not in self.metadata['render_modes']:
-            raise ConfigError(
-                unknown('render mode', render_mode, self.metadata['render_modes']))
+        if render_mode is not None and render_mode not in RENDER_MODES:
+            raise ConfigError(unknown('render mode', render_mode, RENDER_MODES))
+        if image_size is not None and min(image_size) < 1:
+            raise ConfigError(f'image_size must be at least 1 x 1, got {image_size}')
         self.task, self.robot, self.width = task, spec, width
         self.disturbances = disturbances or Disturbances()
         self.expert_variation = expert_variation
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, 'render_fps': round(spec.rates.control)}
-        self.cameras = tuple(spec.camera(name) for name in cameras)
+        modes = RENDER_MODES if bullet.display_available() else RENDER_MODES[:1]
+        self.metadata = {'render_modes': list(modes), 'render_fps': round(spec.rates.control)}
+        known = {camera.name: camera for camera in spec.cameras}
+        for name in cameras:
+            if name not in known:
+                raise ConfigError(unknown('camera', name, known, spec.name))
+        self.cameras = tuple(known[name] for name in cameras)
         self._image_size = image_size
         self.world = World(spec, gui=render_mode == 'human')
         task.build(self.world)
         self._renderer: Renderer | None = None
-        self.action_space = gym.spaces.Box(spec.lower, spec.upper, dtype=np.float32)
+        self.normalized_actions = normalized_actions
+        self.action_space = (
+            gym.spaces.Box(-1, 1, (spec.dim,), np.float32) if normalized_actions
+            else gym.spaces.Box(spec.lower, spec.upper, dtype=np.float32))
         self.observation_space = self._space()
         self._expert = make_expert(task, spec)
         self._rng: dict[str, np.random.Generator] = {}
@@ -161,15 +177,24 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
     def step(
         self, action: Float32
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Execute absolute joint targets ``(D,)`` [rad, m] for one control tick.
+        """Execute absolute joint targets ``(D,)`` [rad, m; or -1 to 1] for one control tick.
 
         Values outside the position limits are clipped to them.
 
         Raises:
             ActionError: wrong shape or NaN; nothing moves.
         """
-        self._commanded = self.robot.check_action(action, clip=True)
-        self._executed = self._disturb(self._commanded)
+        return self._advance(self.robot.check_action(self.from_action(action), clip=True))
+
+    def hold(self) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """One control tick with the last targets again; the start posture's before the first."""
+        return self._advance(self._commanded)
+
+    def _advance(
+        self, command: Float32
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        self._commanded = command
+        self._executed = self._disturb(command)
         self.world.step(self._executed)
         self._tick += 1
         stage = self.task.stage(self.world)
@@ -183,10 +208,6 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         truncated = not terminated and self._tick >= self.task.max_steps
         self._observe()
         return self._dict(), reward, terminated, truncated, self._info(success)
-
-    def hold(self) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """One control tick with the last targets again; the start posture's before the first."""
-        return self.step(self._commanded)
 
     def _disturb(self, command: Float32) -> Float32:
         d, spec = self.disturbances, self.robot
@@ -222,6 +243,29 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
             'stage_name': self.task.stages[self._best],
             'seed': self.seed,
         }
+
+    # -- action -----------------------------------------------------------------------------
+    def to_action(self, position: Float32) -> Float32:
+        """The action of this environment that commands joint targets ``(D,)`` [rad, m]."""
+        if not self.normalized_actions:
+            return position
+        middle, half = self._range()
+        return (position - middle) / half
+
+    def from_action(self, action: Float32) -> Float32:
+        """The joint targets ``(D,)`` [rad, m] that an action of this environment commands.
+
+        Raises:
+            ActionError: wrong shape.
+        """
+        if not self.normalized_actions:
+            return action
+        middle, half = self._range()
+        return middle + half * as_float32(action, (self.robot.dim,), 'action')
+
+    def _range(self) -> tuple[Float32, Float32]:
+        lower, upper = self.robot.lower, self.robot.upper
+        return 0.5 * (upper + lower), 0.5 * (upper - lower)
 
     # -- observation ------------------------------------------------------------------------
     def _observe(self) -> None:
