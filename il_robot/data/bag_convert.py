@@ -181,7 +181,9 @@ class BagConverter:
     ) -> tuple[Alignment, EpisodeInfo]:
         said, options = bag.metadata, self._options
         start = float(said.get('start', '-inf'))
-        end = float(said.get('end', 'inf'))
+        # a bag without an end (of others, or cut off) goes as far as there are commands
+        last = float(found.streams.commands.stamps[-1]) + 0.75 * spec.dt
+        end = float(said.get('end', last))
         sim = [(s, v) for s, v in found.sim_episode if s < end + 0.5 * spec.dt]
         # the simulator's word on this episode, which it may have given before the start
         values = sim[-1][1] if sim else {}

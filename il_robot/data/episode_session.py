@@ -61,9 +61,8 @@ class EpisodeSession:
         self._max = max_seconds
         self._start: float | None = None
         self._newest = float('-inf')
-        # (seed, stamp) of the reset that the episode being recorded began with
-        self._reset: tuple[str, float] | None = None
-        self._over = True
+        # (episode, seed) of the simulator's present episode
+        self._episode: tuple[str, str] | None = None
 
     @property
     def recording(self) -> bool:
@@ -101,7 +100,8 @@ class EpisodeSession:
         """Take note of a joint state's stamp [s]."""
         if self._start is not None and stamp < self._start - 1.0:
             # the clock was set back: what follows does not belong to this episode
-            return self._end(self._newest, Outcome.UNKNOWN, 'the stamps went back')
+            end, self._newest = self._newest, stamp
+            return self._end(end, Outcome.UNKNOWN, 'the stamps went back')
         self._newest = max(self._newest, stamp) if self.recording else stamp
         if self._max and self.seconds >= self._max:
             outcome = Outcome.FAILURE if self._auto else Outcome.UNKNOWN
@@ -110,24 +110,21 @@ class EpisodeSession:
 
     def sim_episode(self, stamp: float, values: Mapping[str, str]) -> list[Event]:
         """Take note of what the simulator says of its episode at ``stamp`` [s]."""
-        if self._auto != 'sim':
-            return []
+        episode = values.get('episode', ''), values.get('seed', '')
+        first, reset = self._episode is None, episode != self._episode
+        self._episode = episode
         over = 'true' in (values.get('terminated'), values.get('truncated'))
         events: list[Event] = []
-        seed = values.get('seed', '')
-        if self.recording and (over or self._reset is None or seed != self._reset[0]):
-            if not over:
-                events.append(self._end(
-                    stamp, Outcome.UNKNOWN, 'the simulator was reset before the episode ended'))
-            else:
-                success = values.get('success') == 'true'
-                events.append(self._end(
-                    stamp, Outcome.SUCCESS if success else Outcome.FAILURE,
-                    'the simulator says so'))
-        if not over and not self.recording and (self._over or self._reset != (seed, stamp)):
-            self._reset = (seed, stamp)
+        if self.recording and reset and not first:
+            events.append(self._end(
+                stamp, Outcome.UNKNOWN, 'the simulator was reset before the episode ended'))
+        elif self.recording and over and self._auto:
+            success = values.get('success') == 'true'
+            events.append(self._end(
+                stamp, Outcome.SUCCESS if success else Outcome.FAILURE,
+                'the simulator says so'))
+        if self._auto and reset and not over:
             events.append(self._begin(stamp))
-        self._over = over
         return events
 
     def _begin(self, start: float) -> Begin:

@@ -23,7 +23,6 @@ from il_robot.data.bags import BagWriter
 from il_robot.data.message_definitions import message_definition
 from il_robot.errors import DatasetError
 
-
 NAMES = ('/joint_states', '/object/cube/pose')
 START = 1_795_000_000_000_000_000
 
@@ -271,7 +270,7 @@ def test_a_slow_disk_drops_and_counts(tmp_path):
 
 def test_killed_recorder_loses_only_the_end(tmp_path):
     """A real process, a real SIGKILL; half a second after a message it is safe."""
-    code = '''
+    code = """
 import os, signal, sys, time
 sys.path.insert(0, sys.argv[2])
 import test_bags as t
@@ -281,7 +280,7 @@ for name, data, log_time in t.messages(100):
 time.sleep(1.0)
 bag.write(t.NAMES[0], b'late', t.START)
 os.kill(os.getpid(), signal.SIGKILL)
-'''
+"""
     done = subprocess.run(
         [sys.executable, '-c', code, str(tmp_path / 'bag'), str(Path(__file__).parent)])
     assert done.returncode == -9
