@@ -6,15 +6,24 @@ into launch_ros actions, the command line into processes. No ROS import here.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from il_robot.config import build
+from il_robot.config import load_yaml
 from il_robot.errors import ConfigError, unknown
+from il_robot.launch_options import OPERATED, LaunchOptions, listed
+from il_robot.resources import named_config, resource
+from il_robot.spec import RobotSpec, load_robot_spec
 
-Value = bool | int | float | str | list[str]
+Value = bool | int | float | str | list[str] | list[int]
+
+MISUSE = 2
+"""Exit code of a node whose parameters are wrong (:func:`il_robot.nodes.node.run_node`)."""
+_FIRST_SEEDS = {'record': 10_000, 'correct': 20_000}
+"""Elsewhere 0: what is measured must not have been trained on."""
 
 
 @dataclass(frozen=True)
@@ -22,148 +31,50 @@ class NodeSpec:
     """One process.
 
     Attributes:
-        executable: Console script and module name in ``il_robot.nodes``.
+        executable: Console script and module name in ``il_robot.nodes``; also the node's name.
         parameters: ROS parameters.
+        outputs: Parameters that are the output of a command (``robot_description``).
+        arguments: Further words of the command line.
+        package: ROS package; other packages than ours are started by ``ros2 launch`` only.
         essential: The launch ends when this process ends.
-        respawn: Started again when it dies; ``delay`` seconds later.
-        terminal: Needs the keyboard; only one such node can run.
-        package: ROS package; other packages are started by ``ros2 launch`` only.
-        arguments: Further command-line words.
-        remappings: ROS remappings.
+        terminal: Needs the keyboard; only one such node can run, and the launch ends with it.
+        respawn: Started again ``delay`` seconds after it died; but when it ended with
+            :data:`MISUSE` the launch ends, because it would end so again.
+        delay: See ``respawn`` [s].
+        patience: How long it may take to end after SIGINT [s].
     """
 
     executable: str
     parameters: Mapping[str, Value] = field(default_factory=dict)
-    essential: bool = False
-    respawn: bool = False
-    terminal: bool = False
-    package: str = 'il_robot'
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
-    remappings: tuple[tuple[str, str], ...] = ()
+    package: str = 'il_robot'
+    essential: bool = False
+    terminal: bool = False
+    respawn: bool = False
     delay: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """Node name."""
-        return self.executable
+    patience: float = 6.0
 
     def ros_arguments(self) -> list[str]:
         """What follows the executable on its command line."""
-        words = [*self.arguments, '--ros-args', '-r', f'__node:={self.name}']
-        for old, new in self.remappings:
-            words += ['-r', f'{old}:={new}']
+        words = [*self.arguments, '--ros-args', '-r', f'__node:={self.executable}']
         for key, value in self.parameters.items():
             words += ['-p', f'{key}:={parameter_text(value)}']
         return words
 
 
 def parameter_text(value: Value) -> str:
-    """A parameter's value as ROS reads it on a command line (a float keeps its point)."""
-    if isinstance(value, bool):
-        return 'true' if value else 'false'
-    if isinstance(value, list):
-        return '[' + ','.join(f"'{v}'" for v in value) + ']'
-    if isinstance(value, str):
-        return f"'{value}'"
-    return repr(value)
+    """A parameter's value in YAML, as ROS reads it on a command line.
 
-
-@dataclass(frozen=True)
-class LaunchOptions:
-    """Arguments of every launch: name, default and meaning in one place.
-
-    Lists are written with commas (``cameras:=overhead,front``).
+    Texts are quoted and a float keeps its point, so that no type is guessed.
     """
-
-    robot: str = field(default='sim', metadata={
-        'help': 'sim, or real: drivers of the profile run elsewhere and speak ros2_control'})
-    profile: str = field(default='sim_dual_arm', metadata={
-        'help': 'robot description: a name in config/robots, or a YAML file'})
-    task: str = field(default='transfer_cube', metadata={
-        'help': 'transfer_cube, insert_peg or lift_tray (sim); on a real robot a name you choose'})
-    language: str = field(default='', metadata={
-        'help': "the instruction recorded with each episode; empty takes the task's own"})
-    teleop: str = field(default='', metadata={
-        'help': 'expert, keyboard, gamepad, leader, pose or none; empty: the launch decides'})
-    policy: str = field(default='', metadata={
-        'help': 'checkpoint or training run that drives'})
-    device: str = field(default='auto', metadata={'help': 'of the policy: auto, cpu, cuda'})
-    output: str = field(default='outputs/session', metadata={
-        'help': 'folder of bags, dataset and results'})
-    episodes: int = field(default=0, metadata={
-        'help': 'run so many episodes unattended (sim), then end; 0: until stopped'})
-    seed: int = field(default=-1, metadata={
-        'help': 'of the first episode; -1: 0 to run and correct, 10000 to record'})
-    width: str = field(default='nominal', metadata={
-        'help': 'reset width: narrow, nominal, wide (sim)'})
-    disturbances: str = field(default='', metadata={
-        'help': 'comma-separated KEY=VALUE, for example shoves=2 (sim)'})
-    cameras: str = field(default='', metadata={'help': 'comma-separated names; empty: none'})
-    record: bool = field(default=True, metadata={'help': 'whether the recorder runs'})
-    lockstep: bool = field(default=False, metadata={
-        'help': 'the simulator waits for the command to each observation: exact, and as fast '
-                'as the machine allows'})
-    real_time_factor: float = field(default=1.0, metadata={
-        'help': 'speed of the simulator without lockstep'})
-    gui: bool = field(default=False, metadata={'help': "show the simulator's window"})
-    rviz: bool = field(default=False, metadata={'help': 'start RViz (ROS installations)'})
-    foxglove: bool = field(default=False, metadata={
-        'help': 'start foxglove_bridge (ROS installations)'})
-
-    def __post_init__(self) -> None:
-        _choose('robot', self.robot, ('sim', 'real'))
-        _choose('teleop', self.teleop, TELEOP_DEVICES)
-        if self.episodes < 0:
-            raise ValueError(f'episodes must be >= 0, got {self.episodes}')
-        if self.real_time_factor <= 0:
-            raise ValueError(f'real_time_factor must be > 0, got {self.real_time_factor}')
-        if self.robot == 'real' and (self.lockstep or self.gui or self.episodes):
-            raise ValueError('lockstep, gui and episodes belong to robot:=sim')
-
-
-TELEOP_DEVICES = ('', 'none', 'expert', 'keyboard', 'gamepad', 'leader', 'pose')
-_OPERATED = ('keyboard', 'gamepad', 'leader', 'pose')
-
-
-def _choose(name: str, value: str, valid: tuple[str, ...]) -> None:
-    if value not in valid:
-        raise ValueError(unknown(f'value of {name}', value, filter(None, valid)))
-
-
-def arguments() -> list[tuple[str, Value, str]]:
-    """(name, default, help) of every launch argument."""
-    table: list[tuple[str, Any, str]] = [
-        (f.name, f.default, f.metadata['help']) for f in fields(LaunchOptions)]
-    return table
-
-
-def parse_options(texts: Mapping[str, str]) -> LaunchOptions:
-    """Options from the texts of ``key:=value``.
-
-    Raises:
-        ConfigError: an unknown key, or a value that does not fit; the right ones are named.
-    """
-    defaults = {f.name: f.default for f in fields(LaunchOptions)}
-    values: dict[str, Any] = {}
-    for key, text in texts.items():
-        if key not in defaults:
-            raise ConfigError(unknown('launch argument', key, defaults))
-        values[key] = _parse(key, text, defaults[key])
-    return build(LaunchOptions, values, 'launch')
-
-
-def _parse(key: str, text: str, default: Any) -> Value:
-    if isinstance(default, bool):
-        if text.lower() not in ('true', 'false'):
-            raise ConfigError(f'{key}:={text}: write true or false')
-        return text.lower() == 'true'
-    if isinstance(default, (int, float)):
-        try:
-            return type(default)(text)
-        except ValueError:
-            kind = 'a whole number' if isinstance(default, int) else 'a number'
-            raise ConfigError(f'{key}:={text}: write {kind}') from None
-    return text
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return '.nan' if math.isnan(value) else '.inf' if value > 0 else '-.inf'
+        text = repr(value)
+        return text if '.' in text else text.replace('e', '.0e')
+    # What JSON writes is YAML; but not its escapes of characters beyond 16 bits.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def describe(name: str, options: LaunchOptions) -> list[NodeSpec]:
@@ -174,51 +85,73 @@ def describe(name: str, options: LaunchOptions) -> list[NodeSpec]:
         options: Its arguments.
 
     Raises:
-        ConfigError: unknown launch, or an argument is missing for it.
+        ConfigError: unknown launch, robot or camera, or an argument that it lacks.
     """
     if name not in LAUNCHES:
         raise ConfigError(unknown('launch', name, LAUNCHES))
-    first_seed = 10_000 if name == 'record' else 0
-    options = replace(options, seed=first_seed if options.seed < 0 else options.seed)
-    nodes = LAUNCHES[name](options)
-    viewers = [_RVIZ] if options.rviz else []
-    viewers += [_FOXGLOVE] if options.foxglove else []
-    return [*nodes, *viewers]
+    path = named_config('robots', options.profile)
+    spec = load_robot_spec(path)
+    if options.robot == 'real':
+        spec.wiring  # noqa: B018  raises where the profile does not say how it is wired
+    if options.cameras:
+        wanted = listed(options.cameras)
+        names = [c.name for c in spec.cameras] if wanted == ['all'] else wanted
+        options = replace(options, cameras=','.join(spec.camera(c).name for c in names))
+    if options.seed < 0:
+        options = replace(options, seed=_FIRST_SEEDS.get(name, 0))
+    if options.profile.endswith(('.yaml', '.yml')):
+        options = replace(options, profile=str(path.absolute()))
+    return [*LAUNCHES[name](options), *_viewers(options, spec, path)]
+
+
+def _demo(o: LaunchOptions) -> list[NodeSpec]:
+    """The expert solves the task in the simulator, again and again; nothing is recorded."""
+    if o.robot == 'real':
+        raise ConfigError('demo shows the expert, which knows the simulator only: robot:=sim')
+    o = replace(o, teleop='expert', record=False)
+    return [*_robot(o), *_human(o, 'never'), _arbiter(o), _session(o, 'human')]
 
 
 def _record(o: LaunchOptions) -> list[NodeSpec]:
     """A person or the expert drives, and everything is recorded."""
-    o = replace(o, teleop=o.teleop or 'expert')
-    if o.teleop == 'none':
-        raise ConfigError('record needs somebody who drives: teleop:=expert, keyboard, ...')
-    return [*_robot(o), *_humans(o, 'never'), _arbiter(o), *_recorder(o), *_session(o, 'human')]
+    o = _with_human(o, 'record')
+    nodes = [*_robot(o), *_human(o, 'never'), _arbiter(o), *_recorder(o)]
+    if o.robot == 'sim':
+        nodes.append(_session(o, 'human' if o.teleop == 'expert' else 'operator'))
+    return nodes
 
 
 def _run(o: LaunchOptions) -> list[NodeSpec]:
-    """A policy drives."""
-    o = replace(o, teleop=o.teleop or 'none')
-    return [*_robot(o), *_humans(o, 'never'), _policy(o), _arbiter(o), *_recorder(o),
-            *_session(o, 'policy')]
+    """A policy drives; a person may stop it and take over."""
+    o = replace(o, teleop=o.teleop or 'none', round=max(o.round, 0))
+    return _with_policy(o, 'never')
 
 
 def _correct(o: LaunchOptions) -> list[NodeSpec]:
     """A policy drives; the operator, or the expert by a rule, takes over and gives back."""
-    o = replace(o, teleop=o.teleop or 'expert')
-    return [*_robot(o), *_humans(o, 'rule'), _policy(o), _arbiter(o), *_recorder(o),
-            *_session(o, 'policy')]
-
-
-def _demo(o: LaunchOptions) -> list[NodeSpec]:
-    """The expert solves the task again and again; nothing is recorded."""
-    o = replace(o, teleop='expert', record=False, episodes=o.episodes or 1_000_000)
-    return [*_robot(o), *_humans(o, 'never'), _arbiter(o), *_session(o, 'human')]
+    o = _with_human(replace(o, round=1 if o.round < 0 else o.round), 'correct')
+    # A correction takes its time: longer than the simulator gives a policy alone.
+    return _with_policy(o, 'rule', max_seconds=20.0)
 
 
 LAUNCHES = {'demo': _demo, 'record': _record, 'run': _run, 'correct': _correct}
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(',') if part.strip()]
+def _with_human(o: LaunchOptions, name: str) -> LaunchOptions:
+    teleop = o.teleop or ('expert' if o.robot == 'sim' else 'none')
+    if teleop == 'none':
+        raise ConfigError(f'{name} needs somebody who drives; give teleop:= one of '
+                          f'{", ".join(OPERATED if o.robot == "real" else ("expert", *OPERATED))}')
+    return replace(o, teleop=teleop, round=max(o.round, 0))
+
+
+def _with_policy(o: LaunchOptions, gate: str, max_seconds: float = 0.0) -> list[NodeSpec]:
+    nodes = [*_robot(o), *_human(o, gate), _policy(o), _arbiter(o), *_recorder(o)]
+    if o.robot == 'sim':
+        # An operator who has all the time begins and ends the episodes himself.
+        alone = o.teleop in ('none', 'expert') or o.episodes
+        nodes.append(_session(o, 'policy' if alone else 'operator', max_seconds))
+    return nodes
 
 
 def _common(o: LaunchOptions) -> dict[str, Value]:
@@ -229,35 +162,51 @@ def _robot(o: LaunchOptions) -> list[NodeSpec]:
     if o.robot == 'real':
         return [NodeSpec('hardware', {'robot': o.profile}, respawn=True)]
     parameters: dict[str, Value] = {
-        'robot': o.profile, 'task': o.task, 'seed': o.seed, 'width': o.width,
+        'robot': o.profile, 'task': _task(o), 'seed': o.seed, 'width': o.width,
         'lockstep': o.lockstep, 'real_time_factor': o.real_time_factor, 'gui': o.gui,
+        **_lists(o, 'task_options', 'disturbances', 'cameras'),
     }
-    if o.disturbances:
-        parameters['disturbances'] = _listed(o.disturbances)
-    if o.cameras:
-        parameters['cameras'] = _listed(o.cameras)
+    if o.image_size:
+        parameters['image_size'] = [int(side) for side in o.image_size.split('x')]
     return [NodeSpec('sim', parameters, respawn=True)]
 
 
-def _humans(o: LaunchOptions, gate: str) -> list[NodeSpec]:
+def _task(o: LaunchOptions) -> str:
+    return o.task or ('transfer_cube' if o.robot == 'sim' else '')
+
+
+def _lists(o: LaunchOptions, *names: str) -> dict[str, Value]:
+    """Parameters that are lists; ROS has no empty ones, so these are left out."""
+    values = {name: listed(getattr(o, name)) for name in names}
+    return {name: value for name, value in values.items() if value}
+
+
+def _human(o: LaunchOptions, gate: str) -> list[NodeSpec]:
+    if o.teleop == 'none':
+        return []
     if o.teleop == 'expert':
-        if o.robot == 'real':
-            raise ConfigError('teleop:=expert knows the objects of the simulator only; on a real '
-                              f'robot use {", ".join(_OPERATED)}')
-        return [NodeSpec('expert', {**_common(o), 'task': o.task, 'gate': gate}, respawn=True)]
-    if o.teleop in _OPERATED:
-        parameters = {**_common(o), 'device': o.teleop}
-        return [NodeSpec('teleop', parameters, terminal=o.teleop == 'keyboard',
-                         respawn=o.teleop != 'keyboard')]
-    return []
+        return [NodeSpec('expert', {**_common(o), 'task': _task(o), 'gate': gate,
+                                    **_lists(o, 'task_options')}, respawn=True)]
+    parameters = _common(o)
+    if o.teleop in OPERATED:
+        device = parameters['device'] = o.teleop
+    else:
+        path = Path(o.teleop).absolute()
+        device, parameters['config'] = load_yaml(path).get('device', ''), str(path)
+    if o.joystick:
+        parameters['device_file'] = o.joystick
+    keyboard = device == 'keyboard'
+    return [NodeSpec('teleop', parameters, terminal=keyboard, respawn=not keyboard)]
 
 
 def _policy(o: LaunchOptions) -> NodeSpec:
     if not o.policy:
         raise ConfigError('policy:=FOLDER is needed: a checkpoint or run of "il_robot train"')
-    return NodeSpec(
-        'policy', {**_common(o), 'checkpoint': str(Path(o.policy).absolute()),
-                   'device': o.device}, respawn=True)
+    folder = Path(o.policy).absolute()
+    if not folder.exists():
+        raise ConfigError(f'policy:={o.policy}: no such folder')
+    return NodeSpec('policy', {**_common(o), 'checkpoint': str(folder), 'device': o.device},
+                    respawn=True)
 
 
 def _arbiter(o: LaunchOptions) -> NodeSpec:
@@ -268,22 +217,35 @@ def _arbiter(o: LaunchOptions) -> NodeSpec:
 def _recorder(o: LaunchOptions) -> list[NodeSpec]:
     if not o.record:
         return []
+    # Without a task of its own the recorder writes what the simulator says.
     parameters: dict[str, Value] = {
-        **_common(o), 'output': str(Path(o.output).absolute()), 'task': o.task}
-    if o.language:
-        parameters['language'] = o.language
-    if o.cameras:
-        parameters['cameras'] = _listed(o.cameras)
-    return [NodeSpec('recorder', parameters, respawn=True)]
+        **_common(o), 'output': str(Path(o.output).absolute()), 'task': o.task,
+        'language': o.language, 'round': o.round, **_lists(o, 'cameras')}
+    # A stop must not cut off a bag that is being closed.
+    return [NodeSpec('recorder', parameters, respawn=True, patience=20.0)]
 
 
-def _session(o: LaunchOptions, driver: str) -> list[NodeSpec]:
-    if not o.episodes:
-        return []
-    return [NodeSpec('session', {
+def _session(o: LaunchOptions, driver: str, max_seconds: float = 0.0) -> NodeSpec:
+    parameters: dict[str, Value] = {
         **_common(o), 'episodes': o.episodes, 'driver': driver, 'record': o.record,
-        'task': o.task, 'output': str(Path(o.output).absolute())}, essential=True)]
+        'seed': o.seed, 'max_seconds': max_seconds, 'task': _task(o)}
+    if o.episodes:
+        parameters['output'] = str(Path(o.output).absolute())
+    return NodeSpec('session', parameters, essential=True)
 
 
-_RVIZ = NodeSpec('rviz2', package='rviz2', arguments=('-d', 'config/il_robot.rviz'))
-_FOXGLOVE = NodeSpec('foxglove_bridge', package='foxglove_bridge')
+def _viewers(o: LaunchOptions, spec: RobotSpec, path: Path) -> list[NodeSpec]:
+    time: dict[str, Value] = {'use_sim_time': o.robot == 'sim'}
+    nodes = []
+    # A robot without this geometry has drivers that publish a description of their own.
+    if (o.rviz or o.foxglove) and spec.geometry is not None:
+        model = str(resource('urdf', 'dual_arm.urdf.xacro'))
+        nodes.append(NodeSpec(
+            'robot_state_publisher', time, package='robot_state_publisher', respawn=True,
+            outputs={'robot_description': ('xacro', model, f'spec:={path.absolute()}')}))
+    if o.rviz:
+        nodes.append(NodeSpec('rviz2', time, package='rviz2', arguments=(
+            '-d', str(resource('config', 'rviz', 'il_robot.rviz')))))
+    if o.foxglove:
+        nodes.append(NodeSpec('foxglove_bridge', time, package='foxglove_bridge', respawn=True))
+    return nodes

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from typing import Any
 
-from il_robot.bringup import LAUNCHES, NodeSpec, arguments, describe, parse_options
+from il_robot.bringup import LAUNCHES, NodeSpec, describe
 from il_robot.errors import ConfigError
+from il_robot.launch_options import arguments, parse_options
 
 
 def add_parser(subparsers: Any) -> None:
     """Add ``launch`` to the command line."""
     table = '\n'.join(
-        f'  {name}:={default if default != "" else "..."}\n      {text}'
-        for name, default, text in arguments())
+        f'  {name}:={default or "..."}\n      {text}' for name, default, text in arguments())
     parser = subparsers.add_parser(
         'launch', help='start the ROS 2 nodes of a mode',
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -35,10 +36,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Supervise until Ctrl-C; the exit code."""
-    specs = describe(args.name, parse_options(_settings(args.settings)))
+    options = parse_options(_settings(args.settings))
+    specs = describe(args.name, options)
     if args.print:
         for spec in specs:
-            print(spec.executable, *spec.ros_arguments())
+            print(shlex.join([spec.executable, *spec.ros_arguments()]))
         return 0
     foreign = [s.executable for s in specs if s.package != 'il_robot']
     if foreign:
@@ -48,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
     _check_ros(specs)
     from il_robot.apps.supervisor import Supervisor
 
-    # Nothing of ours should be heard on the network unless the user says so.
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    if options.robot == 'sim':
+        # Nothing of it should be heard on the network unless the user says so.
+        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     return Supervisor(specs, colour=sys.stdout.isatty()).run()
 
 
@@ -70,6 +73,6 @@ def _check_ros(specs: list[NodeSpec]) -> None:
         raise ConfigError(
             "ROS 2 is not installed here: source a ROS 2 installation, or pip install "
             "'il_robot[ros]'")
-    terminals = [s.name for s in specs if s.terminal]
+    terminals = [s.executable for s in specs if s.terminal]
     if terminals and not sys.stdin.isatty():
         raise ConfigError(f'{terminals[0]} reads the keyboard: start this in a terminal')

@@ -1,8 +1,13 @@
-"""An unattended session: reset, start recording, let somebody drive, judge, save, again.
+"""A session in the simulator: episode after episode, unattended or with an operator.
 
-What an operator does with a few keys, as a state machine without a clock or ROS: told what the
+What somebody would do with a few keys, as a state machine without a clock or ROS: told what the
 graph reports, it says what to request next. Used to record the expert, to evaluate a policy
-over topics, and for rounds in which an expert corrects.
+over topics, and for rounds in which an expert corrects. With an operator it only starts the
+simulator's next episode when one has ended.
+
+Nothing happens twice by repeating a request, and an episode that was broken off (somebody reset
+the simulator, it died, somebody pressed stop) is thrown away and done again with the same seed.
+STOPPED is never cleared by a program: the session waits.
 """
 
 from __future__ import annotations
@@ -15,19 +20,40 @@ from il_robot.types import ControlMode
 
 RETRY = 1.0
 """A request that had no effect is repeated after this long [wall s]."""
-RESET = 'reset the simulator'
+START_RETRY = 0.05
+"""The same for the one that starts the driver, which costs the episode time."""
+_STANDING = (ControlMode.HOLD, ControlMode.STOPPED)
 
 
 class Phase(Enum):
     """Where the session is within one episode."""
 
+    PREPARE = 'prepare'
+    """Arms hold, nothing is recorded, the policy is ready."""
     RESET = 'reset'
-    READY = 'ready'
-    ARM = 'arm'
+    """The simulator starts the episode of the next seed."""
+    RECORD = 'record'
+    """The recorder begins."""
     START = 'start'
+    """Somebody drives."""
     RUN = 'run'
+    """Until solved, failed or too long."""
+    END = 'end'
+    """The arms hold, the recorder ends."""
     SAVE = 'save'
+    """After the last episode: the recorder has saved all."""
     DONE = 'done'
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Wish: the simulator shall start the episode of this seed."""
+
+    seed: int
+
+
+Wish = str | Reset
+"""A word for ``session/request``, or a reset."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +61,24 @@ class SessionConfig:
     """What a session does.
 
     Attributes:
-        episodes: How many.
-        driver: Who starts: ``policy`` (request ``run``) or ``human`` (``engage``).
+        episodes: How many; 0: without end.
+        driver: Who starts: ``policy`` (request ``run``), ``human`` (``engage``), or an
+            ``operator``, who starts and ends the episodes himself.
         record: Whether a recorder takes part.
-        max_seconds: Longest episode [s of robot time]; then it has failed.
+        seed: Of the first episode; the others count up.
+        max_seconds: Longest episode [s of robot time], then it has failed; 0: as long as the
+            simulator allows.
     """
 
-    episodes: int
-    driver: Literal['policy', 'human'] = 'policy'
+    episodes: int = 0
+    driver: Literal['policy', 'human', 'operator'] = 'policy'
     record: bool = False
-    max_seconds: float = 8.0
+    seed: int = 0
+    max_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.episodes < 1 or self.max_seconds <= 0:
-            raise ValueError('episodes must be >= 1 and max_seconds > 0')
+        if min(self.episodes, self.seed, self.max_seconds) < 0:
+            raise ValueError('episodes, seed and max_seconds must be >= 0')
 
 
 @dataclass(frozen=True)
@@ -56,12 +86,13 @@ class View:
     """What the graph reports.
 
     Attributes:
-        episode: Number of resets the simulator has made, -1 before the first report.
-        seed: Of the present episode.
-        success, terminated: What the simulator says of it.
+        episode: The simulator's number of its episode, -1 before the first report.
+        seed: Its seed.
+        success, terminated, truncated: What the simulator says of it.
         stage_name: Highest stage reached.
         mode: The arbiter's mode, None before the first report.
         recorder: ``idle``, ``recording``, ``saving``; None before the first report.
+        outcome: The recorder's last outcome.
         policy_ready: Whether a policy node has reported itself active.
         stamp: Robot time [s].
     """
@@ -70,16 +101,18 @@ class View:
     seed: int = -1
     success: bool = False
     terminated: bool = False
+    truncated: bool = False
     stage_name: str = ''
     mode: ControlMode | None = None
     recorder: str | None = None
+    outcome: str = ''
     policy_ready: bool = False
     stamp: float = 0.0
 
 
 @dataclass(frozen=True)
 class EpisodeOutcome:
-    """How one episode went: seed, success, duration [s of robot time], stage, corrected."""
+    """How one episode went: seed, success, duration [s of robot time], stage, corrections."""
 
     seed: int
     success: bool
@@ -90,100 +123,172 @@ class EpisodeOutcome:
 
 @dataclass
 class Session:
-    """See the module. ``results`` grows by one per finished episode."""
+    """See the module.
+
+    Attributes:
+        config: What to do.
+        results: Grows by one per finished episode.
+        phase: Where it is.
+        waiting: What it waits for, for the log; empty where it does not.
+    """
 
     config: SessionConfig
     results: list[EpisodeOutcome] = field(default_factory=list)
-    phase: Phase = Phase.READY
+    phase: Phase = Phase.PREPARE
+    waiting: str = ''
     _episode: int = -1
     _asked: float = -1e9
     _began: float = 0.0
     _interventions: int = 0
-    _last_mode: ControlMode | None = None
+    _mode: ControlMode | None = None
+    _ours: bool = False
+    _recorded: bool = False
+    _outcome: str = ''
 
-    def step(self, now: float, view: View) -> list[str]:
+    @property
+    def seed(self) -> int:
+        """Of the present or next episode."""
+        return self.config.seed + len(self.results)
+
+    def step(self, now: float, view: View) -> list[Wish]:
         """What to request now.
 
         Args:
             now: Wall time [s], for repeating what had no effect.
             view: What the graph reports.
-
-        Returns:
-            Words for ``session/request``, or :data:`RESET`.
         """
-        if (view.mode is ControlMode.CORRECTION
-                and self._last_mode is not ControlMode.CORRECTION and self.phase is Phase.RUN):
+        if view.mode is ControlMode.CORRECTION and self._mode is not ControlMode.CORRECTION:
             self._interventions += 1
-        self._last_mode = view.mode
+        self._mode = view.mode
+        self.waiting = ''
         handler = {
-            Phase.RESET: self._reset, Phase.READY: self._ready, Phase.ARM: self._arm,
-            Phase.START: self._start, Phase.RUN: self._run, Phase.SAVE: self._save,
+            Phase.PREPARE: self._prepare, Phase.RESET: self._reset, Phase.RECORD: self._record,
+            Phase.START: self._start, Phase.RUN: self._run, Phase.END: self._end,
+            Phase.SAVE: self._save,
         }.get(self.phase)
         return handler(now, view) if handler else []
 
     def _go(self, phase: Phase) -> None:
         self.phase, self._asked = phase, -1e9
 
-    def _ask(self, now: float, *words: str) -> list[str]:
-        """Ask, and again every RETRY seconds while the phase lasts."""
-        if now - self._asked < RETRY:
+    def _ask(self, now: float, *wishes: Wish, retry: float = RETRY) -> list[Wish]:
+        """Ask, and again every ``retry`` seconds while the phase lasts."""
+        if now - self._asked < retry:
             return []
         self._asked = now
-        return list(words)
+        return list(wishes)
 
-    def _reset(self, now: float, view: View) -> list[str]:
-        if view.episode > self._episode:
-            self._go(Phase.READY)
-            return []
-        return self._ask(now, RESET)
-
-    def _ready(self, now: float, view: View) -> list[str]:
-        waiting_for_policy = self.config.driver == 'policy' and not view.policy_ready
-        recorder_busy = self.config.record and view.recorder != 'idle'
-        if view.episode < 0 or view.mode is None or waiting_for_policy or recorder_busy:
-            return []
+    def _prepare(self, now: float, view: View) -> list[Wish]:
+        config = self.config
+        for what, ready in (
+            ('the simulator', view.episode >= 0),
+            ('the arbiter', view.mode is not None),
+            ('the recorder', not config.record or view.recorder is not None),
+            ('the policy to become active', config.driver != 'policy' or view.policy_ready),
+            ('the end of the recording that is under way',
+             self._ours or view.recorder != 'recording'),
+            ('somebody to clear the stop (request reset)', view.mode is not ControlMode.STOPPED),
+        ):
+            if not ready:
+                self.waiting = what
+                return []
+        if self._ours and view.recorder == 'recording':  # begun late, after all was broken off
+            return self._ask(now, 'discard')
         if view.mode is not ControlMode.HOLD:
-            return self._ask(now, 'reset' if view.mode is ControlMode.STOPPED else 'hold')
-        self._episode = view.episode
-        self._go(Phase.ARM if self.config.record else Phase.START)
-        return []
+            return self._ask(now, 'hold')
+        self._episode, self._ours = view.episode, False
+        self._go(Phase.RESET)
+        return self._reset(now, view)
 
-    def _arm(self, now: float, view: View) -> list[str]:
-        if view.recorder == 'recording':
-            self._go(Phase.START)
-            return []
-        return self._ask(now, 'start')
-
-    def _start(self, now: float, view: View) -> list[str]:
-        if view.mode is not None and view.mode not in (ControlMode.HOLD, ControlMode.STOPPED):
-            self._began, self._interventions = view.stamp, 0
+    def _reset(self, now: float, view: View) -> list[Wish]:
+        if view.episode == self._episode or view.seed != self.seed:
+            self.waiting = 'the simulator to reset'
+            return self._ask(now, Reset(self.seed))
+        self._episode, self._interventions = view.episode, 0
+        self._began, self._recorded = view.stamp, False
+        if self.config.driver == 'operator':
             self._go(Phase.RUN)
             return []
-        return self._ask(now, 'run' if self.config.driver == 'policy' else 'engage')
+        self._go(Phase.RECORD if self.config.record else Phase.START)
+        return self.step(now, view)
 
-    def _run(self, now: float, view: View) -> list[str]:
+    def _record(self, now: float, view: View) -> list[Wish]:
+        if self._broken(view):
+            return self._finish(now, view, 'discard')
+        if view.recorder != 'recording':
+            self.waiting, self._ours = 'the recorder to begin', True
+            return self._ask(now, 'start')
+        self._go(Phase.START)
+        return self._start(now, view)
+
+    def _start(self, now: float, view: View) -> list[Wish]:
+        if self._broken(view):
+            return self._finish(now, view, 'discard')
+        if view.mode in _STANDING:
+            self.waiting = f'the {self.config.driver} to drive'
+            word = 'run' if self.config.driver == 'policy' else 'engage'
+            return self._ask(now, word, retry=START_RETRY)
+        self._began = view.stamp
+        self._go(Phase.RUN)
+        return []
+
+    def _run(self, now: float, view: View) -> list[Wish]:
+        if self.config.driver == 'operator':
+            return self._watch(now, view)
+        if self._broken(view):
+            return self._finish(now, view, 'discard')
         seconds = view.stamp - self._began
-        if view.episode != self._episode:
-            ended, success = True, False  # somebody else reset the simulator
-        else:
-            success = view.success
-            ended = success or view.terminated or seconds > self.config.max_seconds
-        if not ended:
+        late = bool(self.config.max_seconds) and seconds >= self.config.max_seconds
+        if not (view.success or view.terminated or late
+                or (view.truncated and not self.config.max_seconds)):
             return []
-        self.results.append(EpisodeOutcome(
-            view.seed, success, seconds, view.stage_name, self._interventions))
-        self._go(Phase.SAVE)
-        words = ['hold']
-        if self.config.record:
-            words.append('success' if success else 'failure')
-        return self._ask(now, *words)
+        self._note(view, view.success)
+        return self._finish(now, view, 'success' if view.success else 'failure')
 
-    def _save(self, now: float, view: View) -> list[str]:
-        if view.mode is not ControlMode.HOLD and view.mode is not ControlMode.STOPPED:
-            return self._ask(now, 'hold')
-        if self.config.record and view.recorder == 'recording':
-            return self._ask(now, 'success' if self.results[-1].success else 'failure')
-        if self.config.record and view.recorder != 'idle':
+    def _watch(self, now: float, view: View) -> list[Wish]:
+        """The operator works; over when he has ended the recording, else when it is solved."""
+        if view.episode != self._episode:
+            return self._finish(now, view, '')
+        if self.config.record:
+            self._recorded |= view.recorder == 'recording'
+            over = self._recorded and view.recorder != 'recording'
+            counts, success = view.outcome in ('success', 'failure'), view.outcome == 'success'
+        else:
+            over, counts, success = view.terminated, True, view.success
+        if not over:
             return []
-        self._go(Phase.DONE if len(self.results) >= self.config.episodes else Phase.RESET)
+        if counts:
+            self._note(view, success)
+        return self._finish(now, view, '')
+
+    def _broken(self, view: View) -> bool:
+        return view.episode != self._episode or view.mode is ControlMode.STOPPED
+
+    def _note(self, view: View, success: bool) -> None:
+        self.results.append(EpisodeOutcome(
+            view.seed, success, view.stamp - self._began, view.stage_name, self._interventions))
+
+    def _finish(self, now: float, view: View, outcome: str) -> list[Wish]:
+        self._outcome = outcome
+        self._go(Phase.END)
+        return self._end(now, view)
+
+    def _end(self, now: float, view: View) -> list[Wish]:
+        wishes = []
+        if view.recorder == 'recording' and self.config.record and self._outcome:
+            wishes.append(self._outcome)
+        if view.mode not in _STANDING:
+            wishes.append('hold')
+        if wishes:
+            self.waiting = 'the arms to hold and the recorder to end'
+            return self._ask(now, *wishes)
+        over = self.config.episodes and len(self.results) >= self.config.episodes
+        self._go(Phase.SAVE if over else Phase.PREPARE)
+        return self.step(now, view)
+
+    def _save(self, now: float, view: View) -> list[Wish]:
+        if self.config.record and view.recorder != 'idle':
+            self.waiting = 'the recorder to save'
+            return []
+        self._go(Phase.DONE)
         return []

@@ -5,14 +5,31 @@ Imported only where ``launch`` is installed.
 
 from __future__ import annotations
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
-from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+import shlex
+import typing
+from collections.abc import Mapping
+from typing import Any
 
-from il_robot.bringup import NodeSpec, Value, arguments, describe, parameter_text, parse_options
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events.process import ProcessExited
+from launch.substitutions import Command, LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from il_robot.bringup import MISUSE, NodeSpec, describe
+from il_robot.errors import unknown
+from il_robot.launch_options import arguments, parse_options
+
+# launch compares types by identity; list[str] is another one.
+_TEXTS = typing.List[str]  # noqa: UP006
 
 
 def description(name: str) -> LaunchDescription:
@@ -22,34 +39,58 @@ def description(name: str) -> LaunchDescription:
         name: See :func:`il_robot.bringup.describe`.
     """
     declared = [
-        DeclareLaunchArgument(key, default_value=_plain(default), description=text)
+        DeclareLaunchArgument(key, default_value=default, description=text)
         for key, default, text in arguments()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_nodes, args=[name])])
+    return LaunchDescription([*declared, OpaqueFunction(function=_actions, args=[name])])
 
 
-def _plain(value: Value) -> str:
-    return value if isinstance(value, str) else parameter_text(value)
-
-
-def _nodes(context: LaunchContext, name: str) -> list[object]:
+def _actions(context: LaunchContext, name: str) -> list[Action]:
     texts = {key: LaunchConfiguration(key).perform(context) for key, _, _ in arguments()}
-    actions: list[object] = []
+    actions = _notes(context.launch_configurations)
     for spec in describe(name, parse_options(texts)):
         node = action(spec)
-        actions.append(node)
-        if spec.essential or spec.terminal:
-            stop = EmitEvent(event=Shutdown(reason=f'{spec.name} has ended'))
-            actions.append(
-                RegisterEventHandler(OnProcessExit(target_action=node, on_exit=[stop])))
+        # The handler first, so that it hears of a node that ends at once.
+        actions += [RegisterEventHandler(_when_it_ends(spec, node)), node]
     return actions
+
+
+def _notes(given: Mapping[str, str]) -> list[Action]:
+    """Say which arguments nobody declared were probably meant for us; launch ignores them.
+
+    Others may belong to a launch file that includes ours.
+    """
+    known = [key for key, _, _ in arguments()]
+    wrong = [unknown('launch argument', key, known) for key in given if key not in known]
+    return [LogInfo(msg=f'ignored: {text}') for text in wrong if 'did you mean' in text]
+
+
+def _when_it_ends(spec: NodeSpec, node: Node) -> OnProcessExit:
+    def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown:
+            return []
+        if spec.essential or spec.terminal:
+            return [Shutdown(reason=f'{spec.executable} has ended')]
+        if event.returncode == MISUSE:
+            return [Shutdown(reason=f'{spec.executable} refuses its parameters')]
+        return []
+
+    return OnProcessExit(target_action=node, on_exit=ended)
 
 
 def action(spec: NodeSpec) -> Node:
     """One NodeSpec as a launch_ros Node."""
+    parameters: dict[str, Any] = dict(spec.parameters)
+    for key, value in parameters.items():
+        # Else launch reads texts as YAML, and a task called `1e3` becomes a number.
+        if isinstance(value, str):
+            parameters[key] = ParameterValue(value, value_type=str)
+        elif isinstance(value, list) and isinstance(value[0], str):
+            parameters[key] = ParameterValue(value, value_type=_TEXTS)
+    for key, words in spec.outputs.items():
+        parameters[key] = ParameterValue(Command(shlex.join(words)), value_type=str)
     return Node(
-        package=spec.package, executable=spec.executable, name=spec.name,
-        parameters=[dict(spec.parameters)] if spec.parameters else None,
-        remappings=list(spec.remappings), arguments=list(spec.arguments),
-        respawn=spec.respawn, respawn_delay=spec.delay, output='screen',
-        emulate_tty=spec.terminal)
+        package=spec.package, executable=spec.executable, name=spec.executable,
+        parameters=[parameters] if parameters else None, arguments=list(spec.arguments),
+        respawn=spec.respawn, respawn_delay=spec.delay, sigterm_timeout=str(spec.patience),
+        output='screen', emulate_tty=True)

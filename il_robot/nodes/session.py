@@ -1,6 +1,6 @@
-"""The session node: runs episodes unattended and writes how they went.
+"""The session node: runs episodes in the simulator and writes how they went.
 
-It does what an operator would do with a few keys (:mod:`il_robot.control.session`), through the
+It does what somebody would do with a few keys (:mod:`il_robot.control.session`), through the
 same requests and services. It ends by itself after the last episode.
 """
 
@@ -12,25 +12,32 @@ import sys
 import time as wall
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.client import Client
+from rcl_interfaces.srv import SetParameters
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from il_robot.control.session import RESET, EpisodeOutcome, Phase, Session, SessionConfig, View
-from il_robot.errors import ConfigError
+from il_robot.config import build
+from il_robot.control.session import EpisodeOutcome, Phase, Reset, Session, SessionConfig, View
 from il_robot.nodes import convert, topics
-from il_robot.nodes.node import declare, run_node
+from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.statistics import wilson
 from il_robot.types import ControlMode
 
 _PERIOD = 0.02
+_SIMULATOR = 'sim'
+# A reset unanswered for so long is asked for again: the simulator died over it [wall s].
+_LOST = 10.0
+# What is waited for longer than this deserves a word [wall s].
+_LONG = 5.0
 
 
 class SessionNode(Node):
@@ -38,28 +45,29 @@ class SessionNode(Node):
 
     def __init__(self) -> None:
         super().__init__('session')
-        declare(self, 'robot', 'sim_dual_arm', 'robot: a name in config/robots, or a file')
-        driver = declare(self, 'driver', 'policy', 'who starts: policy or human', read_only=True)
-        if driver not in ('policy', 'human'):
-            raise ConfigError(f"driver: 'policy' or 'human', got {driver!r}")
-        config = SessionConfig(
-            episodes=declare(self, 'episodes', 10, 'how many', low=1, read_only=True),
-            driver=driver,
-            record=declare(self, 'record', False, 'whether a recorder takes part',
-                           read_only=True),
-            max_seconds=declare(self, 'max_seconds', 8.0, 'longest episode [s of robot time]',
-                                low=0.1, read_only=True))
-        self._task = declare(self, 'task', '', 'written into the results', read_only=True)
-        output = declare(self, 'output', '', 'folder of session.json; empty: none',
-                         read_only=True)
+        fixed = partial(declare, self, read_only=True)
+        fixed('robot', 'sim_dual_arm', 'robot: a name in config/robots, or a file')
+        self.session = Session(build(SessionConfig, {
+            'episodes': fixed('episodes', 0, 'how many; 0: without end', low=0),
+            'driver': fixed(
+                'driver', 'policy', 'who starts: policy, human (the expert) or operator, who '
+                'begins and ends the episodes himself'),
+            'record': fixed('record', False, 'whether a recorder takes part'),
+            'seed': fixed('seed', 0, 'of the first episode', low=0, high=2**31 - 1),
+            'max_seconds': fixed(
+                'max_seconds', 0.0, 'longest episode [s of robot time]; 0: as long as the '
+                'simulator allows', low=0.0)}, 'session'))
+        self._task = fixed('task', '', 'written into the results')
+        output = fixed('output', '', 'folder of session.json; empty: none')
         self._file = Path(output) / 'session.json' if output else None
-        self.session = Session(config)
+        self._complain = Complaints(self)
         self._view: dict[str, Any] = {}
         self._reported = 0
-        self._begun = wall.monotonic()
+        self._begun = self._moved = wall.monotonic()
+        self._resetting = -_LOST
         self._request = self.create_publisher(String, topics.REQUEST, topics.REQUEST_QOS)
-        self._reset: Client[Trigger.Request, Trigger.Response] = self.create_client(
-            Trigger, topics.SIM_RESET)
+        self._set_seed: Any = self.create_client(SetParameters, f'{_SIMULATOR}/set_parameters')
+        self._reset: Any = self.create_client(Trigger, topics.SIM_RESET)
         subscribe = self.create_subscription
         subscribe(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
         for topic, callback in (
@@ -72,19 +80,18 @@ class SessionNode(Node):
     # -- what comes in ----------------------------------------------------------------------
     def _on_state(self, message: JointState) -> None:
         self._view['stamp'] = convert.seconds(message.header.stamp)
-        if self.session.phase is Phase.RUN:
-            self._step()  # a fast simulation must not wait for the timer
+        self._step()  # a fast simulation must not wait for the timer
 
     def _on_episode(self, message: DiagnosticArray) -> None:
         values = convert.status_values(message)
         try:
             self._view |= {
                 'episode': int(values['episode']), 'seed': int(values['seed']),
-                'success': values['success'] == 'true',
-                'terminated': values['terminated'] == 'true',
-                'stage_name': values['stage_name']}
+                'stage_name': values['stage_name'],
+                **{key: values[key] == 'true' for key in ('success', 'terminated', 'truncated')}}
         except (KeyError, ValueError) as error:
-            self.get_logger().warning(f'{topics.SIM_EPISODE}: {error!r} is missing or wrong')
+            self._complain(topics.SIM_EPISODE,
+                           f'{topics.SIM_EPISODE}: {error!r} is missing or wrong')
 
     def _on_mode(self, message: DiagnosticArray) -> None:
         name = convert.status_values(message).get('mode', '')
@@ -92,41 +99,62 @@ class SessionNode(Node):
             self._view['mode'] = ControlMode[name]
 
     def _on_recorder(self, message: DiagnosticArray) -> None:
-        self._view['recorder'] = convert.status_values(message).get('state')
+        values = convert.status_values(message)
+        self._view |= {'recorder': values.get('state'), 'outcome': values.get('outcome', '')}
 
     def _on_policy(self, message: DiagnosticArray) -> None:
-        values = convert.status_values(message)
-        self._view['policy_ready'] = values.get('state', 'active') == 'active'
+        self._view['policy_ready'] = convert.status_values(message).get('state') == 'active'
 
     # -- what goes out ----------------------------------------------------------------------
     def _step(self) -> None:
-        for word in self.session.step(wall.monotonic(), View(**self._view)):
-            if word == RESET:
-                if self._reset.service_is_ready():
-                    self._reset.call_async(Trigger.Request())
+        phase, now = self.session.phase, wall.monotonic()
+        for wish in self.session.step(now, View(**self._view)):
+            if isinstance(wish, Reset):
+                self._reset_to(wish.seed, now)
             else:
-                self._request.publish(String(data=word))
+                self._request.publish(String(data=wish))
         for result in self.session.results[self._reported:]:
             self._report(result)
+        if self.session.phase is not phase:
+            self._moved = now
+        elif self.session.waiting and now - self._moved > _LONG:
+            self._complain(self.session.waiting, f'waiting for {self.session.waiting}')
         if self.session.phase is Phase.DONE:
             self.get_logger().info('all episodes are done')
             raise SystemExit(0)
 
+    def _reset_to(self, seed: int, now: float) -> None:
+        """Set the simulator's seed, then reset it; one at a time."""
+        if now - self._resetting < _LOST or not (
+                self._set_seed.service_is_ready() and self._reset.service_is_ready()):
+            return
+        self._resetting = now
+        value = Parameter('seed', value=seed).to_parameter_msg()
+        future = self._set_seed.call_async(SetParameters.Request(parameters=[value]))
+        future.add_done_callback(lambda _: self._reset.call_async(
+            Trigger.Request()).add_done_callback(self._reset_done))
+
+    def _reset_done(self, future: Any) -> None:
+        self._resetting = -_LOST
+        if not future.result().success:
+            self._complain(topics.SIM_RESET, f'{topics.SIM_RESET}: {future.result().message}')
+
     def _report(self, result: EpisodeOutcome) -> None:
         self._reported += 1
-        results = self.session.results
+        total, results = self.session.config.episodes, self.session.results
         solved = sum(r.success for r in results)
-        low, high = (100 * v for v in wilson(solved, len(results)))
+        interval = wilson(solved, len(results))
         elapsed = wall.monotonic() - self._begun
-        left = elapsed / len(results) * (self.session.config.episodes - len(results))
+        left = elapsed / len(results) * (total - len(results))
         word = 'success' if result.success else f'failed at {result.stage_name}'
         corrected = f', {result.interventions} correction(s)' if result.interventions else ''
         self.get_logger().info(
-            f'episode {len(results)} of {self.session.config.episodes} (seed {result.seed}): '
+            f'episode {len(results)}{f" of {total}" if total else ""} (seed {result.seed}): '
             f'{word} in {result.seconds:.1f} s{corrected}; {solved} of {len(results)} = '
-            f'{100 * solved / len(results):.0f} % [{low:.0f}, {high:.0f}], {left:.0f} s left')
+            f'{solved / len(results):.0%} [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]'
+            + (f', {left:.0f} s left' if total else ''))
         if self._file is not None:
-            self._write(solved, (low / 100, high / 100))
+            self._write(solved, interval)
 
     def _write(self, solved: int, interval: tuple[float, float]) -> None:
         """Replace the result file; a reader never sees half of one."""
@@ -136,13 +164,14 @@ class SessionNode(Node):
             'task': self._task, 'driver': self.session.config.driver,
             'episodes': len(results), 'successes': solved,
             'success_rate': solved / len(results), 'interval_95': interval,
+            'seed': self.session.config.seed,
             'wall_seconds': wall.monotonic() - self._begun,
             'results': [asdict(r) for r in results]}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._file.with_suffix('.tmp')
-            partial.write_text(json.dumps(data, indent=1))
-            os.replace(partial, self._file)
+            half = self._file.with_suffix('.tmp')
+            half.write_text(json.dumps(data, indent=1))
+            os.replace(half, self._file)
         except OSError as error:
             self.get_logger().error(f'{self._file} not written: {error.strerror}')
 

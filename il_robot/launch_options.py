@@ -1,0 +1,135 @@
+"""The arguments of every launch: name, default and meaning in one place.
+
+``ros2 launch`` and ``il_robot launch`` both declare, explain and read them from here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from il_robot.config import build
+from il_robot.errors import ConfigError, unknown
+
+OPERATED = ('keyboard', 'gamepad', 'leader', 'pose', 'twist')
+"""Devices in the hands of a person: maps in config/teleop."""
+TELEOP = ('none', 'expert', *OPERATED)
+
+
+def _argument(default: Any, text: str, *, sim: bool = False) -> Any:
+    return field(default=default, metadata={'help': text, 'sim': sim})
+
+
+@dataclass(frozen=True)
+class LaunchOptions:
+    """What can be chosen; lists are written with commas (``cameras:=overhead,front``)."""
+
+    robot: str = _argument(
+        'sim', 'sim, or real: the drivers of the profile run elsewhere and speak ros2_control')
+    profile: str = _argument(
+        'sim_dual_arm', 'robot description: a name in config/robots, or a YAML file')
+    task: str = _argument(
+        '', 'transfer_cube (the default in sim), insert_peg or lift_tray; with a real robot a '
+        'name of your choice')
+    task_options: str = _argument(
+        '', 'KEY=VALUE,... of the task, for example clearance=0.002', sim=True)
+    language: str = _argument(
+        '', "the instruction recorded with each episode; empty: the task's own")
+    teleop: str = _argument(
+        '', f'who can drive beside the policy: {", ".join(TELEOP)}, or a YAML file like those in '
+        'config/teleop; empty: expert to record and correct in sim, else none')
+    joystick: str = _argument(
+        '', 'teleop:=gamepad: its device file, such as /dev/input/js0; empty: topic joy')
+    policy: str = _argument('', 'checkpoint or training run that drives')
+    device: str = _argument('auto', 'where the policy runs: auto, cpu, cuda, cuda:1 ...')
+    output: str = _argument('outputs/session', 'folder of bags, dataset and results')
+    record: bool = _argument(True, 'record bags and the dataset')
+    round: int = _argument(
+        -1, 'DAgger round written with each episode; -1: 1 to correct, else 0')
+    cameras: str = _argument('', 'names, or all; empty: none')
+    image_size: str = _argument(
+        '', "WxH of the pictures, for example 320x240; empty: the camera's own", sim=True)
+    episodes: int = _argument(
+        0, 'so many episodes, then everything ends; 0: until stopped', sim=True)
+    seed: int = _argument(
+        -1, 'of the first episode; -1: 0 to run, 10000 to record, 20000 to correct', sim=True)
+    width: str = _argument('nominal', 'reset width: narrow, nominal, wide', sim=True)
+    disturbances: str = _argument('', 'KEY=VALUE,... for example shoves=2', sim=True)
+    lockstep: bool = _argument(
+        False, 'the simulator waits for the command to each observation: exact, and as fast as '
+        'the machine allows', sim=True)
+    real_time_factor: float = _argument(
+        1.0, 'speed of the simulator without lockstep', sim=True)
+    gui: bool = _argument(False, "the simulator's window", sim=True)
+    rviz: bool = _argument(False, 'RViz (ROS installations)')
+    foxglove: bool = _argument(
+        False, 'foxglove_bridge (ROS installations); layout: config/foxglove/layout.json')
+
+    def __post_init__(self) -> None:
+        if self.robot not in ('sim', 'real'):
+            raise ValueError(unknown('value of robot', self.robot, ('sim', 'real')))
+        named = self.teleop.endswith(('.yaml', '.yml'))
+        if self.teleop and not named and self.teleop not in TELEOP:
+            raise ValueError(unknown('value of teleop', self.teleop, TELEOP))
+        for name, low in (('episodes', 0), ('seed', -1), ('round', -1)):
+            if getattr(self, name) < low:
+                raise ValueError(f'{name} must be >= {low}, got {getattr(self, name)}')
+        if not 0 < self.real_time_factor < math.inf:
+            raise ValueError(f'real_time_factor must be > 0, got {self.real_time_factor}')
+        if self.image_size and not re.fullmatch(r'[1-9]\d*x[1-9]\d*', self.image_size):
+            raise ValueError(f'image_size {self.image_size!r}: write WxH, for example 320x240')
+        if self.robot == 'real':
+            self._check_real()
+
+    def _check_real(self) -> None:
+        wrong = [f.name for f in fields(self)
+                 if f.metadata['sim'] and getattr(self, f.name) != f.default]
+        if wrong:
+            raise ValueError(f'{", ".join(wrong)}: for robot:=sim only')
+        if self.teleop == 'expert':
+            raise ValueError('teleop:=expert knows the objects of the simulator only; with a '
+                             f'real robot use {", ".join(OPERATED)}')
+
+
+def arguments() -> list[tuple[str, str, str]]:
+    """(name, default as text, help) of every argument; ``(sim)`` marks those for robot:=sim."""
+    return [(f.name, str(f.default).lower() if isinstance(f.default, bool) else str(f.default),
+             f.metadata['help'] + (' (sim)' if f.metadata['sim'] else ''))
+            for f in fields(LaunchOptions)]
+
+
+def parse_options(texts: Mapping[str, str]) -> LaunchOptions:
+    """Options from the texts of ``key:=value``.
+
+    Raises:
+        ConfigError: an unknown key, or a value that does not fit; the right ones are named.
+    """
+    defaults = {f.name: f.default for f in fields(LaunchOptions)}
+    for key in texts:
+        if key not in defaults:
+            raise ConfigError(unknown('launch argument', key, defaults))
+    values = {key: _parse(key, text.strip(), defaults[key]) for key, text in texts.items()}
+    return build(LaunchOptions, values, 'launch')
+
+
+def _parse(key: str, text: str, default: Any) -> bool | int | float | str:
+    if isinstance(default, bool):
+        if text.lower() not in ('true', 'false'):
+            raise ConfigError(f'{key}:={text}: write true or false')
+        return text.lower() == 'true'
+    if isinstance(default, (int, float)):
+        kind = int if isinstance(default, int) else float
+        try:
+            return kind(text)
+        except ValueError:
+            what = 'a whole number' if kind is int else 'a number'
+            raise ConfigError(f'{key}:={text}: write {what}') from None
+    return text
+
+
+def listed(text: str) -> list[str]:
+    """The parts of a list written with commas."""
+    return [part.strip() for part in text.split(',') if part.strip()]
