@@ -83,7 +83,7 @@ def type_problems(schema: pa.Schema, features: Mapping[str, Feature]) -> list[st
         stored = schema.field(key).type
         while hasattr(stored, 'value_type'):
             stored = stored.value_type
-        if np.dtype(stored.to_pandas_dtype()) != np.dtype(feature['dtype']):
+        if stored != pa.from_numpy_dtype(np.dtype(feature['dtype'])):
             lines.append(f'column {key} is {stored}, info.json says {feature["dtype"]}')
     return lines
 

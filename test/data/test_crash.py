@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -160,7 +161,7 @@ def test_encoder_failure_discards_the_open_episode_alone(
             raise OSError(28, 'No space left on device')
 
         with monkeypatch.context() as patch:
-            patch.setattr(av.VideoFrame, 'from_ndarray', broken)
+            patch.setattr(av, 'VideoFrame', SimpleNamespace(from_ndarray=broken))
             writer.begin(synthetic.info())
             with pytest.raises(DatasetError, match='No space left.*1 before it are intact'):
                 for step in steps:
