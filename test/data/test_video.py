@@ -1,6 +1,7 @@
 import threading
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -47,7 +48,7 @@ def test_a_full_queue_waits_and_drops_nothing(tmp_path, monkeypatch):
         time.sleep(0.005)
         return encode(*arguments, **options)
 
-    monkeypatch.setattr(av.VideoFrame, 'from_ndarray', slow)
+    monkeypatch.setattr(av, 'VideoFrame', SimpleNamespace(from_ndarray=slow))
     encoder = video.VideoEncoder(tmp_path / 'a.mp4', 32, 48, 50.0)
     for image in _pictures(30):
         encoder.put(image)
