@@ -20,7 +20,10 @@ def urdf_text(spec: RobotSpec, arms: str = 'all') -> str:
 
     Raises:
         SimulationError: the robot has no geometry to build a model from.
+        SpecError: no such arm.
     """
+    if arms != 'all':
+        spec.arm(arms)
     if spec.geometry is None:
         raise SimulationError(
             f'{spec.name} has no `geometry`: only robots that fit urdf/arm.xacro can be simulated'

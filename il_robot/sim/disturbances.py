@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
+
+EVENT_WINDOW = (10, 110)
+"""Control ticks between which shoves and drops happen."""
+DROP_TICKS = 8
+NOISE_CORRELATION = 0.82
+"""Per tick; exp(-0.02 s / 0.1 s)."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Disturbances:
         friction_scale, mass_scale: Half width of a log-uniform factor (0.5 means /1.5 to *1.5).
         start_posture: Standard deviation of the start posture around rest [rad].
         camera_jitter: Standard deviation of camera position [m] and aim [m].
-        drops: How many times a gripper is forced open for 8 ticks.
+        drops: How many times all grippers are forced open for 8 ticks.
     """
 
     shoves: int = 0
@@ -38,15 +45,13 @@ class Disturbances:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if getattr(self, field.name) < 0:
-                raise ValueError(f'{field.name} must be >= 0, got {getattr(self, field.name)}')
-
-
-EVENT_WINDOW = (10, 110)
-"""Control ticks between which shoves and drops happen."""
-DROP_TICKS = 8
-NOISE_CORRELATION = 0.82
-"""Per tick; exp(-0.02 s / 0.1 s)."""
+            value = getattr(self, field.name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f'{field.name} must be >= 0, got {value}')
+        most = EVENT_WINDOW[1] - EVENT_WINDOW[0]
+        for name in ('shoves', 'drops'):
+            if getattr(self, name) > most:
+                raise ValueError(f'{name} must be at most {most}, got {getattr(self, name)}')
 
 
 def event_ticks(rng: np.random.Generator, count: int) -> frozenset[int]:
