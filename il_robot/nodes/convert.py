@@ -118,6 +118,38 @@ def joint_state(
     return message
 
 
+def driver_joints(
+    stamp: float, frame: str, names: Sequence[str], position: Float64
+) -> JointState:
+    """Set-points ``(J,)`` under the driver's own names and in its units."""
+    message = JointState(name=list(names), position=position.tolist())
+    message.header.stamp, message.header.frame_id = time(stamp), frame
+    return message
+
+
+def setpoint_array(values: Float64) -> Float64MultiArray:
+    """Set-points ``(J,)`` in the order of a forward_command_controller."""
+    return Float64MultiArray(data=values.tolist())
+
+
+def setpoint_trajectory(
+    stamp: float, names: Sequence[str], rows: Float64, period: float
+) -> JointTrajectory:
+    """Set-points ``(T, J)``, the first for ``stamp`` and one per period after it [s].
+
+    With its first point already due, a joint_trajectory_controller moves between our points; a
+    stamp of zero would make it start anew from the measured position at every message.
+    """
+    message = JointTrajectory(joint_names=list(names))
+    message.header.stamp = time(stamp)
+    for number, row in enumerate(rows):
+        point = JointTrajectoryPoint(positions=row.tolist())
+        after = time(number * period)
+        point.time_from_start.sec, point.time_from_start.nanosec = after.sec, after.nanosec
+        message.points.append(point)
+    return message
+
+
 def chunk_message(chunk: ActionChunk, spec: RobotSpec) -> JointTrajectory:
     """A chunk as a JointTrajectory: stamp of the observation, times from it."""
     message = JointTrajectory()

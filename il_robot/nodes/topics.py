@@ -26,6 +26,7 @@ CLOCK = '/clock'  # ROS itself listens there, whatever the namespace
 
 SIM_RESET, SIM_DISTURB, SIM_PAUSE = 'sim/reset', 'sim/disturb', 'sim/pause'
 POLICY_RELOAD = 'policy/reload'
+DRY_RUN = 'hardware/dry_run'
 
 
 def object_pose(name: str) -> str:
@@ -63,6 +64,10 @@ def _reliable(depth: int) -> QoSProfile:
 
 
 STATE_QOS = _reliable(10)
+DRIVER_STATE_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""Matches every driver's joint states; an old one is worth nothing."""
+SETPOINT_QOS = _reliable(1)
+"""To controllers, which keep the newest only."""
 COMMAND_QOS = _reliable(10)
 PROPOSAL_QOS = _reliable(1)
 CHUNK_QOS = _reliable(5)
