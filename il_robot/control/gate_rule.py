@@ -161,7 +161,7 @@ class TakeoverRule:
         """
         if driver is not self._driver:
             self._driver, self._since, self._progress = driver, now, now
-            self._start_stage, self._asked = stage, -np.inf
+            self._asked = -np.inf
             self._window.clear()
         if stage > self._stage:
             self._progress = now
@@ -170,7 +170,7 @@ class TakeoverRule:
         config = self.config
         if driver is Driver.POLICY:
             threshold, reason = config.engage_distance, self._why_engage(now, mean)
-            request = 'engage'
+            request, self._start_stage = 'engage', stage
         elif driver is Driver.EXPERT:
             threshold, reason = config.release_distance, self._why_release(now, mean)
             request = 'release'

@@ -91,7 +91,8 @@ class View:
         success, terminated, truncated: What the simulator says of it.
         stage_name: Highest stage reached.
         mode: The arbiter's mode, None before the first report.
-        recorder: ``idle``, ``recording``, ``saving``; None before the first report.
+        recorder: ``waiting`` (for topics), ``idle``, ``recording``, ``saving``; None before the
+            first report.
         outcome: The recorder's last outcome.
         policy_ready: Whether a policy node has reported itself active.
         stamp: Robot time [s].
@@ -183,7 +184,7 @@ class Session:
         for what, ready in (
             ('the simulator', view.episode >= 0),
             ('the arbiter', view.mode is not None),
-            ('the recorder', not config.record or view.recorder is not None),
+            ('the recorder', not config.record or view.recorder not in (None, 'waiting')),
             ('the policy to become active', config.driver != 'policy' or view.policy_ready),
             ('the end of the recording that is under way',
              self._ours or view.recorder != 'recording'),

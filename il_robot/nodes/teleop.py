@@ -45,7 +45,7 @@ _SILENCE = 0.5
 _ARBITER_SILENCE = 2.0
 """The same for session/mode, which comes at least twice a second."""
 _NOTICE = 5.0
-"""How long a complaint stays on the screen [s]."""
+"""How long a complaint or a notice stays on the screen [s]."""
 
 
 class TeleopNode(Node):
@@ -77,7 +77,7 @@ class TeleopNode(Node):
                             f'{topics.JOY}')
         self._joystick = JoystickFile(device_file) if device_file else None
         self._complain = Complaints(self)
-        self._complaint = ('', -1e9)
+        self._complaint, self._notice = ('', -1e9), ('', -1e9)
         self._state: tuple[float, Float32] | None = None
         self._command: tuple[float, Float32 | None] = (-1e9, None)
         self._mode: dict[str, str] = {}
@@ -215,7 +215,15 @@ class TeleopNode(Node):
         self._read_devices(now)
         if self._terminal is not None and now - self._heard['draw'] >= _DRAW:
             self._heard['draw'] = now
+            self._forget_notice(now)
             self._terminal.draw(screen(self.teleop, self._view(now), *self._terminal.size()))
+
+    def _forget_notice(self, now: float) -> None:
+        text, since = self._notice
+        if self.teleop.notice != text:
+            self._notice = (self.teleop.notice, now)
+        elif now - since > _NOTICE:
+            self.teleop.notice = ''
 
     def _read_devices(self, now: float) -> None:
         """Keys and pad; the requests they make go out at once."""

@@ -39,7 +39,7 @@ class Loop:
         self.teleop, self.state = teleop, state.astype(np.float32)
         self.arbiter = Arbiter(SPEC, ArbiterConfig())
         self.now, self.command, self.stamp = 0.0, None, -np.inf
-        self.drivers = {arm: Source.HOLD for arm in teleop.arms}
+        self.drivers = dict.fromkeys(teleop.arms, Source.HOLD)
         self.feed = lambda: None
         self.requests: list[str] = []
 
@@ -175,7 +175,7 @@ def test_the_limit_of_the_configuration_holds():
 
 
 def test_a_blocked_arm_winds_nothing_up():
-    """The command stands still (a safety gate, say): the target stays near, and returns at once."""
+    """The command stands still (a safety gate, say): the target stays near it."""
     teleop = make()
     view = RobotView(1.0, SPEC.rest, SPEC.rest, 1.0, {'left': Source.TELEOP})
     for i in range(500):
