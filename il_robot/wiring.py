@@ -12,7 +12,10 @@ from il_robot.hardware_spec import HardwareSpec, JointMap, Kind, StateSource
 
 @dataclass(frozen=True)
 class WiredJoint:
-    """One joint, all names resolved; limits in our units."""
+    """One joint: ``ours = gain * driver's + offset``; limits in our units.
+
+    ``description`` is the topic of the URDF it stands in, or empty.
+    """
 
     name: str
     driver: str
@@ -22,6 +25,7 @@ class WiredJoint:
     upper: float
     velocity: float
     gripper: bool
+    description: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,6 @@ class Wiring:
     joints: tuple[WiredJoint, ...]
     sources: tuple[WiredSource, ...]
     controllers: tuple[WiredController, ...]
-    descriptions: tuple[str, ...]
 
     def drivers(self, joints: Sequence[int]) -> list[str]:
         """The driver's names of these joints."""
@@ -101,10 +104,7 @@ def wire(
         for arm in arms for limits in joints)
     sources = _wire_sources(hardware, names)
     _refuse_equal_names(wired, sources)
-    return Wiring(
-        wired, sources, _wire_controllers(hardware, names),
-        tuple(dict.fromkeys(names.fill(hardware.description, arm) for arm in arms))
-        if hardware.description else ())
+    return Wiring(wired, sources, _wire_controllers(hardware, names))
 
 
 class _Names:
@@ -170,7 +170,8 @@ def _wire_joint(
         raise ValueError(f'{name}: needs lower < upper and velocity > 0')
     return WiredJoint(
         name, names.fill(how.name or hardware.joint_name, arm, limits.name),
-        how.sign * how.scale, how.offset, lower, upper, velocity, gripper)
+        how.sign * how.scale, how.offset, lower, upper, velocity, gripper,
+        names.fill(hardware.description, arm))
 
 
 def _wire_sources(hardware: HardwareSpec, names: _Names) -> tuple[WiredSource, ...]:

@@ -37,7 +37,8 @@ NEVER = {
     'nodes': set(),
 }
 # Modules of nodes/ that all of them share; a node never imports another node.
-SHARED_BY_NODES = {'topics', 'convert', 'node', 'devices', 'raw_topics', 'sim_cameras'}
+SHARED_BY_NODES = {
+    'topics', 'convert', 'node', 'devices', 'raw_topics', 'sim_cameras', 'controllers'}
 
 
 def module_name(path: Path) -> str:

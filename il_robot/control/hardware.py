@@ -1,0 +1,142 @@
+"""What a real robot's node does at each instant: obey, hold, start slowly, or send nothing.
+
+===========  =====================================================  ========================
+phase        when                                                   what is sent
+===========  =====================================================  ========================
+WAITING      no command has come yet                                nothing
+STARTING     on the way from the measured posture to the commands   set-points, slow
+STREAMING    commands come                                          set-points
+HOLDING      commands fell silent, or come from two nodes           the set-point sent last
+STATE_LOST   joint states are silent, jumped, or just came back     nothing
+===========  =====================================================  ========================
+
+Nothing sent means that the controllers keep what they have. After STATE_LOST everything starts
+again from where the arms are then. No clock; times as in :mod:`il_robot.control.measurements`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+from il_robot.control.commands import CommandBuffer
+from il_robot.control.measurements import Measurements
+from il_robot.control.setpoints import Setpoints
+from il_robot.spec import RobotSpec
+from il_robot.types import Float32, Float64
+
+
+class Phase(Enum):
+    """See the module."""
+
+    WAITING = 'waiting'
+    STARTING = 'starting'
+    STREAMING = 'streaming'
+    HOLDING = 'holding'
+    STATE_LOST = 'state lost'
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one instant came to.
+
+    Attributes:
+        phase: See the module.
+        reason: In words, where it is not STREAMING.
+        rows: ``(1 + ahead, D)`` set-points in our units, the first for now and one per period
+            ahead; None: send nothing.
+        goal: ``(D,)`` the newest target, for drives that make their own way.
+    """
+
+    phase: Phase
+    reason: str
+    rows: Float64 | None = None
+    goal: Float64 | None = None
+
+
+class Hardware:
+    """Decides for one robot; see the module.
+
+    Args:
+        spec: With a hardware section.
+        rate: Set-points per second [Hz]; 0 takes the section's.
+        command_timeout: Age from which a command no longer counts [s].
+
+    Raises:
+        SpecError: the robot has no hardware section.
+    """
+
+    def __init__(
+        self, spec: RobotSpec, *, rate: float = 0.0, command_timeout: float = 0.2
+    ) -> None:
+        wired, section = spec.wiring, spec.hardware
+        assert section is not None  # spec.wiring has said so
+        self.period = 1.0 / (rate or section.rate)
+        self.measurements = Measurements(
+            wired, spec.dt, section.jump_margin, section.settle)
+        self._setpoints = Setpoints(
+            wired.joints, period=self.period, lookahead=section.lookahead or spec.dt,
+            start_speed=section.start_speed, max_lead=section.max_lead)
+        self._commands = CommandBuffer(lockstep=False, timeout=command_timeout)
+        self._gain: Float64 = np.array([j.gain for j in wired.joints])
+        self._offset: Float64 = np.array([j.offset for j in wired.joints])
+
+    def to_driver(self, positions: Float64) -> Float64:
+        """``(..., D)`` positions in the driver's units."""
+        return (positions - self._offset) / self._gain
+
+    def command(self, stamp: float, position: Float32, now: float) -> str:
+        """Take a command ``(D,)`` that answers the joint states of ``stamp``.
+
+        Returns:
+            Why it does not count, in a few words; empty where it does.
+        """
+        fault = self.measurements.fault(now)
+        if fault:
+            return 'without joint states'
+        wrong = self._commands.put(stamp, position, self.measurements.stamp)
+        if wrong:
+            return wrong
+        if not self._setpoints.active:
+            self._setpoints.start(self.measurements.position, now)
+        self._setpoints.target(position.astype(float), now)
+        return ''
+
+    def rest(self) -> None:
+        """Send nothing until the next command."""
+        self._setpoints.stop()
+        self._commands.begin(self.measurements.stamp)
+
+    def tick(self, now: float, *, rivals: int = 0) -> Tick:
+        """Decide what is sent now.
+
+        Args:
+            now: Time that never steps [s].
+            rivals: Nodes that write the command beside the first one.
+        """
+        fault = self.measurements.fault(now)
+        if fault:
+            self.rest()
+            return Tick(Phase.STATE_LOST, fault)
+        if rivals:
+            self._commands.begin(self.measurements.stamp)
+        silent = self._commands.get(self.measurements.stamp) is None
+        if not self._setpoints.active:
+            return Tick(Phase.WAITING, 'no command yet')
+        if silent:
+            self._setpoints.freeze(now)
+        rows = self._setpoints.advance(self.measurements.position, now)
+        if silent:
+            why = f'{rivals + 1} nodes write the command' if rivals else (
+                f'no command for {self._commands.timeout:g} s')
+            phase, reason = Phase.HOLDING, f'{why}: holding'
+        elif self._setpoints.starting:
+            phase, reason = Phase.STARTING, 'slowly to the first target'
+        else:
+            phase, reason = Phase.STREAMING, ''
+        if self._setpoints.leading:
+            reason = '; '.join(filter(None, [
+                reason, f'not following: {", ".join(self._setpoints.leading)}']))
+        return Tick(phase, reason, rows, self._setpoints.goal)
