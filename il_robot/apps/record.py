@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FIRST_SEED = 10_000
 """Demonstrations start here; evaluation uses the seeds from 0, so that they never meet."""
+NOISE, FINE_NOISE = 0.005, {'insert_peg': 0.002}
+"""Standard deviation [rad]: as much as the expert can correct within a task's clearance."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,8 +39,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--seed', type=int, default=FIRST_SEED, help='of the first episode (default %(default)s)')
     parser.add_argument(
-        '--noise', type=float, default=0.005,
-        help='noise on the executed action [rad]; labels stay clean (default %(default)s)')
+        '--noise', type=float,
+        help='noise on the executed action [rad]; labels stay clean (default '
+             f'{NOISE}; insert_peg {FINE_NOISE["insert_peg"]})')
     parser.add_argument(
         '--variation', type=float, default=0.0,
         help="how much the expert's style varies between episodes, 0 to 1 (default 0)")
@@ -58,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.episodes < 1:
         raise ConfigError(f'--episodes must be >= 1, got {args.episodes}')
+    if args.noise is None:
+        args.noise = FINE_NOISE.get(args.task, NOISE)
     if not 0 <= args.noise <= 0.1:
         raise ConfigError(f'--noise must be 0 to 0.1 rad, got {args.noise}')
     if not 0 <= args.variation <= 1:

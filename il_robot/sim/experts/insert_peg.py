@@ -31,6 +31,10 @@ _TUBE_AT = np.array([-0.06, 0.0, 0.20])
 _CLEAR = 0.10
 _GAP = 0.030
 """Distance between tip and mouth where the peg is aligned [m]."""
+_STEP = 0.008
+"""Largest step into the tube per control tick [m]."""
+_INSIDE = 0.004
+"""Depth from which the walls guide the peg [m]."""
 _FINGER_HEIGHT = 0.018
 """Lowest eef height [m]; lower, the finger tips rub on the table and do not close."""
 
@@ -50,7 +54,8 @@ class InsertPegExpert:
     def __call__(self, observation: Observation) -> Action:
         """The label for this observation, any reachable state."""
         hands = self._hands.read(observation)
-        parts = {name: part_pose(observation, name) for name in ('peg', 'tube')}
+        tube = _upright(part_pose(observation, 'tube'), np.eye(3))
+        parts = {'peg': _upright(part_pose(observation, 'peg'), tube.rotation), 'tube': tube}
         held = {
             name: self._holds(hands[arm], parts[name], name)
             for arm, name in (('right', 'peg'), ('left', 'tube'))
@@ -92,26 +97,47 @@ class InsertPegExpert:
         return cartesian_move(hand, up, self.style.speed)
 
     def _insert(self, hand: Hand, peg: Pose, tube: Pose, tube_held: bool) -> Float64:
-        """Align before the mouth, then go in only as far as the alignment allows."""
-        half_peg, half_tube = 0.5 * self.task.peg_length, 0.5 * self.task.tube_length
+        """Align before the mouth, then go in only as far as the alignment allows.
+
+        In front of the mouth the allowed sideways error of the tip narrows like a funnel down
+        to what the clearance admits; outside of it the peg backs off and centres again.
+        """
         placed = tube_held and np.linalg.norm(tube.position - self._tube_at) < 0.02
         frame = tube if placed else Pose(np.eye(3), self._tube_at)
-        # Tip 30 mm before the mouth: the peg's centre on the tube's axis.
-        outside = half_tube + half_peg + _GAP
-        local = frame.inverse_apply(peg.position)
+        mouth = 0.5 * (self.task.tube_length + self.task.peg_length)
+        depth = mouth - float(frame.inverse_apply(peg.position)[0])
+        tip = frame.inverse_apply(peg.apply([-0.5 * self.task.peg_length, 0.0, 0.0]))
+        lateral = float(np.hypot(tip[1], tip[2]))
         _, angle = pose_error(peg, frame)
-        lateral = float(np.hypot(local[1], local[2]))
-        depth = half_tube + half_peg - float(local[0])
-        tolerance = max(0.4 * self.task.clearance, 0.0008)
-        aligned = placed and lateral < 2.5 * tolerance and angle < 0.08
-        if depth > 0.0 or (aligned and depth > -_GAP - 0.01):
-            ahead = LINEAR_AHEAD * max(0.0, 1.0 - lateral / (3.0 * tolerance))
-            want = min(self.task.depth + 0.015, depth + ahead) if placed else -_GAP
-            goal = Pose(frame.rotation, frame.apply([half_tube + half_peg - want, 0, 0]))
-            return cartesian_move(hand, carry(hand, peg, goal), self.style.speed)
-        goal = Pose(frame.rotation, frame.apply([outside, 0.0, 0.0]))
-        return go(hand, carry(hand, peg, goal), self.style.speed)
+        if not placed or depth < -_GAP - 0.015 or angle > 0.15:
+            goal = Pose(frame.rotation, frame.apply([mouth + _GAP, 0.0, 0.0]))
+            return go(hand, carry(hand, peg, goal), self.style.speed)
+        funnel = 0.42 * self.task.clearance + 0.25 * max(0.0, -depth - 0.003)
+        if depth > _INSIDE:
+            want = min(self.task.depth + 0.015, depth + _STEP)
+        elif lateral < funnel and angle < 0.06:
+            want = depth + (_STEP if depth < -0.012 else 0.5 * _STEP)
+        else:
+            want = -0.4 * _GAP
+        goal = Pose(frame.rotation, frame.apply([mouth - want, 0.0, 0.0]))
+        return cartesian_move(hand, carry(hand, peg, goal), self.style.speed)
 
 
-LINEAR_AHEAD = 0.008
-"""Largest step into the tube per control tick [m]."""
+def _upright(part: Pose, reference: Float64) -> Pose:
+    """The same part with the frame, among those its symmetry allows, nearest to ``reference``.
+
+    Peg and tube look the same after quarter turns about their axis and half turns across it,
+    so a part that was dropped on another face or turned around needs no turning back.
+    """
+    best = max(_SYMMETRY, key=lambda s: float(np.trace(reference.T @ part.rotation @ s)))
+    return Pose(part.rotation @ best, part.position)
+
+
+def _symmetry() -> list[Float64]:
+    quarter = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]])
+    half = np.diag([-1.0, -1.0, 1.0])
+    turns = [np.linalg.matrix_power(quarter, k) for k in range(4)]
+    return [t @ flip for t in turns for flip in (np.eye(3), half)]
+
+
+_SYMMETRY = _symmetry()

@@ -53,10 +53,10 @@ class InsertPeg:
         """See :class:`Task`."""
         length, width = self.peg_length, self.peg_width
         tip = 0.02
-        box_part(world, 'peg', [
-            ([length - tip, width, width], [0.5 * tip, 0, 0], _BLUE),
-            ([tip, width, width], [-0.5 * (length - tip), 0, 0], _TIP),
-        ], mass=0.05)
+        ends = [([tip, width, width], [side * 0.5 * (length - tip), 0, 0], _TIP)
+                for side in (-1, 1)]
+        box_part(world, 'peg', [([length - 2 * tip, width, width], [0, 0, 0], _BLUE), *ends],
+                 mass=0.05)
         outer, middle = self.tube_width, 0.5 * (self.tube_width - self.wall)
         inner = outer - 2 * self.wall
         box_part(world, 'tube', [
@@ -88,13 +88,19 @@ class InsertPeg:
         return int(any(held))
 
     def insertion(self, world: World) -> float:
-        """How deep the peg's tip is inside the tube [m]; <= 0 outside or beside it."""
+        """How deep an end of the peg is inside the tube [m]; <= 0 outside or beside it.
+
+        Peg and tube are symmetric: the end counts that is nearer to the tube's middle.
+        """
         tube, peg = (_pose(world.pose(name)) for name in ('tube', 'peg'))
-        direction = 1.0 if peg.rotation[:, 0] @ tube.rotation[:, 0] > 0 else -1.0
-        x, y, z = tube.inverse_apply(peg.apply([-0.5 * self.peg_length, 0, 0])).tolist()
+        ends = [tube.inverse_apply(peg.apply([side * 0.5 * self.peg_length, 0, 0]))
+                for side in (-1, 1)]
+        x, y, z = min(ends, key=lambda end: abs(float(end[0]))).tolist()
         if max(abs(y), abs(z)) > 0.5 * (self.peg_width + self.clearance):
             return 0.0
-        return 0.5 * self.tube_length - direction * float(x)
+        # From the mouth on the side where the rest of the peg is.
+        side = np.sign(tube.inverse_apply(peg.position)[0] - x)
+        return 0.5 * self.tube_length - float(side) * x
 
     def failed(self, world: World) -> bool:
         """A part fell off the table."""
