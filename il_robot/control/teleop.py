@@ -302,6 +302,9 @@ class Teleop:
     ) -> ArmIntent:
         if self.config.device not in ('keyboard', 'gamepad'):
             return arm.follow_device(now, dt, self.fraction, self.frame)
+        if self.config.device == 'gamepad' and not (self._pad and self._pad.enabled(now)):
+            arm.release_gripper()
+            return ArmIntent()
         if arm.name not in self.selected:
             return arm.gripping(0.0, self.fraction)
         return self._steered(arm, motion)

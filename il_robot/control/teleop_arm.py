@@ -58,9 +58,9 @@ class OperatedArm:
     def follow(self, position: Float64) -> None:
         """Be where the robot is ``(n + 1,)``, and forget everything relative."""
         self.target = np.clip(position, self.model.lower, self.model.upper)
-        self.drives, self.blocked, self._grip = False, False, None
+        self.drives = self.blocked = False
         self.hand.release()
-        self._pickup.release()
+        self.release_gripper()
         if self.follower:
             self.follower.release()
 
@@ -76,6 +76,11 @@ class OperatedArm:
         """Open where it is closed further than half, else close."""
         lower, upper = float(self.model.lower[-1]), float(self.model.upper[-1])
         self._grip = lower if self.target[-1] > 0.5 * (lower + upper) else upper
+        self._pickup.release()
+
+    def release_gripper(self) -> None:
+        """Stop opening or closing; a trigger has to meet the opening again."""
+        self._grip = None
         self._pickup.release()
 
     def in_base(self, twist: Float64, frame: str) -> Float64:
@@ -141,8 +146,7 @@ class OperatedArm:
         """
         most = self.config.speed.gripper
         if value:
-            self._grip = None
-            self._pickup.release()
+            self.release_gripper()
             return ArmIntent(gripper_rate=value * most * fraction)
         if self._grip is not None:
             grip = self._grip

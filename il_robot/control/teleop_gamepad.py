@@ -88,14 +88,14 @@ class Pad:
         pressed = held - self._held if self.alive(now) else frozenset()
         self._held, self._values, self._heard = held, values, now
         return [action for control, action in self.config.actions.items()
-                if (names := parts(control))[-1] in pressed and self._is_on(names, pressed)]
+                if (names := parts(control))[-1] in pressed and self._is_on(names)]
 
-    def _is_on(self, names: list[str], pressed: frozenset[str]) -> bool:
+    def _is_on(self, names: list[str]) -> bool:
         """Whether all of a chord is held, and no longer chord that has an action claims it."""
-        if not held_all(names[:-1], self._held):
+        if not _held_all(names[:-1], self._held):
             return False
         return not any(
-            other[-1] == names[-1] and len(other) > len(names) and held_all(other, self._held)
+            other[-1] == names[-1] and len(other) > len(names) and _held_all(other, self._held)
             for other in map(parts, self.config.actions))
 
     def _decode(
@@ -150,13 +150,13 @@ class Pad:
         values: dict[str, float] = {}
         for name, value in self._values.items():
             chords = [c for c in mapping
-                      if parts(c)[-1] == name and held_all(parts(c)[:-1], self._held)]
+                      if parts(c)[-1] == name and _held_all(parts(c)[:-1], self._held)]
             control = max(chords, key=lambda c: len(parts(c)), default=name)
             if value:
                 values[control] = value
         return combine(values, self.config.motion, self.config.joints, joints=joints)
 
 
-def held_all(names: Sequence[str], held: frozenset[str]) -> bool:
+def _held_all(names: Sequence[str], held: frozenset[str]) -> bool:
     """Whether each of the buttons is held."""
     return all(name in held for name in names)

@@ -449,7 +449,11 @@ def test_the_pad_needs_its_dead_man():
     before = loop.eef('left').position
     for _ in range(10):
         loop.tick()
+    loop.teleop.act('gripper')
+    for _ in range(10):
+        loop.tick()
     np.testing.assert_allclose(loop.eef('left').position, before, atol=1e-6)
+    assert loop.command[LEFT.stop - 1] == SPEC.rest[LEFT.stop - 1]
     buttons[5] = 1
     for _ in range(10):
         loop.tick()

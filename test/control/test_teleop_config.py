@@ -19,6 +19,7 @@ from il_robot.control.teleop_vocabulary import (
     REQUESTS,
     applies,
     parse_motion,
+    parts,
 )
 from il_robot.errors import ConfigError
 from il_robot.resources import named_config, resource
@@ -63,6 +64,17 @@ def test_keyboard_and_gamepad_reach_everything():
     needed = {a for a in (*REQUESTS, *LOCAL) if applies(a, 'gamepad')} - {'engage', 'release'}
     assert set(keyboard.keyboard.actions.values()) >= needed
     assert set(gamepad.gamepad.actions.values()) >= needed - {'quit', 'select next'}
+
+
+def test_nothing_stands_between_an_operator_and_stop():
+    """No chord claims the button of stop or take over while another button is held to turn."""
+    gamepad = load_teleop_config('gamepad', SPEC).gamepad
+    chords = [parts(c) for c in gamepad.actions if len(parts(c)) > 1]
+    stop = next(c for c, action in gamepad.actions.items() if action == 'stop')
+    assert stop not in {chord[-1] for chord in chords}
+    turning = {m for c in (*gamepad.motion, *gamepad.joints) for m in parts(c)[:-1]}
+    held = {m for chord in chords for m in chord[:-1]}
+    assert not held & (turning | {gamepad.deadman} | gamepad.actions.keys())
 
 
 def write(tmp_path: Path, change: dict, base: str = 'keyboard') -> str:
