@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
@@ -45,7 +46,7 @@ from il_robot.data.episode_session import (
 from il_robot.errors import ConfigError, DatasetError, unknown
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
-from il_robot.nodes.raw_topics import RawMessage, RawTopics, contract, image_topic
+from il_robot.nodes.raw_topics import RawMessage, RawTopics, TopicPlan, contract, image_topic
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
 from il_robot.types import Outcome
@@ -75,6 +76,8 @@ class RecorderNode(Node):
     def __init__(self) -> None:
         super().__init__('recorder')
         # first what destroy_node needs: it also runs when the rest of this refuses
+        self._needed: list[str] = []
+        self._published = ''
         self._bag: _Bag | None = None
         self._closing: list[_Bag] = []
         self._lock: int | None = None
@@ -163,8 +166,23 @@ class RecorderNode(Node):
             self._on_request(deserialize_message(message.data, String).data)
         elif name == topics.SIM_EPISODE:
             said = deserialize_message(message.data, DiagnosticArray)
+            values = convert.status_values(said)
+            self._listen_to_objects(values.get('objects', '').split())
             self._carry_out(self._session.sim_episode(
-                convert.seconds(said.header.stamp), convert.status_values(said)))
+                convert.seconds(said.header.stamp), values))
+
+    def _listen_to_objects(self, names: Sequence[str]) -> None:
+        """The simulator names its objects; every episode of a dataset needs them all."""
+        self._needed = [topics.object_pose(name) for name in names]
+        self._topics.subscribe(
+            TopicPlan(topic, PoseStamped, topics.EVERY_MESSAGE_QOS, rate=self.spec.rates.control)
+            for topic in self._needed)
+
+    def _silent(self) -> list[str]:
+        """Topics that an episode needs and that have not said a word yet."""
+        cameras = (image_topic(camera, self._transport) for camera in self._cameras)
+        return [name for name in (topics.JOINT_STATES, *self._needed, *cameras)
+                if not self._topics.streams[name].check.messages]
 
     def _warn(self, name: str, wrong: list[tuple[str, str]]) -> None:
         """What is wrong with a stream matters while it is recorded."""
@@ -300,6 +318,8 @@ class RecorderNode(Node):
         for report in self._converter.poll():
             self._report(report)
             self._publish_status()
+        if self._published == 'waiting' and self._state() != 'waiting':
+            self._publish_status()
 
     @staticmethod
     def _tell(bag: _Bag) -> None:
@@ -360,15 +380,23 @@ class RecorderNode(Node):
             self.get_logger().warning(f'{name}: {note}')
 
     # -- what goes out ----------------------------------------------------------------------
+    def _state(self) -> str:
+        if self._session.recording:
+            return 'recording'
+        if self._closing or self._converter.waiting:
+            return 'saving'
+        return 'waiting' if self._silent() else 'idle'
+
     def _publish_status(self, level: str = '') -> None:
         session = self._session
         waiting = len(self._closing) + self._converter.waiting
-        state = 'recording' if session.recording else 'saving' if waiting else 'idle'
+        state = self._published = self._state()
         values = {
             'state': state, 'episode': self._number - session.recording,
             'steps': self._steps if session.recording else 0, 'seconds': session.seconds,
             'outcome': self._outcome, 'saved': self._saved, 'waiting': waiting,
             'output': self._output, 'reason': self._reason,
+            **({'silent': ' '.join(self._silent())} if state == 'waiting' else {}),
         }
         level = level or ('error' if self._trouble else 'ok')
         message = convert.status_message(
@@ -391,7 +419,7 @@ class RecorderNode(Node):
         now = self._now()
         array = convert.status_message(
             0.0 if now != now else now, 'recorder',
-            {'state': 'recording' if self._session.recording else 'idle',
+            {'state': self._state(),
              **{f'warned {k}': v for k, v in self._complain.counts.items()}},
             self._trouble or self._reason, 'error' if self._trouble else 'ok')
         for stream in self._topics.streams.values():

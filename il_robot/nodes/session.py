@@ -36,8 +36,8 @@ _PERIOD = 0.02
 _SIMULATOR = 'sim'
 # A reset unanswered for so long is asked for again: the simulator died over it [wall s].
 _LOST = 10.0
-# What is waited for longer than this deserves a word [wall s].
-_LONG = 5.0
+# What is waited for longer than this deserves a word, and again after the second [wall s].
+_LONG, _AGAIN = 5.0, 30.0
 
 
 class SessionNode(Node):
@@ -63,7 +63,8 @@ class SessionNode(Node):
         self._complain = Complaints(self)
         self._view: dict[str, Any] = {}
         self._reported = 0
-        self._begun = self._moved = wall.monotonic()
+        self._begun = wall.monotonic()
+        self._speak = self._begun + _LONG
         self._resetting = -_LOST
         self._request = self.create_publisher(String, topics.REQUEST, topics.REQUEST_QOS)
         self._set_seed: Any = self.create_client(SetParameters, f'{_SIMULATOR}/set_parameters')
@@ -116,9 +117,10 @@ class SessionNode(Node):
         for result in self.session.results[self._reported:]:
             self._report(result)
         if self.session.phase is not phase:
-            self._moved = now
-        elif self.session.waiting and now - self._moved > _LONG:
-            self._complain(self.session.waiting, f'waiting for {self.session.waiting}')
+            self._speak = now + _LONG
+        elif self.session.waiting and now > self._speak:
+            self._speak = now + _AGAIN
+            self.get_logger().warning(f'waiting for {self.session.waiting}')
         if self.session.phase is Phase.DONE:
             self.get_logger().info('all episodes are done')
             raise SystemExit(0)

@@ -73,9 +73,9 @@ class LiveWorld:
         env: The environment behind it.
         settings: What it was made of.
         ticks: Control ticks since it was made, resets included; each state has its own.
-        status: ``episode`` (resets so far), ``seed``, ``task``, ``language``, ``stage`` and
-            ``stage_name`` (the highest so far), ``success`` and ``terminated`` (once reached in
-            this episode), ``truncated`` (longer than the task's limit).
+        status: ``episode`` (resets so far), ``seed``, ``task``, ``language``, ``objects``,
+            ``stage`` and ``stage_name`` (the highest so far), ``success`` and ``terminated``
+            (once reached in this episode), ``truncated`` (longer than the task's limit).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class LiveWorld:
         task = self.env.task
         self.status = {
             'episode': self.status['episode'] + 1, 'seed': seed, 'task': task.name,
-            'language': task.language, 'stage': info['stage'],
+            'language': task.language, 'objects': ' '.join(task.objects), 'stage': info['stage'],
             'stage_name': info['stage_name'], 'success': False, 'terminated': False,
             'truncated': False}
 
