@@ -8,6 +8,7 @@ STARTING     on the way from the measured posture to the commands   set-points, 
 STREAMING    commands come                                          set-points
 HOLDING      commands fell silent, or come from two nodes           the set-point sent last
 STATE_LOST   joint states are silent, jumped, or just came back     nothing
+LATE         this process was stopped for a moment                  nothing, for one tick
 ===========  =====================================================  ========================
 
 Nothing sent means that the controllers keep what they have. After STATE_LOST everything starts
@@ -28,6 +29,10 @@ from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64
 
 
+# Ticks missed in a row that make a stall.
+_STALL = 4
+
+
 class Phase(Enum):
     """See the module."""
 
@@ -36,6 +41,7 @@ class Phase(Enum):
     STREAMING = 'streaming'
     HOLDING = 'holding'
     STATE_LOST = 'state lost'
+    LATE = 'late'
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Hardware:
             wired.joints, period=self.period, lookahead=section.lookahead or spec.dt,
             start_speed=section.start_speed, max_lead=section.max_lead)
         self._commands = CommandBuffer(lockstep=False, timeout=command_timeout)
+        self._ticked: float | None = None
         self._gain: Float64 = np.array([j.gain for j in wired.joints])
         self._offset: Float64 = np.array([j.offset for j in wired.joints])
 
@@ -116,6 +123,11 @@ class Hardware:
             now: Time that never steps [s].
             rivals: Nodes that write the command beside the first one.
         """
+        # After a stall of ours, what the drivers sent meanwhile has yet to be read.
+        stalled = self._ticked is not None and now - self._ticked > _STALL * self.period
+        self._ticked = None if stalled else now
+        if stalled:
+            return Tick(Phase.LATE, 'this node was kept from running')
         fault = self.measurements.fault(now)
         if fault:
             self.rest()

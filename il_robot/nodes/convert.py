@@ -26,6 +26,10 @@ from il_robot.spec import CameraSpec, RobotSpec
 from il_robot.types import ActionChunk, ControlMode, Float32, Float64, Source, UInt8
 
 
+# How long a trajectory for a controller holds its end [s].
+_HOLD = 0.25
+
+
 class MessageError(IlRobotError):
     """A message that does not fit the robot or the contract of its topic."""
 
@@ -139,13 +143,15 @@ def setpoint_trajectory(
     """Set-points ``(T, J)``, the first for ``stamp`` and one per period after it [s].
 
     With its first point already due, a joint_trajectory_controller moves between our points; a
-    stamp of zero would make it start anew from the measured position at every message.
+    stamp of zero would make it start anew from the measured position at every message. The last
+    row is held for a while: a trajectory that is over when it arrives would be refused.
     """
     message = JointTrajectory(joint_names=list(names))
     message.header.stamp = time(stamp)
-    for number, row in enumerate(rows):
+    times = [number * period for number in range(len(rows))]
+    for offset, row in zip([*times, times[-1] + _HOLD], [*rows, rows[-1]]):
         point = JointTrajectoryPoint(positions=row.tolist())
-        after = time(number * period)
+        after = time(offset)
         point.time_from_start.sec, point.time_from_start.nanosec = after.sec, after.nanosec
         message.points.append(point)
     return message

@@ -201,12 +201,13 @@ class HardwareNode(LifecycleNode):
 
     # -- what goes out ----------------------------------------------------------------------
     def _on_tick(self) -> None:
-        before = self._tick.phase
-        tick = self._tick = self.hardware.tick(wall.monotonic(), rivals=self._rivals())
+        tick = self.hardware.tick(wall.monotonic(), rivals=self._rivals())
+        if tick.phase is Phase.LATE:
+            self._counts['stalls'] += 1
+            return
+        before, self._tick = self._tick.phase, tick
         if tick.phase is not before:
-            log = self.get_logger()
-            say = {'ok': log.info, 'warn': log.warning, 'error': log.error}[_LEVELS[tick.phase]]
-            say(f'{tick.phase.value}{": " if tick.reason else ""}{tick.reason}')
+            self._say(tick)
         elif tick.phase is Phase.STREAMING and tick.reason:
             self._complain('lead', tick.reason)
         if tick.rows is None or tick.goal is None:
@@ -215,6 +216,17 @@ class HardwareNode(LifecycleNode):
         for link in self._links:
             link.send(self._ros_time(), rows, goal, self.hardware.period)
         self._counts['setpoints_per_s'] += 1
+
+    def _say(self, tick: Tick) -> None:
+        text = ': '.join(filter(None, [tick.phase.value, tick.reason]))
+        level = _LEVELS[tick.phase]
+        # One line each: rclpy lets a line of code log with one severity only.
+        if level == 'error':
+            self.get_logger().error(text)
+        elif level == 'warn':
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
 
     # -- once a second ----------------------------------------------------------------------
     def _each_second(self) -> None:
