@@ -93,6 +93,7 @@ class View:
         mode: The arbiter's mode, None before the first report.
         recorder: ``waiting`` (for topics), ``idle``, ``recording``, ``saving``; None before the
             first report.
+        recorder_episode: The simulator's episode as the recorder knows it.
         outcome: The recorder's last outcome.
         policy_ready: Whether a policy node has reported itself active.
         stamp: Robot time [s].
@@ -106,6 +107,7 @@ class View:
     stage_name: str = ''
     mode: ControlMode | None = None
     recorder: str | None = None
+    recorder_episode: int = -1
     outcome: str = ''
     policy_ready: bool = False
     stamp: float = 0.0
@@ -216,6 +218,9 @@ class Session:
     def _record(self, now: float, view: View) -> list[Wish]:
         if self._broken(view):
             return self._finish(now, view, 'discard')
+        if view.recorder_episode != view.episode:
+            self.waiting = 'the recorder to see the reset'
+            return []
         if view.recorder != 'recording':
             self.waiting, self._ours = 'the recorder to begin', True
             return self._ask(now, 'start')

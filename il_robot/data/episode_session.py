@@ -70,6 +70,11 @@ class EpisodeSession:
         return self._start is not None
 
     @property
+    def simulated(self) -> str:
+        """The simulator's number of its episode; empty without one."""
+        return '' if self._episode is None else self._episode[0]
+
+    @property
     def seconds(self) -> float:
         """Length of the open episode so far [s]."""
         return 0.0 if self._start is None else max(0.0, self._newest - self._start)
@@ -115,6 +120,8 @@ class EpisodeSession:
         self._episode = episode
         over = 'true' in (values.get('terminated'), values.get('truncated'))
         events: list[Event] = []
+        if reset and not first and not self.recording:
+            self._newest = stamp  # a request may overtake the first joint state
         if self.recording and reset and not first:
             events.append(self._end(
                 stamp, Outcome.UNKNOWN, 'the simulator was reset before the episode ended'))

@@ -168,8 +168,11 @@ class RecorderNode(Node):
             said = deserialize_message(message.data, DiagnosticArray)
             values = convert.status_values(said)
             self._listen_to_objects(values.get('objects', '').split())
+            before = self._session.simulated
             self._carry_out(self._session.sim_episode(
                 convert.seconds(said.header.stamp), values))
+            if self._session.simulated != before:
+                self._publish_status()  # who resets the simulator may wait for this
 
     def _listen_to_objects(self, names: Sequence[str]) -> None:
         """The simulator names its objects; every episode of a dataset needs them all."""
@@ -395,7 +398,7 @@ class RecorderNode(Node):
             'state': state, 'episode': self._number - session.recording,
             'steps': self._steps if session.recording else 0, 'seconds': session.seconds,
             'outcome': self._outcome, 'saved': self._saved, 'waiting': waiting,
-            'output': self._output, 'reason': self._reason,
+            'output': self._output, 'reason': self._reason, 'sim_episode': session.simulated,
             **({'silent': ' '.join(self._silent())} if state == 'waiting' else {}),
         }
         level = level or ('error' if self._trouble else 'ok')

@@ -101,7 +101,9 @@ class SessionNode(Node):
 
     def _on_recorder(self, message: DiagnosticArray) -> None:
         values = convert.status_values(message)
-        self._view |= {'recorder': values.get('state'), 'outcome': values.get('outcome', '')}
+        self._view |= {
+            'recorder': values.get('state'), 'outcome': values.get('outcome', ''),
+            'recorder_episode': int(values.get('sim_episode') or -1)}
 
     def _on_policy(self, message: DiagnosticArray) -> None:
         self._view['policy_ready'] = convert.status_values(message).get('state') == 'active'

@@ -106,3 +106,14 @@ def test_by_request_the_simulator_only_ends_what_it_resets(session):
     assert session.recording
     (end,) = session.sim_episode(7.0, sim(4, episode='2'))
     assert (end.end, end.outcome) == (7.0, Outcome.UNKNOWN)
+
+
+def test_a_start_right_after_a_reset_does_not_begin_before_it():
+    session = EpisodeSession()
+    session.sim_episode(0.0, {'episode': '1', 'seed': '7'})
+    session.state(3.0)
+    assert session.simulated == '1'
+    assert session.sim_episode(3.02, {'episode': '2', 'seed': '8'}) == []
+    assert session.simulated == '2'
+    assert session.request('start') == Begin(3.02)
+    assert session.state(3.02) is None and session.recording
