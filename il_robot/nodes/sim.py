@@ -175,6 +175,7 @@ class SimNode(Node):
         if not self._new_seed:
             seed = (self._world.status['seed'] + 1) % MAX_SEED
             self.set_parameters([Parameter('seed', value=seed)])
+        self._wait = self._patience  # somebody is there
         self._begin(seed)
         response.success = True
         response.message = 'episode {episode}: {task}, seed {seed}'.format(**self._world.status)
