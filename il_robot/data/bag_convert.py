@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from il_robot.data import layout
-from il_robot.data.align import Alignment, align
+from il_robot.data.align import Alignment, align, track
 from il_robot.data.bag_reader import BagReader, information
 from il_robot.data.bag_repair import repair
 from il_robot.data.bag_streams import BagStreams, read_streams
@@ -184,14 +184,15 @@ class BagConverter:
         # a bag without an end (of others, or cut off) goes as far as there are commands
         last = float(found.streams.commands.stamps[-1]) + 0.75 * spec.dt
         end = float(said.get('end', last))
-        sim = [(s, v) for s, v in found.sim_episode if s < end + 0.5 * spec.dt]
-        # the simulator's word on this episode, which it may have given before the start
+        sim = _same_episode(found.sim_episode, start, end + 0.5 * spec.dt)
         values = sim[-1][1] if sim else {}
         outcome = options.outcome or Outcome(said.get('outcome', 'unknown'))
         if outcome is Outcome.UNKNOWN and values.get('success') == 'true':
             outcome = Outcome.SUCCESS
+        success = track([s for s, _ in sim], [[v.get('success') == 'true'] for _, v in sim])
         aligned = align(
-            found.streams, spec, start, end, solved=outcome is Outcome.SUCCESS,
+            replace(found.streams, success=success if sim else None), spec, start, end,
+            solved=outcome is Outcome.SUCCESS,
             policy_actions=lambda t: self._replay(
                 found.chunks, found.policy_status, t, spec))
         task = options.task or said.get('task') or values.get('task') or 'unnamed'
@@ -275,6 +276,17 @@ def topic_names(bag: BagReader) -> dict[str, str]:
                 'a bag of one robot')
         names[match[1]] = topic
     return names
+
+
+def _same_episode(
+    said: list[tuple[float, dict[str, str]]], start: float, end: float
+) -> list[tuple[float, dict[str, str]]]:
+    """What the simulator said of the episode that ran at ``start``, up to ``end`` [s]."""
+    def identity(values: Mapping[str, str]) -> tuple[str | None, str | None]:
+        return values.get('episode'), values.get('seed')
+
+    running = [v for s, v in said if s <= start][-1:] or [v for _, v in said][:1]
+    return [(s, v) for s, v in said if s < end and identity(v) == identity(running[0])]
 
 
 def _sized(camera: CameraSpec, found: BagStreams) -> CameraSpec:

@@ -36,7 +36,7 @@ class BagStreams:
     """What a bag holds of one episode, decoded.
 
     Attributes:
-        streams: For the aligner.
+        streams: For the aligner, without the simulator's verdict.
         chunks: The policy's chunks.
         policy_status: The policy's last word about itself; empty where there is none.
         sim_episode: The simulator's words about its episode: (stamp [s], values).
@@ -73,7 +73,6 @@ def read_streams(
         for name in sorted(names) if name.startswith('object/') and name.endswith('/pose')
         and reader.has(name)}
     arms = len(spec.arms)
-    sim_episode = list(reader.statuses(SIM_EPISODE))
     streams = Streams(
         states=reader.track(JOINT_STATES, reader.joints, spec.dim),
         commands=reader.track(COMMAND, reader.joints, spec.dim),
@@ -82,9 +81,6 @@ def read_streams(
         expert=reader.track(EXPERT, reader.joints, spec.dim) if reader.has(EXPERT) else None,
         objects=objects,
         pictures={camera: reader.pictures(camera) for camera in cameras},
-        success=track([s for s, _ in sim_episode],
-                      [[v.get('success') == 'true'] for _, v in sim_episode])
-        if sim_episode else None,
     )
     for name in (JOINT_STATES, COMMAND):
         if not len(streams.states if name == JOINT_STATES else streams.commands):
@@ -93,7 +89,8 @@ def read_streams(
     chunks = [chunk for _, chunk in reader.each(CHUNKS, reader.chunk)]
     status = [values for _, values in reader.statuses(POLICY_STATUS)]
     return BagStreams(
-        streams, chunks, status[-1] if status else {}, sim_episode, reader.misfits)
+        streams, chunks, status[-1] if status else {}, list(reader.statuses(SIM_EPISODE)),
+        reader.misfits)
 
 
 class _Reader:

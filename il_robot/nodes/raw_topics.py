@@ -128,7 +128,7 @@ class RawTopics:
         self.streams: dict[str, Stream] = {}
         self._node, self._spec, self._receive, self._now = node, spec, receive, now
         self._recent: deque[RawMessage] = deque()
-        self._objects = node.resolve_topic_name('object/')
+        self._objects = node.resolve_topic_name('object') + '/'
 
     def subscribe(self, plans: Iterable[TopicPlan]) -> None:
         """Listen to topics, each once."""

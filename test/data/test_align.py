@@ -320,7 +320,8 @@ def test_missing_topics_are_named(tmp_path, spec, steps):
               spoil=lambda i, name, data: None if name in ('command', 'session/mode') else data)
     with pytest.raises(DatasetError) as error:
         convert(tmp_path / 'dataset', tmp_path / 'bag')
-    assert 'no message of command, session/mode, camera/front/image_raw; it has' in str(error.value)
+    assert 'no message of command, session/mode, camera/front/image_raw; it has' in str(
+        error.value)
     assert not (tmp_path / 'dataset').exists()
 
 
