@@ -56,7 +56,7 @@ class InsertPeg:
         ends = [([tip, width, width], [side * 0.5 * (length - tip), 0, 0], _TIP)
                 for side in (-1, 1)]
         box_part(world, 'peg', [([length - 2 * tip, width, width], [0, 0, 0], _BLUE), *ends],
-                 mass=0.05)
+                 mass=0.05, collision=[([length, width, width], [0, 0, 0], _BLUE)])
         outer, middle = self.tube_width, 0.5 * (self.tube_width - self.wall)
         inner = outer - 2 * self.wall
         box_part(world, 'tube', [
