@@ -28,7 +28,6 @@ from il_robot.control.setpoints import Setpoints
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64
 
-
 # Ticks missed in a row that make a stall.
 _STALL = 4
 

@@ -55,6 +55,7 @@ class Setpoints:
         self._sent: Float64 | None = None
         self._time = 0.0
         self.starting = False
+        self._aimless = True  # no target since start or freeze
         self.leading: tuple[str, ...] = ()
 
     @property
@@ -63,14 +64,14 @@ class Setpoints:
         return bool(self._knots)
 
     def start(self, measured: Float64, now: float) -> None:
-        """Begin where the arms are, at the slow speed.
+        """Begin where the arms are, at the slow speed; from outside the limits back into them.
 
         A gripper keeps its last set-point: the measured width would let go of the part.
         """
         at = measured if self._sent is None else np.where(self._gripper, self._sent, measured)
-        self._sent, self._time = np.clip(at, self._lower, self._upper), now
+        self._sent, self._time = at.copy(), now
         self._knots = deque([(now, self._sent)])
-        self.starting, self.leading = True, ()
+        self.starting, self._aimless, self.leading = True, True, ()
 
     def stop(self) -> None:
         """Send nothing until the next :meth:`start`."""
@@ -83,12 +84,13 @@ class Setpoints:
         if due < now:
             self._knots.append((now, last))
         self._knots.append((max(now + self._lookahead, self._knots[-1][0] + 1e-6), target))
+        self._aimless = False
 
     def freeze(self, now: float) -> None:
         """Stay at the set-point sent last; the next target is approached slowly again."""
         assert self._sent is not None
         self._knots = deque([(now, self._sent)])
-        self.starting = True
+        self.starting = self._aimless = True
 
     @property
     def goal(self) -> Float64:
@@ -111,8 +113,7 @@ class Setpoints:
         self._time = now
         while len(self._knots) > 1 and self._knots[1][0] <= now:
             self._knots.popleft()
-        inside = np.clip(measured, self._lower, self._upper)
-        low, high = inside - self._lead, inside + self._lead
+        low, high = measured - self._lead, measured + self._lead
         free = self._toward(self._path(now), self._sent, elapsed)
         self._sent = np.clip(free, low, high)
         self.leading = tuple(
@@ -122,7 +123,7 @@ class Setpoints:
             row = self._toward(self._path(now + k * self._period), rows[-1], self._period)
             rows.append(np.clip(row, low, high))
         near = np.abs(self.goal - self._sent) <= _REACHED * self._start_speed * self._speed
-        self.starting &= not (near | self._gripper).all()
+        self.starting &= self._aimless or not (near | self._gripper).all()
         return np.array(rows)
 
     def _toward(self, target: Float64, at: Float64, elapsed: float) -> Float64:
