@@ -216,6 +216,7 @@ def test_two_writers_are_obeyed_by_none(robot):
         return '2 publishers on command' in process.output
 
     robot.graph.until(complained, 'a complaint about two writers')
+    robot.graph.call(Trigger, topics.SIM_DISTURB)
     stamp = robot.stamp
     robot.send(robot.spec.upper)
     robot.graph.call(Trigger, topics.SIM_DISTURB)  # served after that command
