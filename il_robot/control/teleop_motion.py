@@ -124,7 +124,7 @@ def advance(model: ArmModel, target: Float64, intent: ArmIntent, dt: float) -> F
     elif intent.twist.any():
         goal[:-1] = _cartesian(model, target, intent.twist * dt, bound)
     if intent.gripper is not None:
-        most = intent.gripper_speed * dt
+        most = min(intent.gripper_speed, float(model.velocity[-1])) * dt
         goal[-1] += np.clip(intent.gripper - target[-1], -most, most)
     else:
         goal[-1] += intent.gripper_rate * dt

@@ -64,8 +64,13 @@ def test_nothing_wanted_changes_nothing(fraction):
     np.testing.assert_allclose(advance(LEFT, target, there, DT), target, atol=1e-6)
 
 
-def test_no_time_no_motion():
-    intent = ArmIntent(twist=np.full(6, 0.5), gripper_rate=1.0)
+@pytest.mark.parametrize('intent', [
+    ArmIntent(twist=np.full(6, 0.5), gripper_rate=1.0),
+    ArmIntent(pose=LEFT.eef(LEFT.lower), pose_speed=(1.0, 1.0), gripper=0.0),
+    ArmIntent(joint_rates=np.ones(6), gripper=0.0, gripper_speed=0.1),
+    ArmIntent(joints=np.zeros(6)),
+])
+def test_no_time_no_motion(intent):
     np.testing.assert_array_equal(advance(LEFT, REST, intent, 0.0), REST)
 
 

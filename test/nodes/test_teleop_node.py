@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ class Robot:
     def __init__(self, graph):
         self.graph, self.stamp, self.position = graph, 10.0, SPEC.rest.copy()
         self.drivers = dict.fromkeys(('left', 'right'), Source.HOLD)
+        self.feed = lambda: None
         self.proposals = graph.collect(
             JointState, topics.TELEOP_PROPOSAL, topics.PROPOSAL_QOS)
         self.requests = graph.collect(String, topics.REQUEST, topics.REQUEST_QOS)
@@ -69,21 +71,44 @@ class Robot:
         self.states.publish(convert.joint_state(self.stamp, SPEC, self.position))
 
     def tick(self):
-        """One control tick; the proposal ``(D,)`` for it, NaN where an arm is absent."""
-        self.publish()
-        wanted = self.stamp
-        self.graph.until(lambda: self.proposals and abs(convert.seconds(
-            self.proposals[-1].header.stamp) - wanted) < 1e-6, f'the proposal for {wanted}')
+        """One control tick; the proposal ``(D,)`` for it, NaN where an arm is absent.
+
+        On a machine that stalls, the device counts as silent and nothing is proposed: again then.
+        """
+        tries, again = 0, 0.0
+
+        def answered():
+            nonlocal tries, again
+            if time.monotonic() > again:
+                tries, again = tries + 1, time.monotonic() + 0.5
+                self.feed()
+                self.publish()
+            return self.proposals and abs(convert.seconds(
+                self.proposals[-1].header.stamp) - self.stamp) < 1e-6
+
+        self.graph.until(answered, 'a proposal')
         message = self.proposals[-1]
         proposal = convert.positions_by_name(
             message.name, message.position, SPEC, 'proposal', whole_arms=True)
-        speed = np.abs(proposal - self.position)[np.isfinite(proposal)].max() / SPEC.dt
-        assert speed <= SPEC.velocity.max() + 1e-3
+        step = np.abs(proposal - self.position)
+        assert tries > 1 or np.nanmax(step - SPEC.velocity * SPEC.dt) <= 1e-4
         for arm, driver in self.drivers.items():
             where = SPEC.arm_slice(arm)
             if driver is Source.TELEOP and np.isfinite(proposal[where]).all():
                 self.position[where] = proposal[where]
         return proposal
+
+    def until_moved(self, arm, axis, metres, each=lambda: None):
+        """Tick until an arm has moved so far along an axis of base; the way of its gripper."""
+        before = self.eef(arm).position
+
+        def moved():
+            each()
+            self.tick()
+            return self.eef(arm).position[axis] - before[axis] > metres
+
+        self.graph.until(moved, f'{metres} m of the {arm} arm')
+        return self.eef(arm).position - before
 
     def diagnosed(self, key, at_least=1):
         """Wait until diagnostics count this."""
@@ -181,13 +206,8 @@ def test_an_operator_at_a_terminal(graph):
     terminal.type(b' ')
     robot.asked('engage left')
     robot.drive(Source.TELEOP, 'left')
-    before = robot.eef('left').position
     right = robot.position[RIGHT].copy()
-    for _ in range(15):
-        terminal.type(b'l')
-        robot.tick()
-    moved = robot.eef('left').position - before
-    assert moved[0] > 0.01
+    moved = robot.until_moved('left', 0, 0.01, each=lambda: terminal.type(b'l'))
     np.testing.assert_allclose(moved[1:], 0.0, atol=1e-3)
     np.testing.assert_array_equal(robot.position[RIGHT], right)
     terminal.type(b'r')
@@ -273,24 +293,23 @@ def test_a_pad_on_joy(graph):
     robot = Robot(graph)
 
     def ticks(message, n):
+        robot.feed = lambda: publisher.publish(message)
         for _ in range(n):
-            publisher.publish(message)
             robot.tick()
 
     robot.publish()  # nobody at the pad yet: no proposal
-    publisher.publish(joy())
-    graph.until(lambda: robot.publish() or robot.proposals, 'a proposal once the pad is heard')
     ticks(joy(), 2)
-    publisher.publish(joy(south=True))
+    for south in (False, True):
+        publisher.publish(joy(south=south))
     robot.asked('engage')
     ticks(joy(), 1)
     robot.drive(Source.TELEOP, 'left', 'right', ticks=0)
     before = robot.eef('right').position
     ticks(joy(left_y=1.0), 4)
     np.testing.assert_allclose(robot.eef('right').position, before, atol=1e-6)
-    ticks(joy(left_y=1.0, deadman=True), 10)
-    moved = robot.eef('right').position - before
-    assert moved[1] > 0.01 and abs(moved[0]) < 1e-3
+    ticks(joy(left_y=1.0, deadman=True), 1)
+    moved = robot.until_moved('right', 1, 0.01)
+    np.testing.assert_allclose(moved[[0, 2]], 0.0, atol=1e-3)
     # the driver dies: both arms are absent, and diagnostics say so
     robot.silent()
     robot.proposals.clear()
@@ -323,11 +342,9 @@ def test_a_pad_without_a_joy_node(graph, tmp_path):
     write(pad, 0x01, (0, 1))
     robot.asked('engage')
     robot.drive(Source.TELEOP, 'left', 'right')
-    before = robot.eef('left').position
     write(pad, 0x01, (5, 1))
     write(pad, 0x02, (1, -32767))  # up, which is forward
-    graph.until(lambda: robot.tick() is not None
-                and robot.eef('left').position[1] - before[1] > 0.01, 'motion')
+    robot.until_moved('left', 1, 0.01)
     os.close(pad)
     robot.silent()
     robot.proposals.clear()
@@ -351,29 +368,28 @@ def test_leader_arms(graph):
         message.header.stamp = convert.time(100.0 + 0.02 * count[0])
         leader.publish(message)
 
-    def tick():
-        send()
-        return robot.tick()
-
-    graph.until(lambda: send() or robot.publish() or robot.proposals, 'a proposal')
-    assert np.isnan(tick()[RIGHT]).all()
+    robot.feed = send
+    assert np.isnan(robot.tick()[RIGHT]).all()
     robot.drive(Source.TELEOP, 'left', ticks=0)
     at[0] += 0.3  # too far: the arm waits
     for _ in range(5):
-        tick()
+        robot.tick()
     assert robot.position[0] == SPEC.rest[0]
     at[0] = 0.05
-    graph.until(lambda: tick() is not None and robot.position[0] > 0.03, 'the arm to follow')
-    for _ in range(10):
-        at[0] += 0.01
-        tick()
-    assert robot.position[0] == pytest.approx(at[0], abs=0.08)
+
+    def arrived():
+        robot.tick()
+        return abs(robot.position[0] - at[0]) < 1e-3
+
+    graph.until(arrived, 'the arm to follow')
+    at[0] = 0.3
+    graph.until(arrived, 'the arm to follow')
     # wrong messages are named and harmless
     send(names=['wast', *names[1:]])
     send(positions=[float('nan')] * 7)
     robot.diagnosed(f'ignored {topics.LEADER_STATES}', 2)
     graph.until(lambda: 'no left_waist for the left arm' in node.output, 'the complaint')
-    tick()
+    robot.tick()
 
 
 def test_a_hand_with_clutch_and_trigger(graph):
@@ -391,29 +407,32 @@ def test_a_hand_with_clutch_and_trigger(graph):
         for name in ('clutch', 'gripper'):
             publishers[name].publish(Float32(data=hand[name]))
 
-    def tick():
-        send()
-        return robot.tick()
-
-    graph.until(lambda: send() or robot.publish() or robot.proposals, 'a proposal')
+    robot.feed = send
     robot.drive(Source.TELEOP, 'right', ticks=0)
     before = robot.eef('right').position
     for _ in range(10):
         hand['x'] += 0.005
-        tick()
+        robot.tick()
     np.testing.assert_allclose(robot.eef('right').position, before, atol=1e-6)
     hand['clutch'] = 1.0
     for _ in range(5):
-        tick()
-    # forward of the hand is +y of base; a message on its way makes a tick of difference
-    start = hand['x']
-    while hand['x'] < start + 0.1:
+        robot.tick()
+
+    def forward():
         hand['x'] += 0.005
-        tick()
-    graph.until(lambda: tick() is not None and
-                robot.eef('right').position[1] - before[1] > 0.099, 'the arm to arrive')
+
+    # forward of the hand is +y of base
+    start = hand['x']
+    moved = robot.until_moved('right', 1, 0.05, each=forward)
+    assert moved[1] <= hand['x'] - start + 1e-6
+    np.testing.assert_allclose(moved[[0, 2]], 0.0, atol=1e-3)
     hand['gripper'] = 1.0
-    graph.until(lambda: tick() is not None and robot.position[RIGHT.stop - 1] == 0.0, 'closing')
+
+    def closed():
+        robot.tick()
+        return robot.position[RIGHT.stop - 1] == 0.0
+
+    graph.until(closed, 'the gripper to close')
     publishers['gripper'].publish(Float32(data=1.5))
     robot.diagnosed(f'ignored {topics.hand("gripper", "right")}')
 
@@ -424,19 +443,12 @@ def test_a_twist(graph):
     robot = Robot(graph)
     twist = Twist()
     twist.linear.z = 1.0
-
-    def tick():
-        publisher.publish(twist)
-        return robot.tick()
-
-    graph.until(lambda: publisher.publish(twist) or robot.publish() or robot.proposals)
+    robot.feed = lambda: publisher.publish(twist)
+    robot.tick()
     robot.drive(Source.TELEOP, 'left', ticks=0)
-    before = robot.eef('left').position
-    for _ in range(15):
-        proposal = tick()
-    assert np.isnan(proposal[RIGHT]).all()
-    moved = robot.eef('left').position - before
-    assert moved[2] > 0.01 and np.abs(moved[:2]).max() < 1e-3
+    moved = robot.until_moved('left', 2, 0.01)
+    np.testing.assert_allclose(moved[:2], 0.0, atol=1e-3)
+    assert np.isnan(robot.tick()[RIGHT]).all()
     # what is no robot state is not answered
     robot.proposals.clear()
     robot.states.publish(JointState(name=['left_waist'], position=[0.0]))
@@ -445,4 +457,4 @@ def test_a_twist(graph):
     robot.states.publish(broken)
     robot.diagnosed(f'ignored {topics.JOINT_STATES}', 2)
     assert not robot.proposals
-    tick()
+    robot.tick()
