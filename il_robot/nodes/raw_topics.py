@@ -128,6 +128,7 @@ class RawTopics:
         self.streams: dict[str, Stream] = {}
         self._node, self._spec, self._receive, self._now = node, spec, receive, now
         self._recent: deque[RawMessage] = deque()
+        self._refused: set[str] = set()
         self._objects = node.resolve_topic_name('object') + '/'
 
     def subscribe(self, plans: Iterable[TopicPlan]) -> None:
@@ -164,10 +165,17 @@ class RawTopics:
             for topic, names in types.items()
             if topic.startswith(self._objects) and topic.endswith('/pose')
             and 'geometry_msgs/msg/PoseStamped' in names)
-        self.subscribe(
-            TopicPlan(name, _message_type(types[full][0]), topics.EVERY_MESSAGE_QOS, 'other')
-            for name in extra
-            if (full := self._node.resolve_topic_name(name)) in types)
+        for name in extra:
+            full = self._node.resolve_topic_name(name)
+            if full in types and name not in self._refused:
+                try:
+                    kind = _message_type(types[full][0])
+                except (ImportError, AttributeError) as error:
+                    self._refused.add(name)
+                    self._node.get_logger().error(
+                        f'{full} is not recorded: its type is not installed: {error}')
+                    continue
+                self.subscribe([TopicPlan(name, kind, topics.EVERY_MESSAGE_QOS, 'other')])
 
     def adapt(self) -> None:
         """Ask no more reliability than the publishers offer, or nothing would come."""

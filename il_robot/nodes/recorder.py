@@ -61,7 +61,7 @@ _CONVERTER_PATIENCE = 3.0
 
 @dataclass
 class _Bag:
-    """A bag in the making."""
+    """A bag in the making; ``told`` once its thread knows how it ends."""
 
     thread: BagThread
     start: float
@@ -299,7 +299,8 @@ class RecorderNode(Node):
         bag, self._bag = self._bag, None
         assert bag is not None
         bag.thread.discard()
-        bag.thread.join()
+        bag.told = True
+        self._closing.append(bag)
         self._outcome = 'discarded'
         self._reason = f'{bag.thread.path.name}: discarded ({event.reason})'
 
@@ -311,8 +312,7 @@ class RecorderNode(Node):
         elif self._bag.thread.error:
             self._give_up(self._bag)
         for bag in list(self._closing):
-            assert bag.end is not None
-            if self._has_all(bag.end.end, wall.monotonic() - bag.closing):
+            if bag.end and self._has_all(bag.end.end, wall.monotonic() - bag.closing):
                 self._tell(bag)
             if bag.thread.done:
                 self._closing.remove(bag)
@@ -327,8 +327,7 @@ class RecorderNode(Node):
     @staticmethod
     def _tell(bag: _Bag) -> None:
         """Say how the episode ended, once; the thread then finishes the bag."""
-        assert bag.end is not None
-        if not bag.told:
+        if bag.end and not bag.told:
             bag.told = True
             bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
                               'reason': bag.end.reason})
@@ -366,7 +365,8 @@ class RecorderNode(Node):
             self.get_logger().error(
                 f'{name}: the disk was too slow, {thread.dropped} messages were dropped')
         self._trouble = ''
-        self._converter.submit(thread.path)
+        if bag.end is not None:
+            self._converter.submit(thread.path)
 
     def _report(self, report: dict[str, Any]) -> None:
         name = Path(report['bag']).name

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import ros_messages as ros
+from bag_maker import DT, T0, known, write_bag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,8 +20,6 @@ from il_robot.data.verify import verify
 from il_robot.errors import DatasetError
 from il_robot.types import Outcome, Source
 
-DT = 0.02
-T0 = 1_795_000_000.0  # a wall time: floats are 0.24 us apart there
 stamps_strategy = st.lists(
     st.floats(0, 5), min_size=1, max_size=200, unique=True).map(lambda v: np.array(sorted(v)))
 
@@ -197,68 +196,6 @@ def test_an_episode_without_rows_is_an_error(spec, streams):
 
 
 # -- a bag becomes an episode ----------------------------------------------------------------
-def write_bag(path, spec, steps, views=(), metadata=None, jpeg=False, ns='', spoil=None):
-    """A bag of these steps as the graph publishes them; ``spoil(i, name, data)`` may change it.
-
-    Returns:
-        Stamps of the steps and of the state reached.
-    """
-    bag = BagWriter(path, metadata or {})
-    kinds = {'joint_states': ros.JOINTS, 'command': ros.JOINTS, 'expert/proposal': ros.JOINTS,
-             'policy/proposal': ros.CHUNK, 'session/mode': ros.STATUS,
-             'policy/status': ros.STATUS, 'sim/episode': ros.STATUS}
-    names = steps[0].observation.objects
-    kinds |= {f'object/{name}/pose': ros.POSE for name in names}
-    for camera in views:
-        kinds[f'camera/{camera.name}/image_raw' + '/compressed' * jpeg] = \
-            ros.JPEG if jpeg else ros.IMAGE
-    for name, kind in kinds.items():
-        bag.add_topic(ros.topic(f'{ns}/{name}', kind))
-    times = [float(T0 + i * spec.dt) for i in range(len(steps) + 1)]
-    clock = iter(range(10**18, 2 * 10**18))
-
-    def put(i, name, data):
-        data = spoil(i, name, data) if spoil else data
-        if data is not None:
-            bag.write(f'{ns}/{name}', data, next(clock))
-
-    put(0, 'policy/status', ros.status(
-        T0, checkpoint='c0ffee', chunk_size=1, execution_mode='newest', n_action_steps=1,
-        decay=0.0))
-    joints = spec.joint_names
-    driver = None
-    for i, (t, step) in enumerate(zip(times, steps)):
-        o = step.observation
-        for name, value in o.objects.items():
-            put(i, f'object/{name}/pose', ros.pose(t, value))
-        for camera in views:
-            suffix, make = ('/compressed', ros.jpeg) if jpeg else ('', ros.image)
-            put(i, f'camera/{camera.name}/image_raw{suffix}', make(t, o.images[camera.name]))
-        if i in (0, len(steps) - 1):
-            put(i, 'sim/episode', ros.status(
-                t if i == 0 else times[-1], seed=7, task='transfer_cube',
-                success=str(i > 0).lower(), terminated=str(i > 0).lower()))
-        put(i, 'joint_states', ros.joints(t, joints, o.state))
-        if step.expert is not None:
-            put(i, 'expert/proposal', ros.joints(t, joints, step.expert))
-        put(i, 'policy/proposal', ros.chunk(t, joints, [t], [step.policy]))
-        if (now := (step.source, step.intervention)) != driver:
-            driver = now
-            put(i, 'session/mode', ros.status(
-                t, mode='X', intervention=str(step.intervention).lower(), **{
-                    f'driver_{arm.name}': s.name.lower()
-                    for arm, s in zip(spec.arms, step.source)}))
-        put(i, 'command', ros.joints(t, joints[::-1], step.action[::-1]))
-    put(len(steps), 'joint_states', ros.joints(times[-1], joints, steps[-1].action))
-    bag.close({'end': repr(times[-1]), 'outcome': 'success'} if metadata else {})
-    return times
-
-
-def known(spec, **more):
-    return {'robot': json.dumps(spec.to_dict()), 'task': 'transfer_cube', 'language': 'do it',
-            'start': repr(T0), 'round': '2', **more}
-
-
 def convert(dataset, *bags, **options):
     with BagConverter(dataset, policy_actions, ConvertOptions(**options)) as converter:
         return [converter.add(bag) for bag in bags]
