@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped
 from PIL import Image as Picture
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage, Image, JointState
@@ -55,6 +56,7 @@ CONTROL, CAMERA = 50.0, 30.0
 LIMIT_CORES, LIMIT_STOP = 0.5, 0.3
 LATE = 0.02  # [s] from when a tick of the source counts as late
 STOPS = 5
+SETTLE = 1.0  # [s]
 
 
 def control_messages() -> dict[str, tuple[type, bytes]]:
@@ -148,7 +150,8 @@ def bare(mode: str, file: Path) -> None:
         node.create_subscription(kind, name, receive, topics.EVERY_MESSAGE_QOS, raw=True)
     for name, (kind, _) in camera_messages(mode).items():
         node.create_subscription(kind, name, receive, topics.EVERY_IMAGE_QOS, raw=True)
-    rclpy.spin(node)
+    with suppress(ExternalShutdownException):
+        rclpy.spin(node)
 
 
 def cpu(pid: int) -> float:
@@ -237,6 +240,7 @@ def record(
         stolen = steal()
         answer, cores = play(seconds, recorder.pid)
         stolen = (steal() - stolen) / seconds / (os.cpu_count() or 1)
+        time.sleep(SETTLE)  # what was sent last is still under way
         stops = [call('success')]
         (bag_path,) = (output / 'bags').iterdir()
         while not (bag_path / 'metadata.yaml').exists():
@@ -253,7 +257,8 @@ def record(
         'seconds': seconds, 'messages sent': sum(answer['sent'].values()), 'messages lost': lost,
         'messages in the bag': got, 'MB/s': round(size / seconds / 1e6, 1),
         'cores': round(cores, 3), 'limit cores': LIMIT_CORES,
-        'stop [s]': round(max(stops), 4), 'stop median [s]': round(statistics.median(stops), 4),
+        'stop [s]': round(stops[0], 4), 'stop, median of all [s]': round(
+            statistics.median(stops), 4), 'stop, longest of all [s]': round(max(stops), 4),
         'limit stop [s]': LIMIT_STOP, 'late ticks of the source': round(answer['late'], 4),
         'stolen by the host': round(stolen, 3),
     }

@@ -334,29 +334,3 @@ def test_two_robots_in_one_bag_are_ambiguous(tmp_path):
     with BagReader(tmp_path / 'bag') as reader:
         with pytest.raises(DatasetError, match='both /a/command and /b/command'):
             topic_names(reader)
-
-
-# -- the policy's own actions ----------------------------------------------------------------
-def test_replay_is_the_chunk_buffer(spec):
-    from il_robot.control.chunks import ChunkBuffer, Execution
-    from il_robot.types import ActionChunk
-
-    rng = np.random.default_rng(2)
-    stamps = T0 + DT * np.arange(20)
-    chunks = [
-        ActionChunk(t, t + DT * np.arange(8), rng.normal(size=(8, spec.dim)).astype('f4'))
-        for t in stamps[2:16:4]]
-    status = {'chunk_size': '8', 'execution_mode': 'ensemble', 'n_action_steps': '4',
-              'decay': '0.1'}
-    replayed = policy_actions(chunks[::-1], status, stamps, spec)
-    buffer = ChunkBuffer(8, spec.dim, DT, Execution('ensemble', 4, 0.1))
-    for i, now in enumerate(stamps):
-        for c in chunks:
-            if c.stamp == now:
-                buffer.push(c)
-        live = buffer.action(now)
-        if live is None:
-            assert np.isnan(replayed[i]).all() and i < 2
-        else:
-            np.testing.assert_array_equal(replayed[i], live)
-    assert np.isnan(policy_actions([], {}, stamps, spec)).all()
