@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -230,7 +231,10 @@ class ArbiterNode(Node):
         if self._buffer is not None:
             action = self._buffer.action(stamp)
             if action is not None:
-                proposals[Source.POLICY] = Proposal(self._buffer.stamp, action)
+                # A regression ends a hair outside the limits now and then; evaluation in
+                # process clips in the same way.
+                inside = np.clip(action, self.spec.lower, self.spec.upper)
+                proposals[Source.POLICY] = Proposal(self._buffer.stamp, inside)
         requests, self._requests = self._requests, []
         decision = self.arbiter.decide(stamp, state, proposals, requests)
         self._last, self._last_state, self._decided = decision, state, stamp
