@@ -71,7 +71,8 @@ class ExpertNode(Node):
             self._task.objects, period=self.spec.dt, max_age=max_age)
         self._complain = Complaints(self)
         self._rate, self._thinking = Rate(), Percentiles()
-        self._episode, self._stage, self._solved = '', 0, False
+        self._episode, self._begun = '', float('-inf')
+        self._stage, self._solved = 0, False
         self._driver, self._verdict = Driver.NOBODY, Verdict('', float('nan'), float('nan'))
         self._label: tuple[float, Float32] | None = None
         self._policy = ''
@@ -145,7 +146,7 @@ class ExpertNode(Node):
             self._complain('task', f'the simulator runs {task}, this expert solves '
                            f'{self._task.name}; set parameter task of one of them')
         if episode != self._episode:
-            self._episode = episode
+            self._episode, self._begun = episode, convert.seconds(message.header.stamp)
             self._expert = self._make_expert(seed)
             self._begin()
 
@@ -178,7 +179,8 @@ class ExpertNode(Node):
             self._policy, self._buffer = policy, buffer
 
     def _on_chunk(self, message: JointTrajectory) -> None:
-        if self._buffer is not None:
+        # A chunk of the last episode may still have been on its way.
+        if self._buffer is not None and convert.seconds(message.header.stamp) >= self._begun:
             self._buffer.push(convert.chunk(message, self.spec, topics.POLICY_PROPOSAL))
 
     def _on_state(self, message: JointState) -> None:

@@ -13,11 +13,12 @@ from rcl_interfaces.msg import (
     IntegerRange,
     ParameterDescriptor,
 )
+from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from il_robot.errors import IlRobotError
+from il_robot.errors import ConfigError, IlRobotError
 
 COMPLAINT_PERIOD = 5.0
 """The same complaint is logged at most this often [s]."""
@@ -80,6 +81,9 @@ def declare(
     """Declare a parameter with its description and range; its value.
 
     ROS itself refuses values of another type or outside [low, high], at start and on set.
+
+    Raises:
+        ConfigError: the value given at the start is of another type or out of range.
     """
     descriptor = ParameterDescriptor(description=description, read_only=read_only)
     if low is not None or high is not None:
@@ -91,7 +95,11 @@ def declare(
             descriptor.integer_range = [IntegerRange(
                 from_value=-2**62 if low is None else int(low),
                 to_value=2**62 if high is None else int(high))]
-    return node.declare_parameter(name, default, descriptor).value
+    try:
+        return node.declare_parameter(name, default, descriptor).value
+    except ParameterException as error:
+        hint = ' (write 2.0, not 2)' if isinstance(default, float) else ''
+        raise ConfigError(f'parameter {name}: {error}{hint}') from None
 
 
 class Complaints:

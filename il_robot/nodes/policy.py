@@ -13,6 +13,7 @@ import sys
 import threading
 import time as wall
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,7 @@ class PolicyNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__('policy')
+        self._resources = ExitStack()  # ROS also destroys a node whose constructor failed
         robot = declare(self, 'robot', 'sim_dual_arm', 'robot: a name in config/robots, or a file',
                         read_only=True)
         self.spec = load_robot_spec(named_config('robots', robot))
@@ -137,6 +139,7 @@ class PolicyNode(LifecycleNode):
         self._worker = InferenceWorker(
             self.spec.dt, self._publish_chunk, partial(self._complain, 'inference'),
             wall.perf_counter)
+        self._resources.callback(self._worker.close)
         self._make_interfaces()
         if self._autostart and self.trigger_configure() is SUCCESS:
             self.trigger_activate()
@@ -352,7 +355,7 @@ class PolicyNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
-        self._worker.close()
+        self._resources.close()
         super().destroy_node()
 
 

@@ -16,6 +16,7 @@ import sys
 import time as wall
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -54,11 +55,13 @@ class SimNode(Node):
 
     def __init__(self) -> None:
         super().__init__('sim')
+        self._resources = ExitStack()  # ROS also destroys a node whose constructor failed
         self._declare()
         self._complain = Complaints(self)
         self._counts: Counter[str] = Counter()
         self._world = LiveWorld(
             self.spec, self._settings(), image_size=self._image_size, gui=self._gui)
+        self._resources.callback(self._world.close)
         self._dt = self.spec.dt
         # The real-time clock goes on where a simulator that was restarted had stopped; in
         # lockstep equal runs have equal stamps.
@@ -67,9 +70,12 @@ class SimNode(Node):
         self._wait = min(_FIRST_WAIT, self._patience)
         self._rate = Rate()
         self._make_interfaces()
-        self._cameras = SimCameras(
-            self, self._world.env, self._shown, self._transport,
-            partial(self._complain, 'cameras')) if self._shown else None
+        self._cameras: SimCameras | None = None
+        if self._shown:
+            self._cameras = SimCameras(
+                self, self._world.env, self._shown, self._transport,
+                partial(self._complain, 'cameras'))
+            self._resources.callback(self._cameras.close)
         self._make_timers()
         self._begin(self._seed)
 
@@ -329,10 +335,8 @@ class SimNode(Node):
             convert.status_message(self._stamp, 'sim', values, message, level))
 
     def destroy_node(self) -> None:
-        """Close the world, then the node."""
-        if self._cameras is not None:
-            self._cameras.close()
-        self._world.close()
+        """Close cameras and world, then the node."""
+        self._resources.close()
         super().destroy_node()
 
 

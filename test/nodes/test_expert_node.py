@@ -226,5 +226,6 @@ def test_gate_rule_takes_over_from_a_policy_that_stalls_and_gives_back(graph):
 def test_a_wrong_parameter_is_one_line_and_exit_code_2(graph, parameters, words):
     process = graph.start('expert', **parameters)
     assert process.popen.wait(60) == 2
-    assert words in process.output and process.output.startswith('error:')
+    assert process.output.startswith('error:') and words in process.output
+    assert 'Traceback' not in process.output
     graph.processes.remove(process)

@@ -307,8 +307,15 @@ def test_real_time_pictures_come_at_the_cameras_rate_and_survive_a_dead_process(
     graph.until(lambda: len(pictures) > count + 3, 'pictures again')
 
 
-def test_a_wrong_start_is_one_line_and_exit_code_2(graph):
-    process = graph.start('sim', cameras=['overhed'])
+@pytest.mark.parametrize(('parameters', 'words'), [
+    ({'cameras': ['overhed']}, 'overhead'),
+    ({'image_transport': 'jpeg', 'cameras': ['front']}, 'compressed'),
+    ({'real_time_factor': 2}, 'write 2.0'),
+    ({'seed': -3}, 'out of range'),
+])
+def test_a_wrong_start_is_one_line_and_exit_code_2(graph, parameters, words):
+    process = graph.start('sim', **parameters)
     assert process.popen.wait(60) == 2
-    assert 'overhead' in process.output and process.output.startswith('error:')
+    assert process.output.startswith('error:') and words in process.output
+    assert 'Traceback' not in process.output
     graph.processes.remove(process)
