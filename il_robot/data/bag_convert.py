@@ -15,7 +15,8 @@ from types import TracebackType
 
 from il_robot.data import layout
 from il_robot.data.align import Alignment, align, track
-from il_robot.data.bag_reader import BagReader, information
+from il_robot.data.bag_ledger import converted, note
+from il_robot.data.bag_reader import BagReader
 from il_robot.data.bag_repair import repair
 from il_robot.data.bag_streams import BagStreams, read_streams
 from il_robot.data.features import object_names
@@ -24,8 +25,6 @@ from il_robot.errors import DatasetError
 from il_robot.spec import CameraSpec, RobotSpec, robot_spec_from_dict
 from il_robot.types import ActionChunk, EpisodeInfo, Float32, Float64, Outcome, Source
 
-LEDGER = 'meta/bags.jsonl'
-"""Which bag became which episode: one JSON object a line, the last word on an episode counts."""
 MAX_MISSING = 0.05
 """Share of the control periods without a row from which an episode is refused."""
 
@@ -139,11 +138,11 @@ class BagConverter:
                 f'{path.name}: {aligned.report.missing:.0%} of the control periods have no row '
                 f'({"; ".join(notes)}); the bag is kept, --allow-gaps takes it all the same')
         views = [_sized(spec.camera(name), found) for name in cameras]
-        writer = self._open(spec, tuple(found.streams.objects), tuple(views))
+        writer = self._open(spec, self._objects(found), tuple(views))
         notes += writer.repaired if not writer.n_episodes else ()
         self._write(writer, aligned, info)
         episode = writer.n_episodes
-        self._note(key, episode)
+        note(self._dataset, key, episode)
         writer.end(info.outcome).result()
         return Converted(path.name, episode, len(aligned), info.outcome, tuple(notes))
 
@@ -211,50 +210,17 @@ class BagConverter:
         if self._writer is None or self._columns != (spec, objects, cameras):
             self.close()
             self._writer = DatasetWriter.open(
-                self._dataset, spec, self._in_order(objects), cameras)
+                self._dataset, spec, objects, cameras)
             self._columns = (spec, objects, cameras)
         return self._writer
 
-    def _in_order(self, objects: tuple[str, ...]) -> tuple[str, ...]:
-        """The objects in the order of the dataset, where it has the same."""
+    def _objects(self, found: BagStreams) -> tuple[str, ...]:
+        """The objects in the order of the dataset, else in that of the simulator."""
+        orders = [tuple(v.get('objects', '').split()) for _, v in found.sim_episode[-1:]]
         if (self._dataset / layout.INFO).is_file():
-            recorded = object_names(layout.read_info(self._dataset)['features'])
-            if set(recorded) == set(objects):
-                return recorded
-        return objects
-
-    def _note(self, key: str, episode: int) -> None:
-        """Before the commit: a line without its episode says nothing, the reverse would lie."""
-        with (self._dataset / LEDGER).open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'episode': episode, 'bag': key}) + '\n')
-
-
-def converted(dataset: Path) -> dict[str, int]:
-    """Bags (name and first log time) that are episodes of a dataset already."""
-    file = dataset / LEDGER
-    if not file.is_file():
-        return {}
-    committed = int(layout.read_info(dataset).get('total_episodes', 0))
-    bags: dict[int, str] = {}
-    for line in file.read_text(encoding='utf-8').splitlines():
-        try:
-            entry = json.loads(line)
-            bags[int(entry['episode'])] = str(entry['bag'])
-        except (ValueError, KeyError, TypeError):
-            continue  # a line torn by a kill: that bag was not converted
-    return {bag: episode for episode, bag in bags.items() if episode < committed}
-
-
-def unconverted(folder: Path, dataset: Path) -> tuple[list[Path], list[Path]]:
-    """Bags of a folder that are no episodes yet: those with an outcome, and those without."""
-    known = {key.rpartition(' ')[0] for key in converted(dataset)}
-    with_outcome: list[Path] = []
-    without: list[Path] = []
-    for bag in sorted(folder.iterdir()):
-        if bag.is_dir() and not bag.name.startswith('.') and bag.name not in known:
-            said = (information(bag).get('custom_data') or {}).get('outcome')
-            (with_outcome if said in ('success', 'failure') else without).append(bag)
-    return with_outcome, without
+            orders.insert(0, object_names(layout.read_info(self._dataset)['features']))
+        names = tuple(found.streams.objects)
+        return next((order for order in orders if sorted(order) == sorted(names)), names)
 
 
 def topic_names(bag: BagReader) -> dict[str, str]:

@@ -31,7 +31,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from il_robot.data import layout
-from il_robot.data.bag_convert import unconverted
+from il_robot.data.bag_ledger import unconverted
 from il_robot.data.bag_thread import BagThread
 from il_robot.data.convert_process import ConvertProcess
 from il_robot.data.episode_session import (

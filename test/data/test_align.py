@@ -301,6 +301,11 @@ def test_a_bag_is_converted_once(tmp_path, spec, steps):
     ledger.write_text(ledger.read_text().replace('"episode": 1', '"episode": 2') + '{"epi')
     (done,) = convert(tmp_path / 'dataset', tmp_path / 'b')
     assert done.episode == 2
+    # one killed between the commit and the totals has converted it
+    info = tmp_path / 'dataset' / 'meta' / 'info.json'
+    info.write_text(info.read_text().replace('"total_episodes": 3', '"total_episodes": 2'))
+    (again,) = convert(tmp_path / 'dataset', tmp_path / 'b')
+    assert again.rows == 0
 
 
 def test_a_cut_off_bag_is_mended_and_converted(tmp_path, spec, steps):
