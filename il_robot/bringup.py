@@ -97,7 +97,7 @@ def describe(name: str, options: LaunchOptions) -> list[NodeSpec]:
         wanted = listed(options.cameras)
         names = [c.name for c in spec.cameras] if wanted == ['all'] else wanted
         options = replace(options, cameras=','.join(spec.camera(c).name for c in names))
-    if options.seed < 0:
+    if options.robot == 'sim' and options.seed < 0:
         options = replace(options, seed=_FIRST_SEEDS.get(name, 0))
     if options.profile.endswith(('.yaml', '.yml')):
         options = replace(options, profile=str(path.absolute()))
@@ -160,7 +160,7 @@ def _common(o: LaunchOptions) -> dict[str, Value]:
 
 def _robot(o: LaunchOptions) -> list[NodeSpec]:
     if o.robot == 'real':
-        return [NodeSpec('hardware', {'robot': o.profile}, respawn=True)]
+        return [NodeSpec('hardware', {**_common(o), 'dry_run': o.dry_run}, respawn=True)]
     parameters: dict[str, Value] = {
         'robot': o.profile, 'task': _task(o), 'seed': o.seed, 'width': o.width,
         'lockstep': o.lockstep, 'real_time_factor': o.real_time_factor, 'gui': o.gui,

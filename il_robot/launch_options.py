@@ -31,6 +31,8 @@ class LaunchOptions:
         'sim', 'sim, or real: the drivers of the profile run elsewhere and speak ros2_control')
     profile: str = _argument(
         'sim_dual_arm', 'robot description: a name in config/robots, or a YAML file')
+    dry_run: bool = _argument(
+        False, 'robot:=real: send nothing to the drivers, show what would be sent')
     task: str = _argument(
         '', 'transfer_cube (the default in sim), insert_peg or lift_tray; with a real robot a '
         'name of your choice')
@@ -83,6 +85,8 @@ class LaunchOptions:
             raise ValueError(f'image_size {self.image_size!r}: write WxH, for example 320x240')
         if self.robot == 'real':
             self._check_real()
+        elif self.dry_run:
+            raise ValueError('dry_run: for robot:=real only')
 
     def _check_real(self) -> None:
         wrong = [f.name for f in fields(self)

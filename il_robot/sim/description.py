@@ -39,7 +39,7 @@ def _process(spec: RobotSpec, arms: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'robot.yaml'
         path.write_text(yaml.safe_dump(spec.to_dict()))
-        mappings = {'spec': str(path), 'arms': arms}
+        mappings = {'spec': str(path), 'arms': arms, 'display': 'false'}
         source = resource('urdf', 'dual_arm.urdf.xacro')
         # Short lines: PyBullet reads files in pieces of 1024 characters and splits longer ones.
         return str(xacro.process_file(str(source), mappings=mappings).toprettyxml(indent='  '))

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from il_robot.errors import SimulationError, SpecError
 from il_robot.resources import named_config, resource
@@ -79,12 +80,55 @@ def test_another_robot_has_other_names_lengths_and_limits():
 
 
 def test_the_xacro_tool_alone_gives_the_same_model():
+    ours = urdf_text(SPEC)
+    assert with_xacro(display='false') == ours
+    assert max(map(len, ours.splitlines())) < 1024, 'PyBullet splits longer lines'
+
+
+def with_xacro(**mappings):
     import xacro
 
-    alone = xacro.process_file(str(resource('urdf', 'dual_arm.urdf.xacro')))
-    ours = urdf_text(SPEC)
-    assert alone.toprettyxml(indent='  ') == ours
-    assert max(map(len, ours.splitlines())) < 1024, 'PyBullet splits longer lines'
+    source = str(resource('urdf', 'dual_arm.urdf.xacro'))
+    return xacro.process_file(source, mappings=mappings).toprettyxml(indent='  ')
+
+
+def test_for_display_joint_states_alone_place_every_link():
+    robot = ElementTree.fromstring(with_xacro())
+    told = [n for n, joint in moving(robot).items() if joint.find('mimic') is None]
+    assert sorted(told) == sorted(SPEC.joint_names)
+    for arm in SPEC.arms:
+        for number in (1, 2):
+            mimic = moving(robot)[f'{arm.prefix}finger_{number}'].find('mimic').attrib
+            assert mimic == {'joint': arm.prefix + SPEC.gripper.name, 'multiplier': '0.5'}
+
+
+def rotation(rpy):
+    """Fixed axes: about x, then y, then z."""
+    (a, b, c), (d, e, f) = np.cos(rpy), np.sin(rpy)
+    return (np.array([[c, -f, 0], [f, c, 0], [0, 0, 1]])
+            @ np.array([[b, 0, e], [0, 1, 0], [-e, 0, b]])
+            @ np.array([[1, 0, 0], [0, a, -d], [0, d, a]]))
+
+
+def test_optical_frames_look_where_the_cameras_do(tmp_path):
+    turned = replace(SPEC.cameras[0], name='turned', xyz=(0.0, 0.0, 0.5), target=(1.0, 0.0, 0.5),
+                     up=(0.0, 1.0, 0.0))
+    mirrored = replace(turned, name='mirrored', up=(0.0, -1.0, 0.0))
+    spec = replace(SPEC, cameras=(*SPEC.cameras, turned, mirrored))
+    path = tmp_path / 'robot.yaml'
+    path.write_text(yaml.safe_dump(spec.to_dict()))
+    robot = ElementTree.fromstring(with_xacro(spec=str(path)))
+    mounts = {j.find('child').get('link'): j for j in robot.iter('joint')}
+    for camera in spec.cameras:
+        mount = mounts[f'{camera.name}_optical_frame']
+        assert mount.find('parent').get('link') == camera.parent
+        origin = {k: np.array([*map(float, v.split())])
+                  for k, v in mount.find('origin').attrib.items()}
+        R = rotation(origin['rpy'])
+        forward = np.subtract(camera.target, camera.xyz)
+        np.testing.assert_allclose(origin['xyz'], camera.xyz)
+        np.testing.assert_allclose(R[:, 2], forward / np.linalg.norm(forward), atol=1e-9)
+        assert abs(R[:, 0] @ camera.up) < 1e-9 and R[:, 1] @ camera.up < 0, camera.name
 
 
 def test_what_cannot_be_described_is_refused():

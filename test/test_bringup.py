@@ -1,0 +1,275 @@
+"""What runs: every launch gives nodes that exist, with parameters they have."""
+
+import ast
+import re
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from il_robot.bringup import LAUNCHES, NodeSpec, describe, parameter_text
+from il_robot.errors import ConfigError, IlRobotError
+from il_robot.launch_options import OPERATED, TELEOP, LaunchOptions, arguments, parse_options
+from il_robot.resources import named_config, resource
+
+ROOT = Path(__file__).parent.parent
+NODES = {p.stem: p for p in (ROOT / 'il_robot/nodes').glob('*.py')
+         if '\ndef main(' in p.read_text()}
+REAL = next((p.stem for p in sorted((ROOT / 'config/robots').glob('*.yaml'))
+             if 'hardware:' in p.read_text()), None)
+
+
+@pytest.fixture(scope='module')
+def policy(tmp_path_factory):
+    return str(tmp_path_factory.mktemp('run'))
+
+
+def nodes(name, **settings):
+    specs = describe(name, parse_options(settings))
+    assert len({s.executable for s in specs}) == len(specs)
+    return {s.executable: s for s in specs}
+
+
+@lru_cache
+def declared(executable):
+    """Names of the parameters a node declares, from its source: first texts of declare calls."""
+    names = {'use_sim_time'}
+    for call in ast.walk(ast.parse(NODES[executable].read_text())):
+        if isinstance(call, ast.Call) and getattr(call.func, 'id', '') in ('declare', 'fixed'):
+            names |= {a.value for a in call.args
+                      if isinstance(a, ast.Constant) and str(a.value).isidentifier()}
+    return names
+
+
+@pytest.fixture(scope='module')
+def every_description(policy):
+    """(launch, its arguments, its nodes by name) of what can be combined."""
+    found = []
+    for name in LAUNCHES:
+        for teleop in ('', *TELEOP):
+            for extra in ({}, {'record': 'false'}, {'episodes': '3', 'lockstep': 'true'},
+                          {'cameras': 'all', 'image_size': '64x48', 'disturbances': 'shoves=1',
+                           'task_options': 'clearance=0.004', 'joystick': '/dev/input/js0'}):
+                settings = {'teleop': teleop, 'policy': policy, **extra}
+                try:
+                    found.append((name, settings, nodes(name, **settings)))
+                except ConfigError as error:
+                    assert teleop == 'none' and name in ('record', 'correct'), error
+    return found
+
+
+def test_every_launch_gives_nodes_that_exist_with_parameters_they_declare(every_description):
+    seen = set()
+    for name, settings, specs in every_description:
+        assert {'sim', 'arbiter'} <= specs.keys()
+        assert sum(s.terminal for s in specs.values()) <= 1
+        for executable, spec in specs.items():
+            assert executable in NODES, (name, settings)
+            assert spec.parameters.keys() <= declared(executable), (name, settings, executable)
+            seen.add(executable)
+    assert seen == NODES.keys() - {'hardware'}
+
+
+def test_all_nodes_agree_on_robot_task_and_time(every_description):
+    for _, _, specs in every_description:
+        for executable, spec in specs.items():
+            values = spec.parameters
+            assert values['robot'] == 'sim_dual_arm'
+            assert values.get('task', 'transfer_cube') in ('transfer_cube', '')
+            assert values.get('use_sim_time', executable == 'sim') is True
+        lockstep = {specs[n].parameters['lockstep'] for n in ('sim', 'arbiter')}
+        assert len(lockstep) == 1
+
+
+@pytest.mark.parametrize(('name', 'settings', 'driver'), [
+    ('demo', {}, 'human'),
+    ('record', {}, 'human'),
+    ('record', {'teleop': 'keyboard'}, 'operator'),
+    ('record', {'teleop': 'gamepad', 'episodes': '5'}, 'operator'),
+    ('run', {}, 'policy'),
+    ('run', {'teleop': 'keyboard'}, 'operator'),
+    ('run', {'teleop': 'keyboard', 'episodes': '5'}, 'policy'),
+    ('correct', {}, 'policy'),
+    ('correct', {'teleop': 'leader'}, 'operator'),
+])
+def test_who_begins_the_episodes(policy, name, settings, driver):
+    assert nodes(name, policy=policy, **settings)['session'].parameters['driver'] == driver
+
+
+def test_who_takes_part(policy):
+    assert nodes('demo').keys() == {'sim', 'expert', 'arbiter', 'session'}
+    assert nodes('record').keys() == {'sim', 'expert', 'arbiter', 'recorder', 'session'}
+    assert nodes('run', policy=policy, record='false').keys() == {
+        'sim', 'policy', 'arbiter', 'session'}
+    assert nodes('correct', policy=policy, teleop='pose').keys() == {
+        'sim', 'teleop', 'policy', 'arbiter', 'recorder', 'session'}
+    assert nodes('record')['expert'].parameters['gate'] == 'never'
+    assert nodes('correct', policy=policy)['expert'].parameters['gate'] == 'rule'
+
+
+def test_seeds_of_training_and_of_measuring_never_meet(policy):
+    seeds = [nodes(name, policy=policy)['sim'].parameters['seed'] for name in LAUNCHES]
+    assert dict(zip(LAUNCHES, seeds)) == {
+        'demo': 0, 'record': 10_000, 'run': 0, 'correct': 20_000}
+    assert nodes('record', seed='7')['session'].parameters['seed'] == 7
+
+
+def test_rounds(policy):
+    rounds = {name: nodes(name, policy=policy)['recorder'].parameters['round']
+              for name in ('record', 'run', 'correct')}
+    assert rounds == {'record': 0, 'run': 0, 'correct': 1}
+    assert nodes('correct', policy=policy, round='4')['recorder'].parameters['round'] == 4
+
+
+def test_only_an_essential_node_or_the_keyboard_ends_a_launch(every_description):
+    for _, settings, specs in every_description:
+        for executable, spec in specs.items():
+            if executable == 'teleop' and settings['teleop'] == 'keyboard':
+                assert spec.terminal and not spec.respawn
+            else:
+                assert spec.essential is (executable == 'session')
+                assert spec.respawn is not spec.essential
+
+
+def test_a_map_of_ones_own_gets_the_keyboard_when_it_is_for_one(tmp_path):
+    for device, terminal in (('keyboard', True), ('gamepad', False)):
+        path = tmp_path / f'{device}_mine.yaml'
+        path.write_text(named_config('teleop', device).read_text())
+        spec = nodes('record', teleop=str(path))['teleop']
+        assert spec.terminal is terminal
+        assert spec.parameters['config'] == str(path) and 'device' not in spec.parameters
+
+
+def test_viewers_know_where_their_files_are():
+    specs = nodes('demo', rviz='true', foxglove='true')
+    for name in ('rviz2', 'foxglove_bridge', 'robot_state_publisher'):
+        assert specs[name].package == name
+    assert Path(specs['rviz2'].arguments[1]).is_file()
+    model = specs['robot_state_publisher'].outputs['robot_description']
+    assert model[0] == 'xacro' and Path(model[1]).is_file()
+    robot = resource('config', 'robots', 'sim_dual_arm.yaml')
+    assert Path(model[2].removeprefix('spec:=')) == robot
+
+
+# -- the real robot -----------------------------------------------------------------------------
+@pytest.mark.skipif(REAL is None, reason='config/robots has no profile of a real robot')
+def test_a_real_robot_has_hardware_and_wall_time(policy):
+    for name in ('record', 'run', 'correct'):
+        specs = nodes(name, robot='real', profile=REAL, teleop='keyboard', policy=policy)
+        assert 'hardware' in specs and not {'sim', 'expert', 'session'} & specs.keys()
+        assert all(s.parameters.get('use_sim_time', False) is False for s in specs.values())
+        assert specs['arbiter'].parameters['resume'] is False
+        for executable, spec in specs.items():
+            assert spec.parameters.keys() <= declared(executable)
+    specs = nodes('run', robot='real', profile=REAL, policy=policy, dry_run='true')
+    assert specs['hardware'].parameters['dry_run'] is True
+
+
+@pytest.mark.parametrize(('settings', 'words'), [
+    ({}, 'sim_dual_arm has no hardware section'),
+    ({'teleop': 'expert'}, 'knows the objects of the simulator only'),
+    *(({option: value}, f'{option}: for robot:=sim only') for option, value in (
+        ('lockstep', 'true'), ('gui', 'true'), ('episodes', '3'), ('seed', '1'),
+        ('width', 'wide'), ('disturbances', 'shoves=1'), ('real_time_factor', '2.0'),
+        ('task_options', 'clearance=0.004'), ('image_size', '64x48'))),
+])
+def test_what_only_a_simulator_can_do_is_refused(settings, words):
+    with pytest.raises(IlRobotError, match=words):
+        nodes('record', robot='real', **{'teleop': 'keyboard', **settings})
+
+
+@pytest.mark.skipif(REAL is None, reason='config/robots has no profile of a real robot')
+def test_a_real_robot_needs_somebody_who_drives():
+    for name in ('record', 'correct'):
+        with pytest.raises(ConfigError, match='give teleop:= one of keyboard'):
+            nodes(name, robot='real', profile=REAL)
+    with pytest.raises(ConfigError, match='demo shows the expert'):
+        nodes('demo', robot='real', profile=REAL)
+
+
+# -- bad input ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(('key', 'text', 'words'), [
+    ('epsiodes', '5', "did you mean 'episodes'"),
+    ('robot', 'rael', "did you mean 'real'"),
+    ('teleop', 'keybord', "did you mean 'keyboard'"),
+    ('profile', 'sim_dual_am', "did you mean 'sim_dual_arm'"),
+    ('profile', 'nowhere.yaml', 'no file nowhere.yaml'),
+    ('teleop', 'nowhere.yaml', 'cannot read .*nowhere.yaml'),
+    ('cameras', 'overhed', "did you mean 'overhead'"),
+    ('record', 'yes', 'record:=yes: write true or false'),
+    ('episodes', 'many', 'episodes:=many: write a whole number'),
+    ('episodes', '-1', 'episodes must be >= 0'),
+    ('seed', '1.5', 'seed:=1.5: write a whole number'),
+    ('real_time_factor', 'fast', 'write a number'),
+    ('real_time_factor', '0', 'must be > 0'),
+    ('real_time_factor', 'inf', 'must be > 0'),
+    ('real_time_factor', 'nan', 'must be float'),
+    ('image_size', '640', 'write WxH'),
+    ('dry_run', 'true', 'for robot:=real only'),
+])
+def test_wrong_arguments_are_named_with_what_would_be_right(key, text, words):
+    with pytest.raises(IlRobotError, match=words):
+        nodes('record', **{key: text})
+
+
+def test_an_unknown_launch_and_a_missing_policy():
+    with pytest.raises(ConfigError, match="did you mean 'record'"):
+        describe('recrod', LaunchOptions())
+    for name in ('run', 'correct'):
+        with pytest.raises(ConfigError, match='policy:=FOLDER is needed'):
+            nodes(name)
+        with pytest.raises(ConfigError, match='no such folder'):
+            nodes(name, policy='/nowhere/run')
+
+
+def test_nobody_who_drives():
+    with pytest.raises(ConfigError, match='record needs somebody who drives'):
+        nodes('record', teleop='none')
+
+
+# -- arguments and their texts ------------------------------------------------------------------
+def test_every_argument_has_a_help_and_a_default_that_parses():
+    table = arguments()
+    assert [name for name, _, _ in table] == [f.name for f in fields(LaunchOptions)]
+    assert all(len(text) > 5 for _, _, text in table)
+    assert parse_options({name: default for name, default, _ in table}) == LaunchOptions()
+
+
+def test_every_device_has_a_map():
+    for device in OPERATED:
+        assert named_config('teleop', device).is_file()
+
+
+texts = st.text(st.characters(codec='utf-8', exclude_categories=['Cc', 'Cs', 'Zl', 'Zp', 'Cn']))
+scalars = st.one_of(
+    st.booleans(), st.integers(-2**63, 2**63 - 1), st.floats(allow_nan=False), texts)
+
+
+@given(st.one_of(scalars, st.lists(texts, min_size=1), st.lists(st.integers(), min_size=1)))
+def test_a_parameter_survives_yaml_with_its_type(value):
+    back = yaml.safe_load(parameter_text(value))
+    assert back == value and type(back) is type(value)
+
+
+def test_texts_that_look_like_something_else_stay_texts():
+    for text in ('1e3', 'yes', '', '~', '1:30', "it's", '"', '\\', '{a: b}', '# no', '0x10'):
+        assert yaml.safe_load(parameter_text(text)) == text
+
+
+def test_ros_arguments():
+    spec = NodeSpec('sim', {'seed': 3, 'task': 'lift_tray', 'lockstep': True, 'factor': 1e-05},
+                    arguments=('--flag',))
+    assert spec.ros_arguments() == [
+        '--flag', '--ros-args', '-r', '__node:=sim', '-p', 'seed:=3', '-p', 'task:="lift_tray"',
+        '-p', 'lockstep:=true', '-p', 'factor:=1.0e-05']
+
+
+def test_every_launch_has_its_file_and_nothing_else_is_decided_there():
+    for name in LAUNCHES:
+        text = (ROOT / 'launch' / f'{name}.launch.py').read_text()
+        assert f"return description('{name}')" in text
+        assert not re.search(r'Node\(|parameters', text)
