@@ -131,7 +131,7 @@ class PolicyNode(LifecycleNode):
         self._complain = Complaints(self)
         self._policy: LoadedPolicy | None = None
         self._loaded: LoadedPolicy | None = None
-        self._active = self._loading = False
+        self._active = False
         self._episode = ''
         self._assembler: ObservationAssembler | None = None
         self._object_subscriptions: list[Any] = []
@@ -153,7 +153,8 @@ class PolicyNode(LifecycleNode):
             DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self._listen(DiagnosticArray, topics.SIM_EPISODE, self._on_episode, topics.LATCHED_QOS)
         self._listen(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
-        # Of its own group: a coroutine that waits keeps its whole group from running.
+        # Of its own group: a coroutine that waits keeps its whole group from running, so reloads
+        # come one after the other and everything else goes on.
         self.create_service(Trigger, topics.POLICY_RELOAD, self._on_reload,
                             callback_group=MutuallyExclusiveCallbackGroup())
         self.create_timer(1.0, self._publish_diagnostics,
@@ -246,10 +247,6 @@ class PolicyNode(LifecycleNode):
         self, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         """Load in a thread while the old policy goes on answering, then swap."""
-        if self._loading:
-            response.success, response.message = False, 'a reload is under way'
-            return response
-        self._loading = True
         done: Future[LoadedPolicy] = Future(executor=self.executor)
         threading.Thread(target=self._load_into, args=(done,), daemon=True).start()
         try:
@@ -266,8 +263,6 @@ class PolicyNode(LifecycleNode):
             old = f'; {self._policy.folder} goes on' if self._policy else ''
             response.success, response.message = False, f'{error}{old}'
             self.get_logger().error(f'reload: {response.message}')
-        finally:
-            self._loading = False
         return response
 
     def _load_into(self, done: Future[LoadedPolicy]) -> None:

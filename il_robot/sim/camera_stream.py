@@ -72,8 +72,12 @@ class CameraStream:
             wait: Draw every instant and return when the pictures are out; else draw those that
                 the cameras' rate asks for, as far as the machine keeps up.
         """
-        if not wait and stamp < self._next - 1e-6:
-            return
+        if not wait:
+            if stamp < self._next - 1e-6:
+                return
+            if self._busy:
+                self.skipped += 1
+                return
         env = self._env
         job = (env, stamp, read_pose(env.world),
                [(env.placed(c), env.image_size(c)) for c in self._cameras])
@@ -81,9 +85,6 @@ class CameraStream:
             self._draw(*job)
             return
         with self._wake:
-            if self._busy:
-                self.skipped += 1
-                return
             self._busy, self._job = True, job
             self._wake.notify()
         behind = stamp - self._next > self._period
