@@ -21,6 +21,7 @@ import lz4.frame
 import yaml
 import zstandard
 from mcap.data_stream import ReadDataStream
+from mcap.exceptions import McapError
 from mcap.records import Channel, Metadata, Schema
 from mcap_ros2.decoder import DecoderFactory
 
@@ -40,6 +41,11 @@ _KEPT_CHUNKS = 4
 
 class _DamagedError(Exception):
     """From here on the file cannot be read."""
+
+
+# What reading damaged records can raise besides.
+_DAMAGE = (_DamagedError, struct.error, ValueError, RuntimeError, McapError, zstandard.ZstdError,
+           yaml.YAMLError)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ class BagReader:
         """
         try:
             return self._decoder(name)(bytes(message.data))
-        except (ValueError, struct.error, IndexError, UnicodeDecodeError) as error:
+        except Exception as error:  # the decoder is not ours; it promises nothing about damage
             raise DatasetError(
                 f'{self.path}: a message of {name} cannot be decoded: {error}') from None
 
@@ -182,7 +188,7 @@ class BagReader:
         if bytes(view[:8]) != _MAGIC:
             raise DatasetError(f'{file} is not an MCAP file')
         ended = mapped[-8:] == _MAGIC and len(mapped) > 8
-        index = _Index(self, view, check=not ended)
+        index = _Index(self, view)
         position = 8
         try:
             while True:
@@ -192,7 +198,7 @@ class BagReader:
                 index.top_level(opcode, start, position)
             if not ended:
                 raise _DamagedError('it ends within the index')
-        except _DamagedError as problem:
+        except _DAMAGE as problem:
             self.problems.append(f'{problem} ({len(view) - position} bytes cannot be read)')
             self.whole = False
         return mapped
@@ -201,8 +207,8 @@ class BagReader:
 class _Index:
     """Fills a reader from the records of one file."""
 
-    def __init__(self, bag: BagReader, view: memoryview, check: bool) -> None:
-        self._bag, self._view, self._check = bag, view, check
+    def __init__(self, bag: BagReader, view: memoryview) -> None:
+        self._bag, self._view = bag, view
         self._file = _Block(view, '', len(view), bag._cache)
         self._schemas: dict[int, Any] = {}
         self._channels: dict[int, str] = {}
@@ -239,7 +245,7 @@ class _Index:
         compression = bytes(view[records - length:records]).decode(errors='replace')
         block = _Block(view[records + 8:stop], compression, size, self._bag._cache)
         content = block.view()
-        if self._check and crc and zlib.crc32(content) != crc:
+        if crc and zlib.crc32(content) != crc:
             raise _DamagedError('a chunk does not match its check sum')
         position = 0
         while position < len(content):

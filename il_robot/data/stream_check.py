@@ -8,6 +8,7 @@ the first difference.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,9 @@ _UINT = struct.Struct('<I')
 _AFTER_STAMP = 12
 _BLACK = 12
 _SAMPLES = 400
+LATE, LATEST = 0.3, 1.0
+# A stream that was silent for so long before the end is not waited for [s].
+_SILENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,28 @@ class StreamCheck:
             return [('frozen', f'{self._same + 1} equal pictures in a row: is the camera frozen, '
                      'or does nothing move?')]
         return []
+
+
+def have_come(checks: Iterable[StreamCheck], end: float, dt: float, waited: float) -> bool:
+    """Whether all messages of an episode have come, as far as one can tell.
+
+    Messages of its last rows may still be under way when the request to end it is carried out.
+
+    Args:
+        checks: The streams.
+        end: Stamp of the state reached [s].
+        dt: Control period [s], of streams whose rate is not known.
+        waited: Wall time since the end [s]. After LATE only streams with a rate are waited
+            for, after LATEST nothing is.
+    """
+    needed = useful = True
+    for check in checks:
+        if check.kind == 'other' or not check.messages or check.stamp < end - _SILENT:
+            continue
+        if check.stamp < end - 1.01 * (1.0 / check.rate if check.rate else dt):
+            useful = False
+            needed = needed and not check.rate
+    return useful or (needed and waited > LATE) or waited > LATEST
 
 
 def stamp_of(data: bytes) -> float:

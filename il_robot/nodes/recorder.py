@@ -43,6 +43,7 @@ from il_robot.data.episode_session import (
     Event,
     RefusedError,
 )
+from il_robot.data.stream_check import have_come
 from il_robot.errors import ConfigError, DatasetError, unknown
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
@@ -53,9 +54,6 @@ from il_robot.types import Outcome
 
 TRANSPORTS = ('compressed', 'raw')
 _POLL = 0.05
-# A bag waits so long for messages of the last rows that are still under way [wall s]: until all
-# streams have come that far, else until those that rows need have, else until it gives up.
-_LATE, _LATEST = 0.3, 1.0
 _CONVERTER_PATIENCE = 3.0
 
 
@@ -312,7 +310,9 @@ class RecorderNode(Node):
         elif self._bag.thread.error:
             self._give_up(self._bag)
         for bag in list(self._closing):
-            if bag.end and self._has_all(bag.end.end, wall.monotonic() - bag.closing):
+            if bag.end and have_come(
+                    (stream.check for stream in self._topics.streams.values()), bag.end.end,
+                    self.spec.dt, wall.monotonic() - bag.closing):
                 self._tell(bag)
             if bag.thread.done:
                 self._closing.remove(bag)
@@ -331,19 +331,6 @@ class RecorderNode(Node):
             bag.told = True
             bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
                               'reason': bag.end.reason})
-
-    def _has_all(self, end: float, waited: float) -> bool:
-        """Whether every message of rows before ``end`` has come, as far as one can tell."""
-        needed, useful = True, True
-        for stream in self._topics.streams.values():
-            plan, check = stream.plan, stream.check
-            if plan.kind == 'other' or not check.messages or check.stamp < end - 1.0:
-                continue
-            period = 1.01 / (plan.rate or self.spec.rates.control)
-            if check.stamp < end - period:
-                useful = False
-                needed = needed and not plan.rate
-        return useful or (needed and waited > _LATE) or waited > _LATEST
 
     def _give_up(self, bag: _Bag) -> None:
         """The disk refuses: what is there stays, the rest of the graph goes on."""

@@ -134,6 +134,22 @@ def test_cut_at_any_byte_the_start_is_readable(whole, share, zeros):
         assert reader.whole and reader.metadata['task'] == 'x'
 
 
+@settings(max_examples=80, deadline=None)
+@given(share=st.floats(0, 1), value=st.integers(0, 255), cut=st.booleans())
+def test_a_wrong_byte_is_an_error_of_ours_or_none(whole, share, value, cut):
+    data, folder = whole
+    path = folder / 'wrong.mcap'
+    wrong = bytearray(data)
+    wrong[int(share * (len(data) - 1))] = value
+    path.write_bytes(wrong[:-20] if cut else wrong)
+    try:
+        with BagReader(path) as bag:
+            for name, message in bag.all_messages():
+                bag.decode(name, message)
+    except DatasetError:
+        pass
+
+
 def test_flushed_messages_survive_without_close(tmp_path):
     bag = write(tmp_path / 'bag', n=30, flush_every=13, close=False)
     with BagReader(tmp_path / 'bag') as reader:

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import ros_messages as ros
 
-from il_robot.data.stream_check import CheckLimits, StreamCheck, joint_names, stamp_of
+from il_robot.data.stream_check import (
+    LATE,
+    LATEST,
+    CheckLimits,
+    StreamCheck,
+    have_come,
+    joint_names,
+    stamp_of,
+)
 
 NAMES = ('left_waist', 'left_gripper', 'a')
 T0 = 1_795_000_000.0
@@ -100,3 +108,23 @@ def test_lost_messages_count():
     check = StreamCheck('camera', 'other')
     assert [kind for kind, _ in check.receive(b'', T0, lost=3)] == ['lost']
     assert check.report(T0)[0].lost == 3 and check.report(T0)[0].level == 'ok'
+
+
+def test_the_end_of_an_episode_is_waited_for():
+    """Until every stream has come up to the last row; not for ever, and not for the dead."""
+    def stream(rate, last, kind='header'):
+        check = StreamCheck('x', kind, rate)
+        play(check, [T0, T0 + last], state)
+        return check
+
+    def come(*streams, waited=0.0):
+        return have_come(streams, T0 + 2.0, 0.02, waited)
+
+    complete, camera = stream(50.0, 1.98), stream(30.0, 1.97)
+    assert come(complete, camera, stream(0.0, 1.985), stream(50.0, 0.5), stream(0.0, 0.1, 'other'))
+    slow = stream(50.0, 1.9)
+    assert not come(complete, slow) and not come(complete, slow, waited=LATE + 0.1)
+    assert come(complete, slow, waited=LATEST + 0.1)
+    proposal = stream(0.0, 1.9)
+    assert not come(complete, proposal) and come(complete, proposal, waited=LATE + 0.1)
+    assert come(StreamCheck('command', 'joints', 50.0))
