@@ -25,8 +25,9 @@ from il_robot.errors import ActionError
 from il_robot.types import ActionChunk, Float32
 
 # Positions inside a chunk are rounded to this fraction of a step, so that `now` on the grid
-# gives the stored target itself and not a mixture of two with a weight of 1e-12.
-_GRID = 1e-6
+# gives the stored target itself and not a mixture of two. Wall-clock seconds as floats are that
+# coarse: 2.4e-7 s is 1.2e-5 of a step at 50 Hz.
+_GRID = 1e-4
 
 
 @dataclass(frozen=True)

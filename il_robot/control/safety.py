@@ -42,7 +42,8 @@ class SafetyGate:
         self._spec = spec
         fast = [name == a.prefix + spec.gripper.name for a in spec.arms
                 for name in spec.joint_names[spec.arm_slice(a.name)]]
-        self._speed = np.where(fast, np.inf, speed_scale * spec.velocity).astype(np.float64)
+        self._speed = (speed_scale * spec.velocity).astype(np.float64)
+        self._unlimited = np.array(fast)
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
         self._quiet = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6}
@@ -60,7 +61,7 @@ class SafetyGate:
         """
         spec = self._spec
         inside = np.clip(command, spec.lower, spec.upper)
-        step = self._speed * dt
+        step = np.where(self._unlimited, np.inf, self._speed * dt)
         limited = np.clip(inside, previous - step, previous + step).astype(np.float32)
         reasons = {}
         for why, a, b in (('position', command, inside), ('velocity', inside, limited)):

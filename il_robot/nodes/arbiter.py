@@ -7,6 +7,7 @@ decision for an observation waits until every source that is alive has answered 
 
 from __future__ import annotations
 
+import math
 import sys
 import time as wall
 from collections import Counter
@@ -23,9 +24,8 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from il_robot.config import build
 from il_robot.control.arbiter import REQUESTS, Arbiter, ArbiterConfig, Decision, Proposal, Request
-from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.control.chunks import ChunkBuffer
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
@@ -58,7 +58,8 @@ class ArbiterNode(Node):
         self._complain = Complaints(self)
         self._proposals: dict[Source, Proposal] = {}
         self._buffer: ChunkBuffer | None = None
-        self._policy: dict[str, str] = {}
+        self._policy = self._episode = ''
+        self._since = -math.inf
         self._requests: list[Request] = []
         self._pending: tuple[float, Float32, float] | None = None
         self._decided = -1.0
@@ -108,6 +109,7 @@ class ArbiterNode(Node):
             topics.POLICY_PROPOSAL, self._on_chunk), topics.CHUNK_QOS)
         subscribe(DiagnosticArray, topics.POLICY_STATUS, self._guarded(
             topics.POLICY_STATUS, self._on_policy_status), topics.LATCHED_QOS)
+        subscribe(DiagnosticArray, topics.SIM_EPISODE, self._on_episode, topics.LATCHED_QOS)
         subscribe(String, topics.REQUEST, self._on_request, topics.REQUEST_QOS)
         for kind in REQUESTS:
             self.create_service(
@@ -141,6 +143,10 @@ class ArbiterNode(Node):
         if stamp < self._decided - 1.0:
             # The clock went back: another simulation started.
             self._restart(stamp)
+        elif stamp < self._decided:
+            self._complain(topics.JOINT_STATES, f'ignored a state of {stamp:.3f} s after one of '
+                           f'{self._decided:.3f} s: two publishers?')
+            return
         if not self._lockstep and stamp - self._decided < 0.9 * self.spec.dt:
             return  # the robot reports faster than it is controlled
         self._pending = (stamp, state, received)
@@ -152,33 +158,42 @@ class ArbiterNode(Node):
         self._proposals.clear()
         if self._buffer is not None:
             self._buffer.clear()
-        self._decided = -1.0
+        self._decided, self._since = -1.0, -math.inf
 
     def _on_proposal(self, source: Source, topic: str, message: JointState) -> None:
         position = convert.positions_by_name(
             message.name, message.position, self.spec, topic, whole_arms=True)
-        self._proposals[source] = Proposal(convert.seconds(message.header.stamp), position)
+        stamp = convert.seconds(message.header.stamp)
+        if stamp < self._since - 1e-9:
+            return
+        self._proposals[source] = Proposal(stamp, position)
         self._try_to_decide()
 
     def _on_policy_status(self, message: DiagnosticArray) -> None:
-        values = convert.status_values(message)
-        if values.get('checkpoint') == self._policy.get('checkpoint') and self._buffer:
+        """Make the buffer anew for another policy, or another way of executing its chunks."""
+        identity, buffer = convert.chunk_buffer(message, self.spec)
+        if identity != self._policy:
+            self._policy, self._buffer = identity, buffer
+
+    def _on_episode(self, message: DiagnosticArray) -> None:
+        """Another episode: what was proposed for the last one no longer counts."""
+        episode = convert.status_values(message).get('episode', '')
+        if episode == self._episode:
             return
-        try:
-            execution = build(Execution, {
-                'mode': values['execution_mode'],
-                'n_action_steps': int(values['n_action_steps']),
-                'decay': float(values['decay'])}, topics.POLICY_STATUS)
-            size = int(values['chunk_size'])
-        except (KeyError, ValueError) as error:
-            raise ConfigError(f'{topics.POLICY_STATUS}: {error!r} is missing or wrong') from None
-        self._policy = values
-        self._buffer = ChunkBuffer(size, self.spec.dim, self.spec.dt, execution)
+        self._episode = episode
+        self._since = convert.seconds(message.header.stamp)
+        self._proposals = {
+            source: p for source, p in self._proposals.items() if p.stamp >= self._since - 1e-9}
+        if self._buffer is not None:
+            self._buffer.clear()
 
     def _on_chunk(self, message: JointTrajectory) -> None:
         if self._buffer is None:
             raise ConfigError(f'a chunk before any {topics.POLICY_STATUS}')
-        self._buffer.push(convert.chunk(message, self.spec, topics.POLICY_PROPOSAL))
+        chunk = convert.chunk(message, self.spec, topics.POLICY_PROPOSAL)
+        if chunk.stamp < self._since - 1e-9:
+            return
+        self._buffer.push(chunk)
         self._try_to_decide()
 
     def _on_request(self, message: String) -> None:
