@@ -13,12 +13,13 @@ from typing import Any
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
-    Shutdown,
 )
 from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
 from launch.events.process import ProcessExited
 from launch.substitutions import Command, LaunchConfiguration
 from launch_ros.actions import Node
@@ -69,11 +70,13 @@ def _when_it_ends(spec: NodeSpec, node: Node) -> OnProcessExit:
     def ended(event: ProcessExited, context: LaunchContext) -> list[Action]:
         if context.is_shutdown:
             return []
+        reason = ''
         if spec.essential or spec.terminal:
-            return [Shutdown(reason=f'{spec.executable} has ended')]
-        if event.returncode == MISUSE:
-            return [Shutdown(reason=f'{spec.executable} refuses its parameters')]
-        return []
+            reason = f'{spec.executable} has ended'
+        elif event.returncode == MISUSE:
+            reason = f'{spec.executable} refuses its parameters'
+        return [LogInfo(msg=f'{reason}: stopping the others'),
+                EmitEvent(event=Shutdown(reason=reason))] if reason else []
 
     return OnProcessExit(target_action=node, on_exit=ended)
 
