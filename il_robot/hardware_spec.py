@@ -85,12 +85,15 @@ class Controller:
             (control_msgs/action/GripperCommand).
         joints: Our joints in the order of the controller's own parameter ``joints``.
         max_effort: Of a gripper action, in the driver's units; 0: the driver's default.
+        verify: Ask the controller for its joints before anything moves; false where something
+            else than a controller of ros2_control listens, which could not answer.
     """
 
     topic: str
     kind: Kind
     joints: tuple[str, ...]
     max_effort: float = 0.0
+    verify: bool = True
 
     def __post_init__(self) -> None:
         if not self.topic or not self.joints:
@@ -117,7 +120,6 @@ class HardwareSpec:
             protective stop nothing is left to catch up with.
         jump_margin: A measurement that differs from the one before by more than this, and by
             more than the joint can move, is a jump [rad].
-        settle: How long states must be sound again before the arms move [s].
     """
 
     sources: tuple[StateSource, ...]
@@ -130,7 +132,6 @@ class HardwareSpec:
     start_speed: float = 0.2
     max_lead: float = 0.5
     jump_margin: float = 0.1
-    settle: float = 0.3
 
     def __post_init__(self) -> None:
         if not self.sources or not self.controllers:
@@ -141,5 +142,5 @@ class HardwareSpec:
             raise ValueError(f'rate must be in [1, 1000] Hz, got {self.rate:g}')
         if not 0 <= self.lookahead <= 1:
             raise ValueError(f'lookahead must be in [0, 1] s, got {self.lookahead:g}')
-        if not (self.max_lead > 0 and self.jump_margin > 0 and self.settle >= 0):
-            raise ValueError('max_lead and jump_margin must be > 0, settle >= 0')
+        if not (self.max_lead > 0 and self.jump_margin > 0):
+            raise ValueError('max_lead and jump_margin must be > 0')

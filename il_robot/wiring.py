@@ -46,6 +46,7 @@ class WiredController:
     kind: Kind
     joints: tuple[int, ...]
     max_effort: float
+    verify: bool
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,9 @@ def _wire_controllers(hardware: HardwareSpec, names: _Names) -> tuple[WiredContr
         for topic, arms in names.per_topic(controller.topic):
             joints = names.find(controller.joints, arms, topic)
             _claim(owner, joints, topic, list(names.index), 'controller')
-            wired.append(
-                WiredController(topic, controller.kind, tuple(joints), controller.max_effort))
+            wired.append(WiredController(
+                topic, controller.kind, tuple(joints), controller.max_effort,
+                controller.verify))
     _refuse_left_out(owner, list(names.index), 'controller')
     topics = [c.topic for c in wired]
     twice = sorted({t for t in topics if topics.count(t) > 1})

@@ -7,12 +7,13 @@ WAITING      no command has come yet                                nothing
 STARTING     on the way from the measured posture to the commands   set-points, slow
 STREAMING    commands come                                          set-points
 HOLDING      commands fell silent, or come from two nodes           the set-point sent last
-STATE_LOST   joint states are silent, jumped, or just came back     nothing
+LOST         joint states are silent or jumped, the check failed    nothing
 LATE         this process was stopped for a moment                  nothing, for one tick
 ===========  =====================================================  ========================
 
-Nothing sent means that the controllers keep what they have. After STATE_LOST everything starts
-again from where the arms are then. No clock; times as in :mod:`il_robot.control.measurements`.
+Nothing sent means that the controllers keep what they have. What came back after LOST may be
+another robot: it is trusted once it was checked again, and everything starts from where the arms
+are then. No clock; times as in :mod:`il_robot.control.measurements`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from enum import Enum
 import numpy as np
 
 from il_robot.control.commands import CommandBuffer
-from il_robot.control.measurements import Measurements
+from il_robot.control.measurements import Measurements, State
 from il_robot.control.setpoints import Setpoints
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64
@@ -39,7 +40,7 @@ class Phase(Enum):
     STARTING = 'starting'
     STREAMING = 'streaming'
     HOLDING = 'holding'
-    STATE_LOST = 'state lost'
+    LOST = 'robot lost'
     LATE = 'late'
 
 
@@ -79,13 +80,13 @@ class Hardware:
         wired, section = spec.wiring, spec.hardware
         assert section is not None  # spec.wiring has said so
         self.period = 1.0 / (rate or section.rate)
-        self.measurements = Measurements(
-            wired, spec.dt, section.jump_margin, section.settle)
+        self.measurements = Measurements(wired, spec.dt, section.jump_margin)
         self._setpoints = Setpoints(
             wired.joints, period=self.period, lookahead=section.lookahead or spec.dt,
             start_speed=section.start_speed, max_lead=section.max_lead)
         self._commands = CommandBuffer(lockstep=False, timeout=command_timeout)
         self._ticked: float | None = None
+        self._trusted, self._distrust, self._lost_at = False, 'not checked yet', 0.0
         self._gain: Float64 = np.array([j.gain for j in wired.joints])
         self._offset: Float64 = np.array([j.offset for j in wired.joints])
 
@@ -93,15 +94,40 @@ class Hardware:
         """``(..., D)`` positions in the driver's units."""
         return (positions - self._offset) / self._gain
 
+    # -- trust ------------------------------------------------------------------------------
+    def checked(self, since: float) -> bool:
+        """The robot fits its file, as measured from ``since`` until now [s]; whether that counts.
+
+        It does not where the robot was lost meanwhile.
+        """
+        if not self._trusted and since >= self._lost_at:
+            self._trusted = True
+            self.rest()
+        return self._trusted
+
+    def distrust(self, why: str, now: float) -> None:
+        """Send nothing until the robot was checked again."""
+        self._trusted, self._distrust, self._lost_at = False, why, now
+        self.rest()
+
+    def rest(self) -> None:
+        """Send nothing until the next command."""
+        self._setpoints.stop()
+        self._commands.begin(self.measurements.stamp)
+
+    # -- what comes in and goes out ---------------------------------------------------------
+    def state(self, now: float) -> State | None:
+        """The robot's state, where one is due and sound."""
+        return self.measurements.take(now) if self._trusted else None
+
     def command(self, stamp: float, position: Float32, now: float) -> str:
         """Take a command ``(D,)`` that answers the joint states of ``stamp``.
 
         Returns:
             Why it does not count, in a few words; empty where it does.
         """
-        fault = self.measurements.fault(now)
-        if fault:
-            return 'without joint states'
+        if not self._trusted or self.measurements.fault(now):
+            return 'while the robot is lost'
         wrong = self._commands.put(stamp, position, self.measurements.stamp)
         if wrong:
             return wrong
@@ -109,11 +135,6 @@ class Hardware:
             self._setpoints.start(self.measurements.position, now)
         self._setpoints.target(position.astype(float), now)
         return ''
-
-    def rest(self) -> None:
-        """Send nothing until the next command."""
-        self._setpoints.stop()
-        self._commands.begin(self.measurements.stamp)
 
     def tick(self, now: float, *, rivals: int = 0) -> Tick:
         """Decide what is sent now.
@@ -129,8 +150,10 @@ class Hardware:
             return Tick(Phase.LATE, 'this node was kept from running')
         fault = self.measurements.fault(now)
         if fault:
-            self.rest()
-            return Tick(Phase.STATE_LOST, fault)
+            self.distrust(fault, now)
+            self.measurements.accept()
+        if not self._trusted:
+            return Tick(Phase.LOST, self._distrust if fault else f'{self._distrust}; checking')
         if rivals:
             self._commands.begin(self.measurements.stamp)
         silent = self._commands.get(self.measurements.stamp) is None
@@ -142,7 +165,7 @@ class Hardware:
         if silent:
             why = f'{rivals + 1} nodes write the command' if rivals else (
                 f'no command for {self._commands.timeout:g} s')
-            phase, reason = Phase.HOLDING, f'{why}: holding'
+            phase, reason = Phase.HOLDING, why
         elif self._setpoints.starting:
             phase, reason = Phase.STARTING, 'slowly to the first target'
         else:

@@ -43,10 +43,22 @@ class ControllerSeen:
 
 @dataclass
 class Findings:
-    """What speaks against moving (``problems``), and what is only worth knowing (``notes``)."""
+    """What was found.
 
-    problems: list[str] = field(default_factory=list)
+    Attributes:
+        wrong: Not there, or not as the robot's file says: nothing may move.
+        unsuitable: Slow, out of its limits, unknown: no reason to stop, but one not to start.
+        notes: Only worth knowing.
+    """
+
+    wrong: list[str] = field(default_factory=list)
+    unsuitable: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """What speaks against starting."""
+        return self.wrong + self.unsuitable
 
 
 def urdf_limits(text: str) -> dict[str, UrdfLimit]:
@@ -94,11 +106,16 @@ def check(
     if any(c.kind == 'trajectory' for c in wiring.controllers):
         _check_clocks(wiring, measurements, found)
     for joint in wiring.joints:
-        if joint.description in descriptions:
-            _check_limits(joint, descriptions[joint.description], found)
+        limit = descriptions.get(joint.description, {}).get(joint.driver)
+        if limit is not None:
+            _check_limits(joint, limit, found)
     silent = sorted({j.description for j in wiring.joints} - {''} - descriptions.keys())
     if silent:
         found.notes.append(f'no URDF on {", ".join(silent)}: limits not compared')
+    unknown = [j.driver for j in wiring.joints
+               if j.description in descriptions and j.driver not in descriptions[j.description]]
+    if unknown:
+        found.notes.append(f'not in the URDF: {", ".join(unknown)}')
     return found
 
 
@@ -108,7 +125,7 @@ def _check_states(
     rates = measurements.rates(now)
     for number, source in enumerate(wiring.sources):
         if not measurements.messages[number]:
-            found.problems.append(
+            found.wrong.append(
                 f'{source.topic}: no message; is the driver running and its '
                 f'joint_state_broadcaster active? (ros2 topic hz {source.topic})')
             continue
@@ -117,12 +134,12 @@ def _check_states(
             names = ', '.join(f'{wiring.joints[i].driver} (our {wiring.joints[i].name})'
                               for i in missing)
             others = ', '.join(sorted(measurements.extras[number])) or 'none'
-            found.problems.append(
+            found.wrong.append(
                 f'{source.topic}: no {names}; other joints there: {others}')
         present = [i for i in source.joints if i not in missing]
         rate = min((float(rates[i]) for i in present), default=source.min_rate)
         if rate < source.min_rate:
-            found.problems.append(
+            found.unsuitable.append(
                 f'{source.topic}: {rate:.1f} Hz, needs {source.min_rate:g} Hz; raise the '
                 "broadcaster's rate, or lower min_rate knowingly")
         if measurements.extras[number] and not missing:
@@ -136,7 +153,7 @@ def _check_position(joint: WiredJoint, position: float, found: Findings) -> None
     beyond = _BEYOND * (joint.upper - joint.lower)
     if not joint.lower - beyond <= position <= joint.upper + beyond:
         theirs = (position - joint.offset) / joint.gain
-        found.problems.append(
+        found.unsuitable.append(
             f'{joint.name} is at {position:.4f} ({joint.driver} = {theirs:.4f}), outside '
             f'[{joint.lower:g}, {joint.upper:g}]; move it by hand, or correct its sign, scale, '
             'offset or limits')
@@ -148,22 +165,26 @@ def _check_controller(
 ) -> None:
     topic = controller.topic
     if not seen.listeners:
-        (found.notes if dry_run else found.problems).append(
+        (found.notes if dry_run else found.wrong).append(
             f'{topic}: no controller listens; load and activate it (ros2 control '
             'list_controllers), or correct the topic')
     if seen.rivals:
-        (found.notes if dry_run else found.problems).append(
+        (found.notes if dry_run else found.wrong).append(
             f'{topic}: {seen.rivals} other node(s) write to it; stop them')
+    if controller.kind == 'gripper_action' or not controller.verify:
+        return
     expected = tuple(wiring.drivers(controller.joints))
-    if seen.joints is None or controller.kind == 'gripper_action':
-        if controller.kind == 'forward' and seen.listeners:
-            found.notes.append(f'{topic}: the order of its joints could not be asked for')
+    if seen.joints is None:
+        if seen.listeners:
+            found.unsuitable.append(
+                f'{topic}: the controller does not say which joints it moves (its parameter '
+                'joints); if it is none of ros2_control, set verify: false')
     elif controller.kind == 'forward' and seen.joints != expected:
-        found.problems.append(
+        found.wrong.append(
             f'{topic}: the controller moves {", ".join(seen.joints)} in this order; the robot '
             f'file says {", ".join(expected)}')
-    elif controller.kind == 'trajectory' and sorted(seen.joints) != sorted(expected):
-        found.problems.append(
+    elif sorted(seen.joints) != sorted(expected):
+        found.wrong.append(
             f'{topic}: the controller moves {", ".join(sorted(seen.joints))}; the robot file '
             f'says {", ".join(sorted(expected))}')
 
@@ -172,30 +193,24 @@ def _check_clocks(wiring: Wiring, measurements: Measurements, found: Findings) -
     for number, source in enumerate(wiring.sources):
         skew = measurements.skew[number]
         if np.isfinite(skew) and abs(skew) > CLOCK_TOLERANCE:
-            found.problems.append(
+            found.unsuitable.append(
                 f'{source.topic}: its stamps are {abs(skew):.3f} s '
                 f'{"behind" if skew > 0 else "ahead of"} our clock, and trajectories carry times: '
                 'synchronise the machines (chrony, PTP)')
 
 
-def _check_limits(
-    joint: WiredJoint, limits: Mapping[str, UrdfLimit], found: Findings
-) -> None:
+def _check_limits(joint: WiredJoint, urdf: UrdfLimit, found: Findings) -> None:
     """Our limits, in the driver's units, must not be wider than the URDF's."""
-    if joint.driver not in limits:
-        found.notes.append(f'{joint.driver} is not in the URDF on {joint.description}')
-        return
-    urdf = limits[joint.driver]
     ours = sorted((v - joint.offset) / joint.gain for v in (joint.lower, joint.upper))
     slack = _ROUNDED * (ours[1] - ours[0])
     if ours[0] < urdf.lower - slack or ours[1] > urdf.upper + slack:
-        found.problems.append(
+        found.wrong.append(
             f'{joint.name}: [{joint.lower:g}, {joint.upper:g}] is '
             f'[{ours[0]:.4f}, {ours[1]:.4f}] for {joint.driver}, wider than its URDF: '
             f'[{urdf.lower:.4f}, {urdf.upper:.4f}]')
     speed = joint.velocity / abs(joint.gain)
     # What a URDF says of a gripper's speed is seldom meant; its drive limits it anyway.
     if not joint.gripper and speed > urdf.velocity * (1 + _ROUNDED):
-        found.problems.append(
+        found.wrong.append(
             f'{joint.name}: velocity {joint.velocity:g} is {speed:.4f} for {joint.driver}, more '
             f"than its URDF's {urdf.velocity:.4f}")

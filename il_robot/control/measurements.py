@@ -38,7 +38,6 @@ class Measurements:
         wiring: Names, conversion and limits.
         period: States are given out at most this often [s].
         jump_margin: See :class:`il_robot.hardware_spec.HardwareSpec` [rad].
-        settle: How long all must be well again after silence or a jump [s].
 
     Attributes:
         position: ``(D,)`` newest positions [rad, m]; NaN before the first.
@@ -49,12 +48,9 @@ class Measurements:
         skew: Smallest difference of our clock and a source's stamps since then [s].
     """
 
-    def __init__(
-        self, wiring: Wiring, period: float, jump_margin: float, settle: float
-    ) -> None:
+    def __init__(self, wiring: Wiring, period: float, jump_margin: float) -> None:
         size = len(wiring.joints)
-        self._wiring, self._period, self._settle = wiring, period, settle
-        self._margin = jump_margin
+        self._wiring, self._period, self._margin = wiring, period, jump_margin
         self._gain = np.array([j.gain for j in wiring.joints])
         self._offset = np.array([j.offset for j in wiring.joints])
         self._speed = np.array(
@@ -68,8 +64,7 @@ class Measurements:
         self._stamp = -np.inf
         self._due = -np.inf
         self._given = -np.inf
-        self._sound_from = -np.inf
-        self._fault = ''
+        self._jump = ''
         self.extras: list[set[str]] = [set() for _ in wiring.sources]
         self._orders: dict[tuple[int, tuple[str, ...]], tuple[list[int], list[int]]] = {}
         self.count_from(0.0)
@@ -130,8 +125,7 @@ class Measurements:
         self.skew[source] = min(self.skew[source], clock - stamp, key=abs)
         shared = abs(clock - stamp) <= CLOCK_TOLERANCE
         self._stamp = max(self._stamp, stamp if shared else clock)
-        if jumped:
-            self._wait(now, jumped)
+        self._jump = jumped or self._jump
         return jumped
 
     def _order(self, source: int, names: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -158,23 +152,19 @@ class Measurements:
             f'{self._wiring.joints[i].name} by {d:.3f}'
             for i, d in zip(np.array(ours)[far], step[far])) if far.any() else ''
 
-    def _wait(self, now: float, why: str) -> None:
-        self._sound_from = now + self._settle
-        self._fault = why
-
     def fault(self, now: float) -> str:
-        """Why the arms must not be moved now, or an empty string.
-
-        To be asked at every tick: silence counts from when it is seen here.
-        """
+        """Why the arms must not be moved now, or an empty string; a jump stays until accepted."""
         late = np.flatnonzero(now - self.arrival > self._timeout)
-        if late.size:
-            topics = [s.topic for s in self._wiring.sources if set(s.joints) & set(late.tolist())]
-            age = float((now - self.arrival[late]).max())
-            since = f'for {age:.2f} s' if np.isfinite(age) else 'yet'
-            self._wait(now, f'no joint states on {", ".join(topics)} {since}')
-            return self._fault
-        return f'{self._fault}; settling' if now < self._sound_from else ''
+        if not late.size:
+            return self._jump
+        topics = [s.topic for s in self._wiring.sources if set(s.joints) & set(late.tolist())]
+        age = float((now - self.arrival[late]).max())
+        since = f'for {age:.2f} s' if np.isfinite(age) else 'yet'
+        return f'no joint states on {", ".join(topics)} {since}'
+
+    def accept(self) -> None:
+        """Take the present position for the true one, after a jump."""
+        self._jump = ''
 
     @property
     def stamp(self) -> float:

@@ -69,19 +69,26 @@ class TopicLink(ControllerLink):
         super().__init__(node, wiring, controller)
         self._publisher: Any = node.create_publisher(kind, controller.topic, topics.SETPOINT_QOS)
         self._answer: tuple[str, ...] | None = None
+        self._request: Any = None
         owner = controller.topic.rpartition('/')[0]
         self._asked: Any = node.create_client(GetParameters, f'{owner}/get_parameters')
 
     def ask(self) -> None:
-        """Ask the controller for its parameter ``joints``; the answer comes later."""
-        if not self._asked.service_is_ready():
-            self._answer = None
-            return
-        future = self._asked.call_async(GetParameters.Request(names=['joints']))
-        future.add_done_callback(self._on_answer)
+        """Ask the controller for its parameter ``joints``; the answer comes later.
+
+        An old answer does not count: it may be that of a controller that is gone.
+        """
+        self._answer = None
+        if self._request is not None:
+            self._asked.remove_pending_request(self._request)
+            self._request = None
+        if self._asked.service_is_ready():
+            self._request = self._asked.call_async(GetParameters.Request(names=['joints']))
+            self._request.add_done_callback(self._on_answer)
 
     def _on_answer(self, future: Any) -> None:
         response = future.result()
+        self._request = None
         if response is not None and response.values:
             # A parameter that is not set has no strings.
             self._answer = tuple(response.values[0].string_array_value) or None

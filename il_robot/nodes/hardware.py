@@ -38,7 +38,7 @@ from il_robot.types import Float64
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 _LEVELS = {
     Phase.WAITING: 'ok', Phase.STARTING: 'ok', Phase.STREAMING: 'ok', Phase.HOLDING: 'warn',
-    Phase.STATE_LOST: 'error'}
+    Phase.LOST: 'error'}
 # Rates are measured over so long [s]; a window cut short by a transition does not count.
 _WINDOW = 1.0
 
@@ -69,6 +69,7 @@ class HardwareNode(LifecycleNode):
         self._inputs: list[Subscription] = []
         self._descriptions: dict[str, dict[str, UrdfLimit]] = {}
         self._findings: Findings | None = None
+        self._checked_since = 0.0
         self._tick = Tick(Phase.WAITING, 'no command yet')
         self._since = wall.monotonic()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -111,15 +112,15 @@ class HardwareNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Follow commands, unless something does not fit."""
-        if self._findings is None:
-            self.get_logger().error('still measuring; activate again in a moment')
+        if self._findings is not None and self._findings.problems:
+            self.get_logger().error('refused:\n  ' + '\n  '.join(self._findings.problems))
             return FAILURE
-        if self._findings.problems:
-            self.get_logger().error('refused: ' + '\n'.join(self._findings.problems))
+        if self._findings is None or not self.hardware.checked(self._checked_since):
+            self.get_logger().error('still measuring; activate again in a moment')
             return FAILURE
         for note in self._findings.notes:
             self.get_logger().info(note)
-        self.hardware.rest()
+        self._tick = Tick(Phase.WAITING, 'no command yet')
         self._streamer = self.create_timer(
             self.hardware.period, self._on_tick, clock=self._steady)
         self._active = True
@@ -153,7 +154,7 @@ class HardwareNode(LifecycleNode):
         if self._active:
             self._active = False
             self.destroy_timer(self._streamer)
-            self.hardware.rest()
+            self.hardware.distrust('deactivated', wall.monotonic())
 
     # -- what comes in ----------------------------------------------------------------------
     def _ros_time(self) -> float:
@@ -166,7 +167,7 @@ class HardwareNode(LifecycleNode):
             stamp=convert.seconds(message.header.stamp), clock=self._ros_time(), now=now)
         if wrong:
             self._complain(self.spec.wiring.sources[source].topic, wrong)
-        state = self.hardware.measurements.take(now) if self._active else None
+        state = self.hardware.state(now) if self._active else None
         if state is not None:
             self._counts['joint_states_per_s'] += 1
             self._states.publish(convert.joint_state(
@@ -232,17 +233,33 @@ class HardwareNode(LifecycleNode):
     def _each_second(self) -> None:
         now = wall.monotonic()
         if self._links and now - self._since > 0.9 * _WINDOW:
-            self._findings = self._check(now)
-        if self._autostart and not self._links:
+            self._findings, self._checked_since = self._check(now), self._since
+        if self._active and self._findings is not None:
+            self._watch(self._findings, now)
+        elif self._autostart and not self._links:
             self.trigger_configure()
-        elif self._autostart and not self._active and self._findings is not None:
+        elif self._autostart and self._findings is not None:
             if self._findings.problems:
-                self._complain('refused', 'the arms stay where they are until this fits:\n  '
-                               + '\n  '.join(self._findings.problems))
+                self._refuse(self._findings.problems)
             else:
                 self.trigger_activate()
         self._publish_diagnostics(now)
         self._restart_window(now)
+
+    def _watch(self, findings: Findings, now: float) -> None:
+        """While active: stop where the robot is no longer the one that was checked."""
+        if findings.wrong:
+            self.hardware.distrust(findings.wrong[0], now)
+        if self._tick.phase is Phase.LOST and findings.problems:
+            self._refuse(findings.problems)
+        elif not findings.problems and self._tick.phase is Phase.LOST:
+            self.hardware.checked(self._checked_since)
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        # Numbers change from second to second; what is said once is what the problems are about.
+        about = ', '.join(dict.fromkeys(text.split(':')[0] for text in problems))
+        self._complain(f'refused {about}', 'the arms stay where they are until this fits:\n  '
+                       + '\n  '.join(problems))
 
     def _check(self, now: float) -> Findings:
         found = check(
@@ -250,7 +267,7 @@ class HardwareNode(LifecycleNode):
             controllers=[link.seen() for link in self._links],
             descriptions=self._descriptions, dry_run=self._dry_run)
         if self.count_publishers(self._states.topic_name) > 1:
-            found.problems.append(
+            found.wrong.append(
                 f'another node publishes {self._states.topic_name}: stop it (a second hardware, '
                 'or sim?)')
         return found
@@ -280,7 +297,8 @@ class HardwareNode(LifecycleNode):
             **{k: v / seconds for k, v in self._counts.items()},
             **self._source_values(now),
             **{f'problem_{i}': text for i, text in enumerate(problems, 1)},
-            **{f'ignored {k}': v for k, v in self._complain.counts.items()}}
+            **{f'ignored {k}': v for k, v in self._complain.counts.items()
+               if not k.startswith('refused')}}
         self._diagnostics.publish(
             convert.status_message(self._ros_time(), 'hardware', values, message, level))
 

@@ -24,6 +24,7 @@ class Robot:
         self.target = self.at.copy()
         self.now, self.stamp = 0.0, None
         self.speaking = self.answering = True
+        self.hardware.checked(0.0)
         self.phases, self.sent = [], []
 
     def run(self, seconds, rivals=0):
@@ -41,7 +42,7 @@ class Robot:
             hardware.measurements.put(
                 0, names, hardware.to_driver(self.at), (), (), stamp=EPOCH + self.now,
                 clock=EPOCH + self.now, now=self.now)
-            state = hardware.measurements.take(self.now)
+            state = hardware.state(self.now)
             if state is not None:
                 self.stamp = state.stamp
                 if self.answering and not rivals:
@@ -87,7 +88,7 @@ def test_silence_of_the_command_holds_the_last_set_point(robot):
     phases = robot.run(1.0)
     assert phases[0] is Phase.STREAMING
     assert phases[-1] is Phase.HOLDING
-    assert 'no command for 0.2 s: holding' in robot.tick.reason
+    assert 'no command for 0.2 s' in robot.tick.reason
     assert np.ptp(robot.sent[30:], axis=0).max() == 0
     robot.answering = True
     assert robot.run(0.2)[-1] is Phase.STREAMING
@@ -108,18 +109,29 @@ def test_two_commanders_are_both_not_obeyed(robot):
     assert np.ptp(robot.sent, axis=0).max() == 0
 
 
+def test_a_robot_that_was_not_checked_gets_nothing():
+    robot = Robot()
+    robot.hardware.distrust('not checked yet', 0.0)
+    assert set(robot.run(0.5)) == {Phase.LOST}
+    assert robot.stamp is None
+    assert robot.sent == []
+
+
 def test_nothing_is_sent_while_the_robot_is_silent_and_it_returns_where_it_is_then(robot):
     robot.speaking = False
-    assert robot.run(0.5)[-1] is Phase.STATE_LOST
-    assert robot.run(0.5) == [Phase.STATE_LOST] * 50
+    assert robot.run(0.5)[-1] is Phase.LOST
+    assert robot.run(0.5) == [Phase.LOST] * 50
     assert robot.sent == []
     # Somebody moved the arm meanwhile; the commands still want the old place.
     robot.at = robot.at - np.where(GRIPPER, 0.0, 0.3)
     returned = robot.at
     robot.speaking = True
-    phases = robot.run(0.6)
-    assert list(dict.fromkeys(phases)) == [Phase.STATE_LOST, Phase.STARTING]
-    assert phases.count(Phase.STATE_LOST) >= 29
+    back = robot.now
+    assert set(robot.run(0.5)) == {Phase.LOST}
+    assert robot.tick.reason.endswith('checking')
+    assert not robot.hardware.checked(since=back - 0.1)  # it was lost during that check
+    assert robot.hardware.checked(since=back + 0.1)
+    assert Phase.STARTING in robot.run(0.5)
     assert np.abs(robot.sent[0] - returned)[~GRIPPER].max() <= 0.2 * 3.14 * PERIOD + 1e-6
     assert robot.run(3.0)[-1] is Phase.STREAMING
     np.testing.assert_allclose(robot.at, robot.target, atol=1e-6)
@@ -129,11 +141,12 @@ def test_a_jump_of_the_state_stops_the_arms_and_they_go_on_from_there(robot):
     robot.at = robot.at + np.where(np.arange(SPEC.dim) == 3, 0.5, 0.0)
     jumped = robot.at
     robot.step()
-    assert robot.phases[-1] is Phase.STATE_LOST
     assert 'left_joint4 by 0.500' in robot.tick.reason
-    phases = robot.run(0.5)
-    assert phases[0] is Phase.STATE_LOST
-    assert phases[-1] is Phase.STARTING
+    assert set(robot.run(1.0)) == {Phase.LOST}
+    # Time does not heal a jump, a check does.
+    assert not robot.hardware.checked(since=robot.now - 1.1)
+    assert robot.hardware.checked(since=robot.now - 0.9)
+    assert robot.run(0.5)[-1] is Phase.STARTING
     assert np.abs(robot.sent[0] - jumped).max() <= 0.02
 
 
@@ -144,7 +157,7 @@ def test_a_stall_of_this_process_is_not_the_robots_silence(robot):
     assert robot.phases[-1] is Phase.LATE
     assert robot.tick.rows is None
     robot.speaking = True
-    assert Phase.STATE_LOST not in robot.run(0.5)
+    assert Phase.LOST not in robot.run(0.5)
 
 
 @pytest.mark.parametrize(('age', 'why'), [
@@ -161,7 +174,7 @@ def test_a_command_that_answers_no_present_state_does_not_count(age, why):
 def test_commands_do_not_count_while_the_state_is_lost(robot):
     robot.speaking = False
     robot.run(0.5)
-    assert robot.answer() == 'without joint states'
+    assert robot.answer() == 'while the robot is lost'
 
 
 def test_conversion_to_the_driver_and_back_is_exact():

@@ -15,7 +15,7 @@ WIRING = SPEC.wiring
 
 def measured(*, hertz=100.0, without=(), extra=(), at=(), skew=0.0, topics=(0, 1)):
     """One second of joint states."""
-    measurements = Measurements(WIRING, period=SPEC.dt, jump_margin=0.1, settle=0.3)
+    measurements = Measurements(WIRING, period=SPEC.dt, jump_margin=0.1)
     measurements.count_from(0.0)
     ours = SPEC.rest.astype(float)
     for name, value in dict(at).items():
@@ -79,6 +79,7 @@ ORDER = ('elbow', 'waist', 'shoulder', 'forearm_roll', 'wrist_angle', 'wrist_rot
     ({'controllers': lambda: seen(listeners=0)},
      ['/follower_left/arm_controller/joint_trajectory: no controller listens']),
     ({'controllers': lambda: seen(rivals=2)}, ['2 other node(s) write to it']),
+    ({'controllers': lambda: seen(joints=None)}, ['does not say which joints it moves']),
     ({'controllers': lambda: seen(joints=('waist', 'elbow'))},
      ['the controller moves elbow, waist; the robot file says elbow, forearm_roll']),
     ({'descriptions': lambda: urdf(elbow=UrdfLimit(-1.0, 1.0, 4.0))},
@@ -98,7 +99,7 @@ def test_the_order_matters_for_forward_controllers_only():
     """A trajectory names its joints; values in an array must be in the controller's order."""
     assert run(controllers=seen(joints=ORDER)).problems == []
     ur = load_robot_spec(named_config('robots', 'openarm'))
-    measurements = Measurements(ur.wiring, period=ur.dt, jump_margin=0.1, settle=0.3)
+    measurements = Measurements(ur.wiring, period=ur.dt, jump_margin=0.1)
     controllers = [ControllerSeen(1, 0, tuple(reversed(ur.wiring.drivers(c.joints))))
                    for c in ur.wiring.controllers]
     problems = check(
@@ -109,8 +110,7 @@ def test_the_order_matters_for_forward_controllers_only():
 
 
 def test_what_only_is_worth_knowing_does_not_refuse():
-    found = run(measurements=measured(extra=('torso',)), descriptions={},
-                controllers=seen(joints=None))
+    found = run(measurements=measured(extra=('torso',)), descriptions={})
     assert found.problems == []
     assert any('not used: torso' in n for n in found.notes)
     assert any('limits not compared' in n for n in found.notes)
