@@ -165,6 +165,10 @@ def _train_step(learner: _Learner, samples: Samples, config: Training) -> Losses
     if turn == 0 or learner.order is None:  # a new epoch, or the first step after a resume
         learner.order = np.random.default_rng([config.seed, epoch]).permutation(count)
     batch = samples.batch(samples.train, learner.order[turn * size:(turn + 1) * size])
+    if config.feature_noise:
+        features = batch['features']
+        noise = torch.empty_like(features).normal_(generator=learner.generator)
+        batch['features'] = features + config.feature_noise * noise
 
     losses = learner.policy.loss(batch, learner.generator)
     learner.optimizer.zero_grad()

@@ -25,6 +25,9 @@ class Training:
         grad_clip: Largest norm of the gradient; 0 does not clip.
         ema_decay: Decay of the running mean of the weights, which is then what is validated
             and saved; 0 keeps none.
+        feature_noise: Standard deviation of the Gaussian noise on the normalised features of
+            every training batch (Bishop, "Training with Noise is Equivalent to Tikhonov
+            Regularization", 1995); 0 adds none.
         label: ``expert``: the expert's proposal where there is one, else the action executed,
             and nothing where the policy drove. ``executed``: always the action executed.
         outcomes: Which episodes are used.
@@ -44,6 +47,7 @@ class Training:
     weight_decay: float = 1e-4
     grad_clip: float = 1.0
     ema_decay: float = 0.0
+    feature_noise: float = 0.0
     label: Literal['expert', 'executed'] = 'expert'
     outcomes: tuple[Literal['success', 'failure', 'unknown'], ...] = ('success', 'unknown')
     validation: float = 0.1
@@ -61,7 +65,8 @@ class Training:
                      'keep'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
-        for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'threads', 'seed'):
+        for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'feature_noise', 'threads',
+                     'seed'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         if self.learning_rate <= 0:

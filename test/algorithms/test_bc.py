@@ -38,9 +38,9 @@ def with_training(**changes):
     return replace(RECIPE, training=replace(RECIPE.training, **changes))
 
 
-@pytest.mark.parametrize('ema_decay', [0.0, 0.99])
-def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(dataset, tmp_path, ema_decay):
-    recipe = with_training(ema_decay=ema_decay)
+@pytest.mark.parametrize(('ema_decay', 'noise'), [(0.0, 0.0), (0.99, 0.1)])
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(dataset, tmp_path, ema_decay, noise):
+    recipe = with_training(ema_decay=ema_decay, feature_noise=noise)
     straight = bc.train(dataset, recipe, tmp_path / 'a')
     stopped = bc.train(dataset, recipe, tmp_path / 'b', should_stop=after(100))
     assert stopped.step == 100 and not stopped.finished
