@@ -1,12 +1,16 @@
 """The hardware section of robot files: names are resolved, and what does not fit is refused."""
 
 import copy
+import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import yaml
 
 from il_robot.config import build
 from il_robot.errors import ConfigError, SpecError
+from il_robot.hardware_spec import HardwareSpec
 from il_robot.resources import named_config
 from il_robot.spec import RobotSpec, load_robot_spec, robot_spec_from_dict
 
@@ -154,3 +158,20 @@ def test_one_controller_and_one_topic_for_both_arms():
         controllers=[{'topic': '/commands', 'kind': 'forward', 'joints': both}])
     (controller,) = spec.wiring.controllers
     assert [spec.joint_names[i] for i in controller.joints] == both
+
+
+DOCUMENT = (Path(__file__).parents[1] / 'docs/real_robot.md').read_text()
+
+
+def test_the_documents_example_is_a_hardware_section():
+    (text,) = re.findall(r'```yaml\n(.*?)```', DOCUMENT, re.DOTALL)
+    section = build(HardwareSpec, yaml.safe_load(text)['hardware'], 'docs/real_robot.md')
+    assert [c.kind for c in section.controllers] == ['forward', 'forward']
+
+
+def test_the_document_names_every_number_and_its_default():
+    table = dict(re.findall(r'^ *\| `(\w+)` \| ([\d.]+|one control period) \|', DOCUMENT, re.M))
+    numbers = {f.name: f.default for f in fields(HardwareSpec) if isinstance(f.default, float)}
+    assert table.pop('lookahead') == 'one control period'
+    assert numbers.pop('lookahead') == 0
+    assert {name: float(text) for name, text in table.items()} == numbers

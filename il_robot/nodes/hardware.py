@@ -284,8 +284,9 @@ class HardwareNode(LifecycleNode):
         problems = self._findings.problems if self._findings is not None else []
         if self._active:
             level, message = _LEVELS[self._tick.phase], self._tick.reason or 'streaming'
-            if problems and level == 'ok':
-                level, message = 'warn', problems[0]
+            following = self._tick.phase is not Phase.STREAMING or not self._tick.reason
+            if level == 'ok' and (problems or not following):
+                level, message = 'warn', problems[0] if following else message
         elif problems:
             level, message = 'error', f'refused: {problems[0]}'
         else:
@@ -294,7 +295,7 @@ class HardwareNode(LifecycleNode):
         values: dict[str, Any] = {
             'phase': self._tick.phase.value if self._active else 'inactive',
             'dry_run': self._dry_run,
-            **{k: v / seconds for k, v in self._counts.items()},
+            **{k: v / seconds if k.endswith('_per_s') else v for k, v in self._counts.items()},
             **self._source_values(now),
             **{f'problem_{i}': text for i, text in enumerate(problems, 1)},
             **{f'ignored {k}': v for k, v in self._complain.counts.items()
