@@ -20,6 +20,7 @@ from il_robot.sim.experts.motion import (
     far_move,
     go,
     holds,
+    joint_move,
     part_pose,
     pose_error,
     top_down,
@@ -30,6 +31,8 @@ from il_robot.types import Action, Float64, Observation
 
 _MEET = np.array([0.0, 0.0, 0.27])
 _TAKE_CLEAR, _PICK_CLEAR = 0.10, 0.10
+_LEFT_SIDE = -0.02
+"""A cube further left on the table [m] lies under the waiting left hand."""
 _CENTRE = np.zeros(3)
 
 
@@ -64,7 +67,7 @@ class TransferCubeExpert:
             left_move = self._take(left, right, cube)
         else:
             right_move = self._pick(right, cube)
-            left_move = self._wait(left), self._open
+            left_move = self._make_room(left, cube), self._open
         return self._hands.action({'left': left_move, 'right': right_move})
 
     def _holds(self, hand: Hand, cube: Pose) -> bool:
@@ -92,15 +95,10 @@ class TransferCubeExpert:
         _, angle = pose_error(right.eef, Pose(self._offer_rotation, self._meet))
         offered = float(np.linalg.norm(cube.position - self._meet)) < 0.02 and angle < 0.2
         if not offered:
-            return self._wait(left), self._open
+            return self._make_room(left, cube), self._open
         joints, ready = approach(
-            left, Pose(self._take_rotation(right), cube.position), _TAKE_CLEAR, self.style.speed)
+            left, Pose(_take_rotation(right, cube), cube.position), _TAKE_CLEAR, self.style.speed)
         return joints, 0.0 if ready else self._open
-
-    def _take_rotation(self, right: Hand) -> Float64:
-        """Facing the right hand, fingers across its fingers."""
-        x, y = -right.eef.rotation[:, 0], right.eef.rotation[:, 2]
-        return np.column_stack([x, y, np.cross(x, y)])
 
     def _wait(self, left: Hand) -> Float64:
         """Beside the meeting point, already turned."""
@@ -109,6 +107,12 @@ class TransferCubeExpert:
         turned = np.column_stack([x, y, np.cross(x, y)])
         goal = Pose(turned, self._meet - x * (_TAKE_CLEAR + 0.02))
         return go(left, goal, self.style.speed)
+
+    def _make_room(self, left: Hand, cube: Pose) -> Float64:
+        """Wait, but not above a cube that fell on the left side: the right hand goes there."""
+        if cube.position[0] > _LEFT_SIDE:
+            return self._wait(left)
+        return joint_move(left, self._rest_joints['left'], self.style.speed)
 
     def _keep(self, left: Hand, cube: Pose, both: bool) -> tuple[Float64, float]:
         """Stay where the other hand still holds, else bring the cube to the meeting point."""
@@ -127,6 +131,21 @@ class TransferCubeExpert:
             return cartesian_move(right, back, self.style.speed), self._open
         rest = right.kinematics.fk(self._rest_joints['right'])
         return far_move(right, rest, self.style.speed), self._open
+
+
+def _take_rotation(right: Hand, cube: Pose) -> Float64:
+    """Facing the right hand, fingers across its fingers and flat on the cube's faces.
+
+    The cube may have turned between the right fingers.
+    """
+    across = right.eef.rotation[:, 2]
+    along = cube.rotation.T @ across
+    face = int(np.argmax(np.abs(along)))
+    y = np.copysign(1.0, along[face]) * cube.rotation[:, face]
+    x = -right.eef.rotation[:, 0]
+    x = x - (x @ y) * y
+    x /= np.linalg.norm(x)
+    return np.column_stack([x, y, np.cross(x, y)])
 
 
 def _nearest_yaw(hand: Hand, cube: Pose, position: Float64, base: Float64) -> Pose:
