@@ -129,20 +129,30 @@ class TrajectoryLink(TopicLink):
             stamp, self.names, rows[:, self.joints], period))
 
 
+def gripper_command(topic: str) -> Any:
+    """The type of a gripper's action.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        from control_msgs.action import GripperCommand
+    except ImportError:
+        raise ConfigError(
+            f'{topic} is a GripperCommand action, whose type is in control_msgs: install '
+            'ros-$ROS_DISTRO-control-msgs, or let the gripper be moved by a '
+            'forward_command_controller') from None
+    return GripperCommand
+
+
 class GripperLink(ControllerLink):
     """A gripper behind control_msgs/action/GripperCommand; goals replace each other."""
 
     def __init__(self, node: Node, wiring: Wiring, controller: WiredController) -> None:
         super().__init__(node, wiring, controller)
-        try:
-            from control_msgs.action import GripperCommand
-        except ImportError:
-            raise ConfigError(
-                f'{controller.topic} is a GripperCommand action, whose type is in control_msgs: '
-                'install ros-$ROS_DISTRO-control-msgs, or let the gripper be moved by a '
-                'forward_command_controller') from None
-        self._goal_type = GripperCommand.Goal
-        self._client: Any = ActionClient(node, GripperCommand, controller.topic)
+        action = gripper_command(controller.topic)
+        self._goal_type = action.Goal
+        self._client: Any = ActionClient(node, action, controller.topic)
         joint = wiring.joints[controller.joints[0]]
         self._goals = GripperGoals(_SAME_GOAL * (joint.upper - joint.lower) / abs(joint.gain))
 
@@ -198,11 +208,7 @@ _KINDS: dict[str, Callable[[Node, Wiring, WiredController], ControllerLink]] = {
 
 
 def open_links(node: Node, wiring: Wiring, *, dry_run: bool) -> Sequence[Link]:
-    """A link to every controller, in the order of ``wiring.controllers``.
-
-    Raises:
-        ConfigError: a gripper action without its message type.
-    """
+    """A link to every controller, in the order of ``wiring.controllers``."""
     links = [_KINDS[c.kind](node, wiring, c) for c in wiring.controllers]
     if not dry_run:
         return links

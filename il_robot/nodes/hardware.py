@@ -29,7 +29,7 @@ from il_robot.control.hardware import Hardware, Phase, Tick
 from il_robot.control.hardware_check import Findings, UrdfLimit, check, urdf_limits
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
-from il_robot.nodes.controllers import Link, open_links
+from il_robot.nodes.controllers import Link, gripper_command, open_links
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
@@ -61,7 +61,7 @@ class HardwareNode(LifecycleNode):
             read_only=True)
         self._autostart = declare(
             self, 'autostart', True, 'configure, and activate once everything fits')
-        self._refuse_own_topic()
+        self._refuse_what_cannot_work()
         self._complain = Complaints(self)
         self._counts: Counter[str] = Counter()
         self._active = False
@@ -77,7 +77,10 @@ class HardwareNode(LifecycleNode):
             DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self.create_timer(_WINDOW, self._each_second, clock=self._steady)
 
-    def _refuse_own_topic(self) -> None:
+    def _refuse_what_cannot_work(self) -> None:
+        for controller in self.spec.wiring.controllers:
+            if controller.kind == 'gripper_action':
+                gripper_command(controller.topic)
         ours = self.resolve_topic_name(topics.JOINT_STATES)
         for source in self.spec.wiring.sources:
             if self.resolve_topic_name(source.topic) == ours:
@@ -90,12 +93,7 @@ class HardwareNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen to the drivers and look for the controllers."""
         wiring = self.spec.wiring
-        try:
-            self._links = open_links(self, wiring, dry_run=self._dry_run)
-        except IlRobotError as error:
-            self.get_logger().error(str(error))
-            self._autostart = False
-            return FAILURE
+        self._links = open_links(self, wiring, dry_run=self._dry_run)
         subscribe = self.create_subscription
         self._inputs = [
             subscribe(JointState, source.topic, partial(self._on_state, number),
@@ -284,9 +282,10 @@ class HardwareNode(LifecycleNode):
         problems = self._findings.problems if self._findings is not None else []
         if self._active:
             level, message = _LEVELS[self._tick.phase], self._tick.reason or 'streaming'
-            following = self._tick.phase is not Phase.STREAMING or not self._tick.reason
-            if level == 'ok' and (problems or not following):
-                level, message = 'warn', problems[0] if following else message
+            if self._tick.phase is Phase.STREAMING and self._tick.reason:
+                level = 'warn'  # the arms do not follow
+            elif problems and level == 'ok':
+                level, message = 'warn', problems[0]
         elif problems:
             level, message = 'error', f'refused: {problems[0]}'
         else:

@@ -100,7 +100,30 @@ class TrajectoryController:
         return np.array([np.interp(now, self.times, p) for p in self.points.T])
 
 
-CONTROLLERS = {'forward': ForwardController, 'trajectory': TrajectoryController}
+class GripperActionController:
+    """position_controllers/GripperActionController; a goal is the command and ends at once."""
+
+    def __init__(self, node, topic, joints):
+        from control_msgs.action import GripperCommand
+        from rclpy.action import ActionServer
+
+        self.joints, self.command, self.refused, self.received = joints, None, 0, 0
+        self.result = GripperCommand.Result
+        self.server = ActionServer(node, GripperCommand, topic, self.execute)
+
+    def execute(self, goal):
+        self.received += 1
+        self.command = np.array([goal.request.command.position])
+        self.max_effort = goal.request.command.max_effort
+        goal.succeed()
+        return self.result(position=float(self.command[0]), reached_goal=True)
+
+    def update(self, now, measured):
+        return self.command
+
+
+CONTROLLERS = {'forward': ForwardController, 'trajectory': TrajectoryController,
+               'gripper_action': GripperActionController}
 
 
 class StandIn(Node):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,7 @@ def station(tmp_path_factory):
 
 def rest(station, **joints):
     """The rest posture, off its limits, with these joints elsewhere."""
-    target = station.spec.rest.astype(float) + 0.1
+    target = np.clip(station.spec.rest + 0.1, station.spec.lower, station.spec.upper).astype(float)
     for arm in station.spec.arms:
         target[station.spec.arm_slice(arm.name).stop - 1] = 0.04
     for name, value in joints.items():
@@ -261,6 +262,18 @@ def test_trajectories_are_followed_and_not_refused(tmp_path):
         assert refused < 0.1 * received, graph.output()
 
 
+def test_a_gripper_behind_an_action_gets_few_goals(tmp_path):
+    pytest.importorskip('control_msgs', reason='not on PyPI; comes with a ROS installation')
+    with open_graph(tmp_path) as graph:
+        station = Station(graph, 'dual_franka')
+        station.go(rest(station, left_gripper=0.02, right_gripper=0.07))
+        report = station.report()
+        hand = '/{}/franka_gripper/gripper_action'
+        assert report['command'][hand.format('left')]['fr3_finger_joint1'] == pytest.approx(0.01)
+        assert report['command'][hand.format('right')]['fr3_finger_joint1'] == pytest.approx(0.035)
+        assert 1 <= report['received'][hand.format('left')] < 10
+
+
 def test_a_dry_run_shows_what_it_would_send_and_moves_nothing(tmp_path):
     with open_graph(tmp_path) as graph:
         station = Station(graph, 'openarm', '--no-controllers', dry_run=True)
@@ -308,6 +321,8 @@ def test_the_life_cycle_by_hand(tmp_path):
 @pytest.mark.parametrize(('robot', 'remap', 'said'), [
     ('sim_dual_arm', [], 'sim_dual_arm has no hardware section'),
     ('openarm', ['-r', 'joint_states:=/openarm/joint_states'], 'also the name of our own'),
+    pytest.param('dual_franka', [], 'install ros-$ROS_DISTRO-control-msgs',
+                 marks=pytest.mark.skipif(bool(find_spec('control_msgs')), reason='installed')),
 ])
 def test_a_robot_file_that_cannot_work_ends_the_node_with_one_line(robot, remap, said):
     result = subprocess.run(
