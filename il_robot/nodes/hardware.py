@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.experimental import EventsExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
@@ -319,9 +319,18 @@ def _known(values: Float64) -> Float64 | None:
     return None if np.isnan(values).all() else values
 
 
+def make_executor() -> Executor:
+    """The events executor where rclpy has it (from Kilted on): less delay, a third of the CPU."""
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(HardwareNode, args, EventsExecutor)
+    return run_node(HardwareNode, args, make_executor)
 
 
 if __name__ == '__main__':
