@@ -25,7 +25,6 @@ from il_robot.errors import ConfigError, IlRobotError, unknown
 from il_robot.spec import CameraSpec, RobotSpec
 from il_robot.types import ActionChunk, ControlMode, Float32, Float64, Source, UInt8
 
-
 # How long a trajectory for a controller holds its end [s].
 _HOLD = 0.25
 
