@@ -91,6 +91,7 @@ class View:
         success, terminated, truncated: What the simulator says of it.
         stage_name: Highest stage reached.
         mode: The arbiter's mode, None before the first report.
+        lost: It holds because the driver fell silent.
         recorder: ``waiting`` (for topics), ``idle``, ``recording``, ``saving``; None before the
             first report.
         recorder_episode: The simulator's episode as the recorder knows it.
@@ -106,6 +107,7 @@ class View:
     truncated: bool = False
     stage_name: str = ''
     mode: ControlMode | None = None
+    lost: bool = False
     recorder: str | None = None
     recorder_episode: int = -1
     outcome: str = ''
@@ -152,6 +154,11 @@ class Session:
     def seed(self) -> int:
         """Of the present or next episode."""
         return self.config.seed + len(self.results)
+
+    @property
+    def _drive(self) -> str:
+        """The request that makes the driver drive."""
+        return 'run' if self.config.driver == 'policy' else 'engage'
 
     def step(self, now: float, view: View) -> list[Wish]:
         """What to request now.
@@ -232,8 +239,7 @@ class Session:
             return self._finish(now, view, 'discard')
         if view.mode in _STANDING:
             self.waiting = f'the {self.config.driver} to drive'
-            word = 'run' if self.config.driver == 'policy' else 'engage'
-            return self._ask(now, word, retry=START_RETRY)
+            return self._ask(now, self._drive, retry=START_RETRY)
         self._began = view.stamp
         self._go(Phase.RUN)
         return []
@@ -247,7 +253,8 @@ class Session:
         late = bool(self.config.max_seconds) and seconds >= self.config.max_seconds
         if not (view.success or view.terminated or late
                 or (view.truncated and not self.config.max_seconds)):
-            return []
+            # Who was late for a moment, on a busy machine, may go on; a hold on request stays.
+            return self._ask(now, self._drive) if view.lost else []
         self._note(view, view.success)
         return self._finish(now, view, 'success' if view.success else 'failure')
 

@@ -6,6 +6,7 @@ Imported only where ``launch`` is installed.
 from __future__ import annotations
 
 import shlex
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -96,4 +97,4 @@ def action(spec: NodeSpec) -> Node:
         package=spec.package, executable=spec.executable, name=spec.executable,
         parameters=[parameters] if parameters else None, arguments=list(spec.arguments),
         respawn=spec.respawn, respawn_delay=spec.delay, sigterm_timeout=str(spec.patience),
-        output='screen', emulate_tty=True)
+        output='screen', emulate_tty=sys.stdout.isatty())

@@ -95,9 +95,10 @@ class SessionNode(Node):
                            f'{topics.SIM_EPISODE}: {error!r} is missing or wrong')
 
     def _on_mode(self, message: DiagnosticArray) -> None:
-        name = convert.status_values(message).get('mode', '')
-        if name in ControlMode.__members__:
-            self._view['mode'] = ControlMode[name]
+        values = convert.status_values(message)
+        if values.get('mode') in ControlMode.__members__:
+            self._view |= {'mode': ControlMode[values['mode']],
+                           'lost': ' lost: ' in values.get('reason', '')}
 
     def _on_recorder(self, message: DiagnosticArray) -> None:
         values = convert.status_values(message)

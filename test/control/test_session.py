@@ -188,6 +188,20 @@ def test_counts_corrections_within_the_episode():
     assert session.results[0].interventions == 2
 
 
+@pytest.mark.parametrize('lost', [True, False])
+def test_a_driver_that_was_lost_goes_on_but_a_hold_on_request_stays(lost):
+    session = make(episodes=1)
+    graph = FakeGraph(session)
+    while session.phase is not Phase.RUN:
+        graph.step()
+    graph.said.clear()
+    graph.view = replace(graph.view, mode=M.HOLD, lost=lost)
+    for _ in range(20):
+        graph.step()
+    assert ('run' in {wish for _, wish in graph.said}) is lost
+    assert (graph.view.mode is M.HOLD) is not lost
+
+
 def test_an_own_limit_replaces_the_simulators():
     slow = FakeGraph(make(episodes=1, max_seconds=5.0), solves=lambda seed: False).run()
     assert slow.session.results[0].seconds >= 5.0  # although truncated after 1.2 s
