@@ -16,7 +16,6 @@ from il_robot.sim.experts.motion import (
     Hands,
     Style,
     approach,
-    carry,
     cartesian_move,
     holds,
     part_pose,
@@ -29,6 +28,8 @@ from il_robot.types import Action, Float64, Observation
 _CLEAR = 0.09
 _GRASP_HEIGHT = 0.036
 """Height of the eef above the tray's bottom when it holds a handle [m]."""
+_SLACK = 0.010
+"""Opening beyond the handle's thickness [m] that still holds: arms that pull twist the hands."""
 _LIFT_TO = 0.22
 _LINEAR, _ANGULAR = 0.008, 0.02
 """Largest step of the tray per control tick [m], [rad]: faster, and the ball rolls off."""
@@ -51,17 +52,24 @@ class LiftTrayExpert:
         hands = self._hands.read(observation)
         tray = part_pose(observation, 'tray')
         held = {
-            name: holds(hand, tray, self._points[name], self.task.handle[0], along=0.03)
+            name: holds(
+                hand, tray, self._points[name], self.task.handle[0], along=0.03, slack=_SLACK)
             for name, hand in hands.items()
         }
-        goal = self._next_pose(tray) if all(held.values()) else tray
+        goal = self._next_pose(tray)
         moves = {}
         for name, hand in hands.items():
-            if held[name]:
-                target = carry(hand, tray, goal)
+            point = self._points[name]
+            if all(held.values()):
+                # Where the hand belongs on the tray, not where it is: arms that pull against each
+                # other relax. How deep it grasped stays, or the tray would tilt.
+                depth = float(tray.inverse_apply(hand.eef.position)[2])
+                target = self._grasp(hand, goal, goal.apply([point[0], point[1], depth]))
                 moves[name] = cartesian_move(hand, target, self.style.speed), 0.0
+            elif held[name]:
+                moves[name] = hand.joints, 0.0
             else:
-                moves[name] = self._pick(hand, tray, self._points[name])
+                moves[name] = self._pick(hand, tray, point)
         return self._hands.action(moves)
 
     def _next_pose(self, tray: Pose) -> Pose:
@@ -75,14 +83,16 @@ class LiftTrayExpert:
         return Pose(turn @ tray.rotation, tray.position + np.array([0.0, 0.0, step]))
 
     def _pick(self, hand: Hand, tray: Pose, point: Float64) -> tuple[Float64, float]:
+        position = tray.apply(point)
+        position[2] = max(position[2], 0.018)
+        grasp = self._grasp(hand, tray, position)
+        joints, ready = approach(hand, grasp, _CLEAR + self.style.lift, self.style.speed)
+        return joints, 0.0 if ready else self._open
+
+    def _grasp(self, hand: Hand, tray: Pose, position: Float64) -> Pose:
         """From above, fingers across the handle (along the tray's x)."""
         axis = tray.rotation[:, 0]
         base = hand.kinematics.base.rotation
         yaw = float(np.arctan2(axis[1], axis[0]) - np.arctan2(base[1, 1], base[0, 1]))
         # Two yaws half a turn apart fit; both wrists turn the same way, centred on -90 deg.
-        yaw = yaw % np.pi - np.pi
-        position = tray.apply(point)
-        position[2] = max(position[2], 0.018)
-        grasp = top_down(hand.kinematics, position, yaw)
-        joints, ready = approach(hand, grasp, _CLEAR + self.style.lift, self.style.speed)
-        return joints, 0.0 if ready else self._open
+        return top_down(hand.kinematics, position, yaw % np.pi - np.pi)

@@ -175,7 +175,9 @@ def _points_along(hand: Hand, axis: Float64) -> bool:
     return float(hand.eef.rotation[:, 0] @ axis) > 0.7
 
 
-def holds(hand: Hand, part: Pose, point: Float64, thickness: float, along: float) -> bool:
+def holds(
+    hand: Hand, part: Pose, point: Float64, thickness: float, along: float, slack: float = 0.005
+) -> bool:
     """Whether a hand holds a part, judged from geometry alone.
 
     Args:
@@ -184,10 +186,11 @@ def holds(hand: Hand, part: Pose, point: Float64, thickness: float, along: float
         point: Where on the part it should be held, in the part's frame ``(3,)`` [m].
         thickness: The part's width between the fingers [m].
         along: Free play along the fingers' width (hand z) [m].
+        slack: How much wider than the part the fingers may be open [m].
     """
     local = hand.eef.inverse_apply(part.apply(point))
     inside = abs(local[0]) < 0.020 and abs(local[1]) < 0.011 and abs(local[2]) < along
-    return bool(inside and thickness - 0.006 < hand.width < thickness + 0.005)
+    return bool(inside and thickness - 0.006 < hand.width < thickness + slack)
 
 
 def carry(hand: Hand, part: Pose, goal: Pose) -> Pose:

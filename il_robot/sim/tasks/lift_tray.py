@@ -63,6 +63,8 @@ class LiftTray:
             p.GEOM_SPHERE, radius=self.ball_radius, rgbaColor=BALL_COLOUR,
             physicsClientId=world.client)
         body = p.createMultiBody(0.02, sphere, visual, physicsClientId=world.client)
+        # As a hard ball on wood: it stays where it lies, and rolls from 0.6 degrees on.
+        p.changeDynamics(body, -1, rollingFriction=2e-4, physicsClientId=world.client)
         world.add_part('ball', int(body), mass=0.02, friction=0.8)
 
     def reset(self, world: World, rng: np.random.Generator, width: float) -> None:
