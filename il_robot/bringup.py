@@ -14,7 +14,7 @@ from pathlib import Path
 
 from il_robot.config import load_yaml
 from il_robot.errors import ConfigError, unknown
-from il_robot.launch_options import OPERATED, LaunchOptions, listed
+from il_robot.launch_options import LAUNCH_NAMES, OPERATED, LaunchOptions, listed
 from il_robot.resources import named_config, resource
 from il_robot.spec import RobotSpec, load_robot_spec
 
@@ -134,7 +134,7 @@ def _correct(o: LaunchOptions) -> list[NodeSpec]:
     return _with_policy(o, 'rule', max_seconds=20.0)
 
 
-LAUNCHES = {'demo': _demo, 'record': _record, 'run': _run, 'correct': _correct}
+LAUNCHES = dict(zip(LAUNCH_NAMES, (_demo, _record, _run, _correct), strict=True))
 
 
 def _with_human(o: LaunchOptions, name: str) -> LaunchOptions:

@@ -17,6 +17,8 @@ from il_robot.errors import ConfigError, unknown
 OPERATED = ('keyboard', 'gamepad', 'leader', 'pose', 'twist')
 """Devices in the hands of a person: maps in config/teleop."""
 TELEOP = ('none', 'expert', *OPERATED)
+LAUNCH_NAMES = ('demo', 'record', 'run', 'correct')
+"""What can be launched; :mod:`il_robot.bringup` describes each."""
 
 
 def _argument(default: Any, text: str, *, sim: bool = False) -> Any:

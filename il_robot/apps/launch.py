@@ -6,11 +6,13 @@ import argparse
 import os
 import shlex
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from il_robot.bringup import LAUNCHES, NodeSpec, describe
 from il_robot.errors import ConfigError
-from il_robot.launch_options import arguments, parse_options
+from il_robot.launch_options import LAUNCH_NAMES, arguments, parse_options
+
+if TYPE_CHECKING:
+    from il_robot.bringup import NodeSpec
 
 
 def add_parser(subparsers: Any) -> None:
@@ -20,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'launch', help='start the ROS 2 nodes of a mode',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Start the ROS 2 nodes of a mode: ' + ', '.join(LAUNCHES) + '. The same as '
+        description='Start the ROS 2 nodes of a mode: ' + ', '.join(LAUNCH_NAMES) + '. The same as '
                     '"ros2 launch il_robot NAME.launch.py key:=value", for machines without '
                     'ros2 launch.\n\narguments (with defaults):\n' + table,
         epilog='examples:\n'
@@ -28,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
                '  il_robot launch run policy:=outputs/run episodes:=50 lockstep:=true\n'
                '  il_robot launch correct policy:=outputs/run teleop:=keyboard\n'
                'Ctrl-C stops all nodes.')
-    parser.add_argument('name', metavar='NAME', help=', '.join(LAUNCHES))
+    parser.add_argument('name', metavar='NAME', help=', '.join(LAUNCH_NAMES))
     parser.add_argument('settings', nargs='*', metavar='key:=value')
     parser.add_argument('--print', action='store_true', help='print the processes, start none')
     parser.set_defaults(run=run)
@@ -36,6 +38,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Supervise until Ctrl-C; the exit code."""
+    from il_robot.bringup import describe
+
     options = parse_options(_settings(args.settings))
     specs = describe(args.name, options)
     if args.print:
