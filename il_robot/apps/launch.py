@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'launch', help='start the ROS 2 nodes of a mode',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Start the ROS 2 nodes of a mode: ' + ', '.join(LAUNCH_NAMES) + '. The same as '
+        description=f'Start the ROS 2 nodes of a mode: {", ".join(LAUNCH_NAMES)}. The same as '
                     '"ros2 launch il_robot NAME.launch.py key:=value", for machines without '
                     'ros2 launch.\n\narguments (with defaults):\n' + table,
         epilog='examples:\n'
