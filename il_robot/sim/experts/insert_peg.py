@@ -100,7 +100,7 @@ class InsertPegExpert:
         """Align before the mouth, then go in only as far as the alignment allows.
 
         In front of the mouth the allowed sideways error of the tip narrows like a funnel down
-        to what the clearance admits; outside of it the peg backs off and centres again.
+        to what the clearance admits. Beside it the peg waits and centres, far off it backs out.
         """
         placed = tube_held and np.linalg.norm(tube.position - self._tube_at) < 0.02
         frame = tube if placed else Pose(np.eye(3), self._tube_at)
@@ -117,6 +117,8 @@ class InsertPegExpert:
             want = min(self.task.depth + 0.015, depth + _STEP)
         elif lateral < funnel and angle < 0.06:
             want = depth + (_STEP if depth < -0.012 else 0.5 * _STEP)
+        elif lateral < 3.0 * funnel and angle < 0.06:
+            want = min(depth, -0.001)
         else:
             want = -0.4 * _GAP
         goal = Pose(frame.rotation, frame.apply([mouth - want, 0.0, 0.0]))
