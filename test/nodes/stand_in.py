@@ -69,7 +69,7 @@ class TrajectoryController:
     """joint_trajectory_controller/JointTrajectoryController, positions only."""
 
     def __init__(self, node, topic, joints):
-        self.node, self.joints, self.refused, self.received = node, joints, 0, 0
+        self.node, self.joints, self.refused, self.received, self.late = node, joints, 0, 0, 0
         self.times = self.points = None
         self.fresh = False
         node.create_subscription(JointTrajectory, topic, self.receive, 10)
@@ -81,9 +81,11 @@ class TrajectoryController:
         now = 1e-9 * self.node.get_clock().now().nanoseconds
         if (sorted(message.joint_names) != sorted(self.joints) or not offsets
                 or any(b <= a for a, b in zip(offsets, offsets[1:]))
-                or any(len(p.positions) != len(self.joints) for p in message.points)
-                or (start and start + offsets[-1] < now)):
+                or any(len(p.positions) != len(self.joints) for p in message.points)):
             self.refused += 1
+            return
+        if start and start + offsets[-1] < now:
+            self.late += 1
             return
         order = [message.joint_names.index(name) for name in self.joints]
         self.times = (start or now) + np.array(offsets)
@@ -233,6 +235,7 @@ class StandIn(Node):
         self.status.publish(String(data=json.dumps({
             'received': {t: c.received for t, c, _ in self.controllers},
             'refused': {t: c.refused for t, c, _ in self.controllers},
+            'late': {t: getattr(c, 'late', 0) for t, c, _ in self.controllers},
             'command': self.commands, 'at': [at for _, at, _ in self.sources]})))
 
 

@@ -258,8 +258,7 @@ def test_trajectories_are_followed_and_not_refused(tmp_path):
         assert report['command'][arms.format('right')]['elbow'] == pytest.approx(0.8, abs=0.02)
         hand = report['command']['/follower_right/gripper_controller/joint_trajectory']
         assert hand['left_finger'] == pytest.approx(0.031, abs=0.001)
-        received, refused = (sum(report[k].values()) for k in ('received', 'refused'))
-        assert refused < 0.1 * received, graph.output()
+        assert not any(report['refused'].values()), report
 
 
 def test_a_gripper_behind_an_action_gets_few_goals(tmp_path):
