@@ -222,12 +222,13 @@ class World:
 
     def state(self) -> Float32:
         """Measured positions ``(D,)`` float32 [rad], gripper widths [m]."""
-        out = np.empty(self.spec.dim, np.float32)
+        values: list[float] = []  # arms stand in RobotSpec order
         for arm in self._all:
             rows = p.getJointStates(arm.body, arm.motors, physicsClientId=self.client)
             *joints, finger_1, finger_2 = [row[0] for row in rows]
-            out[arm.vector] = [*joints, finger_1 + finger_2]
-        return out
+            values += joints
+            values.append(finger_1 + finger_2)
+        return np.array(values, np.float32)
 
     def joint_states(self) -> tuple[Float64, Float64, Float64]:
         """Measured position, velocity and effort, each ``(D,)`` [rad, rad/s, Nm; m, m/s, N]."""
