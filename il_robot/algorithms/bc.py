@@ -102,13 +102,12 @@ def train(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     robot = _robot_of(dataset, robot)
-    open_run(output, recipe, dataset, robot, resume)
-
     layout = dataset_layout(dataset)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
     policy = make_policy(recipe.policy, model, layout, dataset.action.shape[1]).to(device)
     samples = make_samples(
         dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device)
+    open_run(output, recipe, dataset, robot, resume)  # nothing is written for a bad dataset
     learner = _new_learner(policy, config)
     if resume and list_checkpoints(output):
         _restore(learner, load_training_state(output))

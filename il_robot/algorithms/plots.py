@@ -34,7 +34,7 @@ def plot_evaluation(episodes: Sequence[EpisodeResult], title: str, path: Path) -
     result = summary(episodes)
     figure = Figure(figsize=(10, 3.2), layout='constrained')
     figure.suptitle(title)
-    rate, stages, lengths = figure.subplots(1, 3, width_ratios=(1, 2, 3))
+    rate, stages, lengths = figure.subplots(1, 3, gridspec_kw={'width_ratios': (1, 2, 3)})
 
     n, p = result['episodes'], 100 * (result['success_rate'] or 0.0)
     low, high = (100 * v for v in result['interval_95'])

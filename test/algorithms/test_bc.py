@@ -109,6 +109,13 @@ def test_a_run_is_never_overwritten_nor_mixed(dataset, tmp_path):
     assert not (tmp_path / 'other').exists()
 
 
+def test_a_dataset_that_cannot_be_used_leaves_no_folder(tmp_path):
+    failures = toy.toy_dataset(2, outcomes=['failure', 'failure'])
+    with pytest.raises(DatasetError, match='no episode with outcome'):
+        bc.train(failures, RECIPE, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
 def test_a_diverging_loss_is_told(dataset, tmp_path):
     wild = with_training(learning_rate=1e30, warmup_steps=0, grad_clip=0.0)
     with pytest.raises(ConfigError, match='lower training.learning_rate'):
