@@ -149,7 +149,15 @@ def test_a_policy_for_another_task_is_told(folder):
              '--workers', 1)
 
 
-def test_the_first_ctrl_c_asks_and_the_second_interrupts():
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: a shell that starts the tests in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_ctrl_c_asks_and_the_second_interrupts(ctrl_c):
     with pytest.raises(KeyboardInterrupt), stop_on_interrupt() as stopped:
         assert not stopped()
         os.kill(os.getpid(), signal.SIGINT)
