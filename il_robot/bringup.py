@@ -22,7 +22,7 @@ Value = bool | int | float | str | list[str] | list[int]
 
 MISUSE = 2
 """Exit code of a node whose parameters are wrong (:func:`il_robot.nodes.node.run_node`)."""
-_FIRST_SEEDS = {'record': 10_000, 'correct': 20_000}
+FIRST_SEEDS = {'record': 10_000, 'correct': 20_000}
 """Elsewhere 0: what is measured must not have been trained on."""
 
 
@@ -98,7 +98,7 @@ def describe(name: str, options: LaunchOptions) -> list[NodeSpec]:
         names = [c.name for c in spec.cameras] if wanted == ['all'] else wanted
         options = replace(options, cameras=','.join(spec.camera(c).name for c in names))
     if options.robot == 'sim' and options.seed < 0:
-        options = replace(options, seed=_FIRST_SEEDS.get(name, 0))
+        options = replace(options, seed=FIRST_SEEDS.get(name, 0))
     if options.profile.endswith(('.yaml', '.yml')):
         options = replace(options, profile=str(path.absolute()))
     return [*LAUNCHES[name](options), *_viewers(options, spec, path)]

@@ -33,6 +33,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('name', metavar='NAME', help=', '.join(LAUNCH_NAMES))
     parser.add_argument('settings', nargs='*', metavar='key:=value')
     parser.add_argument('--print', action='store_true', help='print the processes, start none')
+    parser.add_argument(
+        '--quiet', action='store_true', help='only results, warnings and errors')
     parser.set_defaults(run=run)
 
 
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if options.robot == 'sim':
         # Nothing of it should be heard on the network unless the user says so.
         os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    return Supervisor(specs, colour=sys.stdout.isatty()).run()
+    return Supervisor(specs, colour=sys.stdout.isatty(), quiet=args.quiet).run()
 
 
 def _settings(texts: list[str]) -> dict[str, str]:

@@ -52,9 +52,13 @@ class Supervisor:
     Args:
         specs: What to run.
         colour: Whether prefixes and the nodes' own words are coloured.
+        quiet: Leave out what a node says at level INFO, but for essential ones.
     """
 
-    def __init__(self, specs: Sequence[NodeSpec], *, colour: bool) -> None:
+    def __init__(
+        self, specs: Sequence[NodeSpec], *, colour: bool, quiet: bool = False
+    ) -> None:
+        self._quiet = quiet
         width = max(len(s.executable) for s in specs)
         self._children = []
         for i, spec in enumerate(specs):
@@ -136,7 +140,9 @@ class Supervisor:
             return False
         *lines, child.rest = (child.rest + data).split(b'\n')
         for line in lines:
-            self._say(child, line.decode(errors='replace'))
+            # with a colour in front of it, perhaps
+            if not self._quiet or child.spec.essential or b'[INFO]' not in line[:16]:
+                self._say(child, line.decode(errors='replace'))
         return True
 
     def _drain(self, child: _Child) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 from il_robot.errors import ConfigError, IlRobotError
 
 COMPLAINT_PERIOD = 5.0
-"""The same complaint is logged at most this often [s]."""
+"""The same complaint is logged at most this often [wall s]."""
 
 
 def run_node(
@@ -113,9 +114,9 @@ class Complaints:
     def __call__(self, key: str, text: str) -> None:
         """Complain; ``key`` names the kind (a topic), ``text`` says what and what to do."""
         count = self.counts[key] = self.counts.get(key, 0) + 1
-        now = self._node.get_clock().now().nanoseconds * 1e-9
+        now = time.monotonic()  # a person reads it, however fast a simulation runs
         last = self._last.get(key)
-        if last is None or not 0 <= now - last < COMPLAINT_PERIOD:
+        if last is None or now - last >= COMPLAINT_PERIOD:
             self._last[key] = now
             again = f' ({count} so far)' if count > 1 else ''
             self._node.get_logger().warning(f'{text}{again}')

@@ -1,0 +1,130 @@
+"""What the demo has shown: a table, and a plot of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROUNDS = {'round_0': 'demonstrations', 'round_1': '+ corrections'}
+PICTURE = 'demo.png'
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A success rate with its interval, in percent."""
+
+    rate: float
+    low: float
+    high: float
+    episodes: int
+
+    def __str__(self) -> str:
+        return (f'{self.rate:.1f} % [{self.low:.1f}, {self.high:.1f}] '
+                f'of {self.episodes}')
+
+
+def evaluation(out: Path, name: str, *, disturbed: bool) -> Path:
+    """Where the evaluation of a policy is written."""
+    return out / f'evaluation_{name}{"_disturbed" if disturbed else ""}.json'
+
+
+def show(out: Path, seconds: Mapping[str, float], topics: bool) -> None:
+    """Print the table and write the plot.
+
+    Args:
+        out: Folder of the demo.
+        seconds: Part to how long it took [s].
+        topics: Whether it ran over topics, with corrections.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    rounds = [*ROUNDS] if topics else ['round_0']
+    rows = measured(out, rounds)
+    table = Table(title='il_robot demo', title_justify='left')
+    table.add_column('')
+    for name in rounds:
+        table.add_column(ROUNDS[name], justify='right')
+    counts = np.cumsum([len(e) for e in _episodes(out, len(rounds))])
+    table.add_row('episodes in the dataset', *map(str, counts))
+    if topics:
+        table.add_row('corrections', '', _corrections(out))
+    for label, values in rows.items():
+        table.add_row(label, *(str(v) if v else '' for v in values))
+    table.add_row('training [s]', *(f'{seconds.get(f"train {n}", 0):.0f}' for n in rounds))
+    plot(rows, [ROUNDS[name] for name in rounds], out / PICTURE)
+    console = Console()
+    console.print()
+    console.print(table)
+    console.print(f'all of it: {sum(seconds.values()) / 60:.1f} minutes; written:')
+    video = evaluation(out, rounds[-1], disturbed=False).with_suffix('.mp4')
+    for path in (out / PICTURE, video, out / 'dataset', *(out / name for name in rounds)):
+        console.print(f'  {path}')
+    console.print('Next: look at the video; il_robot dataset plot; il_robot launch --help')
+
+
+def measured(out: Path, rounds: list[str]) -> dict[str, list[Measured | None]]:
+    """Row label to the success of each round's policy; None where it was not measured."""
+    rows: dict[str, list[Measured | None]] = {}
+    for disturbed, label in ((False, 'success'), (True, 'success when the part is shoved')):
+        paths = [evaluation(out, name, disturbed=disturbed) for name in rounds]
+        if paths[0].exists():
+            rows[label] = [_percent(json.loads(p.read_text())['summary']) for p in paths]
+    session = out / 'topics' / 'session.json'
+    if session.exists():
+        rows['success over topics'] = [
+            *[None] * (len(rounds) - 1), _percent(json.loads(session.read_text()))]
+    return rows
+
+
+def _percent(data: Mapping[str, Any]) -> Measured:
+    low, high = data['interval_95']
+    return Measured(100 * data['success_rate'], 100 * low, 100 * high, data['episodes'])
+
+
+def _episodes(out: Path, rounds: int) -> list[list[Any]]:
+    """The episodes of each round."""
+    from il_robot.data.dataset import open_dataset
+
+    episodes = open_dataset(out / 'dataset').episodes
+    return [[e for e in episodes if e.round == number] for number in range(rounds)]
+
+
+def _corrections(out: Path) -> str:
+    """How often the expert took over, and how much of the time it drove."""
+    from il_robot.data.dataset import open_dataset
+
+    dataset = open_dataset(out / 'dataset')
+    rows = [dataset.intervention[start:stop] for start, stop, episode in
+            zip(dataset.starts, dataset.stops, dataset.episodes) if episode.round]
+    times = sum(int(np.diff(r.astype(int), prepend=0).clip(0).sum()) for r in rows)
+    share = np.concatenate(rows).mean() if rows else 0.0
+    return f'{times}, {share:.0%} of the time'
+
+
+def plot(rows: Mapping[str, list[Measured | None]], rounds: list[str], path: Path) -> None:
+    """Bars with intervals, one group per row of the table."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout='constrained')
+    axes = figure.add_subplot()
+    width = 0.8 / len(rounds)
+    for i, name in enumerate(rounds):
+        found = [(x, row[i]) for x, row in enumerate(rows.values())]
+        bars = [(x, m) for x, m in found if m is not None]
+        x = np.array([x for x, _ in bars]) + (i - (len(rounds) - 1) / 2) * width
+        rates = [m.rate for _, m in bars]
+        errors = np.array([(m.rate - m.low, m.high - m.rate) for _, m in bars]).clip(0).T
+        drawn = axes.bar(x, rates, 0.95 * width, label=name)
+        axes.errorbar(x, rates, errors, fmt='none', color='black', capsize=4)
+        axes.bar_label(drawn, fmt='%.1f', label_type='center', color='white')
+    axes.set(ylabel='success [%], 95 % interval', ylim=(0, 105), xticks=range(len(rows)),
+             xticklabels=rows)
+    axes.legend(loc='lower left')
+    axes.grid(axis='y', alpha=0.3)
+    figure.savefig(path, dpi=120)
