@@ -21,11 +21,9 @@ class Measured:
     rate: float
     low: float
     high: float
-    episodes: int
 
     def __str__(self) -> str:
-        return (f'{self.rate:.1f} % [{self.low:.1f}, {self.high:.1f}] '
-                f'of {self.episodes}')
+        return f'{self.rate:.1f} % [{self.low:.1f}, {self.high:.1f}]'
 
 
 def evaluation(out: Path, name: str, *, disturbed: bool) -> Path:
@@ -56,7 +54,7 @@ def show(out: Path, seconds: Mapping[str, float], topics: bool) -> None:
         table.add_row('corrections', '', _corrections(out))
     for label, values in rows.items():
         table.add_row(label, *(str(v) if v else '' for v in values))
-    table.add_row('training [s]', *(f'{seconds.get(f"train {n}", 0):.0f}' for n in rounds))
+    table.add_row('seconds of training', *(f'{seconds.get(f"train {n}", 0):.0f}' for n in rounds))
     plot(rows, [ROUNDS[name] for name in rounds], out / PICTURE)
     console = Console()
     console.print()
@@ -64,27 +62,29 @@ def show(out: Path, seconds: Mapping[str, float], topics: bool) -> None:
     console.print(f'all of it: {sum(seconds.values()) / 60:.1f} minutes; written:')
     video = evaluation(out, rounds[-1], disturbed=False).with_suffix('.mp4')
     for path in (out / PICTURE, video, out / 'dataset', *(out / name for name in rounds)):
-        console.print(f'  {path}')
+        console.print(f'  {path}', soft_wrap=True, markup=False)
     console.print('Next: look at the video; il_robot dataset plot; il_robot launch --help')
 
 
 def measured(out: Path, rounds: list[str]) -> dict[str, list[Measured | None]]:
-    """Row label to the success of each round's policy; None where it was not measured."""
+    """What was measured to the success of each round's policy; None where it was not."""
     rows: dict[str, list[Measured | None]] = {}
-    for disturbed, label in ((False, 'success'), (True, 'success when the part is shoved')):
+    for disturbed, how in ((False, ''), (True, ', part shoved')):
         paths = [evaluation(out, name, disturbed=disturbed) for name in rounds]
         if paths[0].exists():
-            rows[label] = [_percent(json.loads(p.read_text())['summary']) for p in paths]
+            found = [json.loads(path.read_text())['summary'] for path in paths]
+            rows[f'success, {found[0]["episodes"]} seeds{how}'] = [*map(_percent, found)]
     session = out / 'topics' / 'session.json'
     if session.exists():
-        rows['success over topics'] = [
-            *[None] * (len(rounds) - 1), _percent(json.loads(session.read_text()))]
+        data = json.loads(session.read_text())
+        rows[f'success, {data["episodes"]} seeds, over topics'] = [
+            *[None] * (len(rounds) - 1), _percent(data)]
     return rows
 
 
 def _percent(data: Mapping[str, Any]) -> Measured:
     low, high = data['interval_95']
-    return Measured(100 * data['success_rate'], 100 * low, 100 * high, data['episodes'])
+    return Measured(100 * data['success_rate'], 100 * low, 100 * high)
 
 
 def _episodes(out: Path, rounds: int) -> list[list[Any]]:
