@@ -201,7 +201,7 @@ def _call(words: list[str]) -> int:
 # -- the parts -----------------------------------------------------------------------------------
 def _over_topics(args: argparse.Namespace) -> list[Part]:
     out, dataset = args.output, args.output / 'dataset'
-    common = [f'task:={args.task}', 'lockstep:=true', f'output:={out}', '--quiet']
+    common = [f'task:={args.task}', 'lockstep:=true', f'output:={out}']
     shoves = f'shoves={args.shoves}'
     corrected = str(out / 'round_1')
 
@@ -210,7 +210,7 @@ def _over_topics(args: argparse.Namespace) -> list[Part]:
         def command() -> list[str]:
             have, seed = _recorded(dataset, number, FIRST_SEEDS[launch])
             return ['launch', launch, *words, *common, f'round:={number}',
-                    f'episodes:={wanted - have}', f'seed:={seed}'] if have < wanted else []
+                    f'episodes:={wanted - have}', f'seed:={seed}', '--quiet'] if have < wanted else []
 
         def check() -> None:
             have, _ = _recorded(dataset, number, 0)
