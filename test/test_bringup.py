@@ -273,3 +273,25 @@ def test_every_launch_has_its_file_and_nothing_else_is_decided_there():
         text = (ROOT / 'launch' / f'{name}.launch.py').read_text()
         assert f"return description('{name}')" in text
         assert not re.search(r'Node\(|parameters', text)
+
+
+def test_the_page_has_the_table_of_arguments():
+    page = (ROOT / 'docs' / 'launch.md').read_text()
+    rows = [f'| `{name}` | {f"`{default}`" if default else ""} | {text} |'
+            for name, default, text in arguments()]
+    assert page.split('## Arguments')[1].splitlines()[-len(rows):] == rows
+
+
+def test_the_commands_on_the_page_start_something(policy):
+    page = (ROOT / 'docs' / 'launch.md').read_text()
+    commands = re.findall(r'^(?:il_robot launch|ros2 launch il_robot) (\w+)(?:\.launch\.py)?(.*)',
+                          page, re.MULTILINE)
+    assert len(commands) > 8
+    for name, rest in commands:
+        words = [w for w in rest.partition('#')[0].split() if ':=' in w]
+        settings = dict(word.split(':=') for word in words)
+        if 'policy' in settings:
+            settings['policy'] = policy
+        if settings.get('robot') == 'real':
+            settings['profile'] = REAL or pytest.skip('no profile of a real robot')
+        assert nodes(name, **settings)

@@ -209,8 +209,10 @@ def _over_topics(args: argparse.Namespace) -> list[Part]:
         """Record episodes of a round until there are enough."""
         def command() -> list[str]:
             have, seed = _recorded(dataset, number, FIRST_SEEDS[launch])
+            if have >= wanted:
+                return []
             return ['launch', launch, *words, *common, f'round:={number}',
-                    f'episodes:={wanted - have}', f'seed:={seed}', '--quiet'] if have < wanted else []
+                    f'episodes:={wanted - have}', f'seed:={seed}', '--quiet']
 
         def check() -> None:
             have, _ = _recorded(dataset, number, 0)
