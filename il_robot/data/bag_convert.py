@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from il_robot.data import layout
-from il_robot.data.align import Alignment, align, track
+from il_robot.data.align import Alignment, Streams, align, track
 from il_robot.data.bag_ledger import converted, note
 from il_robot.data.bag_reader import BagReader
 from il_robot.data.bag_repair import repair
-from il_robot.data.bag_streams import BagStreams, read_streams
+from il_robot.data.bag_streams import COMMAND, BagStreams, read_streams
 from il_robot.data.features import object_names
+from il_robot.data.stream_check import stamp_of
 from il_robot.data.writer import DatasetWriter
 from il_robot.errors import DatasetError
 from il_robot.spec import CameraSpec, RobotSpec, robot_spec_from_dict
@@ -27,6 +30,9 @@ from il_robot.types import ActionChunk, EpisodeInfo, Float32, Float64, Outcome, 
 
 MAX_MISSING = 0.05
 """Share of the control periods without a row from which an episode is refused."""
+
+UNSETTLED = 0.25
+"""How much of the end of a cut-off recording is not used: topics arrive independently [s]."""
 
 PolicyReplay = Callable[
     [Sequence[ActionChunk], Mapping[str, str], Float64, RobotSpec], Float32]
@@ -180,9 +186,7 @@ class BagConverter:
     ) -> tuple[Alignment, EpisodeInfo]:
         said, options = bag.metadata, self._options
         start = float(said.get('start', '-inf'))
-        # a bag without an end (of others, or cut off) goes as far as there are commands
-        last = float(found.streams.commands.stamps[-1]) + 0.75 * spec.dt
-        end = float(said.get('end', last))
+        end = float(said['end']) if 'end' in said else _complete_until(bag, found.streams, spec)
         sim = _same_episode(found.sim_episode, start, end + 0.5 * spec.dt)
         values = sim[-1][1] if sim else {}
         outcome = options.outcome or Outcome(said.get('outcome', 'unknown'))
@@ -221,6 +225,19 @@ class BagConverter:
             orders.insert(0, object_names(layout.read_info(self._dataset)['features']))
         names = tuple(found.streams.objects)
         return next((order for order in orders if sorted(order) == sorted(names)), names)
+
+
+def _complete_until(bag: BagReader, streams: Streams, spec: RobotSpec) -> float:
+    """Where an episode that nobody ended ends [s]: as far as there are commands.
+
+    Topics are received independently, so at the cut of a killed recording a label or the word
+    of who drove may have been on its way still; what came in the last moment is not trusted.
+    """
+    topic = bag.messages(topic_names(bag)[COMMAND])
+    safe = bag.summary.last - UNSETTLED * 1e9 if 'start' in bag.metadata else float('inf')
+    settled = [stamp_of(bytes(m.data)) for m in topic if m.log_time <= safe]
+    newest = min(max(settled, default=np.inf), streams.commands.stamps[-1])
+    return float(newest) + 0.75 * spec.dt
 
 
 def topic_names(bag: BagReader) -> dict[str, str]:

@@ -82,5 +82,5 @@ LATCHED_QOS = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 EVERY_MESSAGE_QOS = _reliable(200)
 """For a subscriber that must not miss one (the recorder)."""
-EVERY_IMAGE_QOS = _reliable(30)
-"""The same for images, which are large."""
+EVERY_IMAGE_QOS = _reliable(90)
+"""The same for images, which are large: three seconds of them, should the machine stall."""
