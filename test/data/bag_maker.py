@@ -12,8 +12,11 @@ DT = 0.02
 T0 = 1_795_000_000.0  # a wall time: floats are 0.24 us apart there
 
 
-def write_bag(path, spec, steps, views=(), metadata=None, jpeg=False, ns='', spoil=None):
+def write_bag(path, spec, steps, views=(), metadata=None, jpeg=False, ns='', spoil=None,
+              log_step=1, ended=True):
     """A bag of these steps as the graph publishes them; ``spoil(i, name, data)`` may change it.
+
+    Messages are received ``log_step`` [ns] apart; nobody says the end unless ``ended``.
 
     Returns:
         Stamps of the steps and of the state reached.
@@ -30,7 +33,7 @@ def write_bag(path, spec, steps, views=(), metadata=None, jpeg=False, ns='', spo
     for name, kind in kinds.items():
         bag.add_topic(ros.topic(f'{ns}/{name}', kind))
     times = [float(T0 + i * spec.dt) for i in range(len(steps) + 1)]
-    clock = iter(range(10**18, 2 * 10**18))
+    clock = iter(range(10**18, 2 * 10**18, log_step))
 
     def put(i, name, data):
         data = spoil(i, name, data) if spoil else data
@@ -65,7 +68,7 @@ def write_bag(path, spec, steps, views=(), metadata=None, jpeg=False, ns='', spo
                     for arm, s in zip(spec.arms, step.source)}))
         put(i, 'command', ros.joints(t, joints[::-1], step.action[::-1]))
     put(len(steps), 'joint_states', ros.joints(times[-1], joints, steps[-1].action))
-    bag.close({'end': repr(times[-1]), 'outcome': 'success'} if metadata else {})
+    bag.close({'end': repr(times[-1]), 'outcome': 'success'} if metadata and ended else {})
     return times
 
 

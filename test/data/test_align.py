@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from il_robot.control.replay import policy_actions
 from il_robot.data.align import Pictures, Streams, Track, align, as_of, grid, track
-from il_robot.data.bag_convert import BagConverter, ConvertOptions, topic_names
+from il_robot.data.bag_convert import UNSETTLED, BagConverter, ConvertOptions, topic_names
 from il_robot.data.bag_reader import BagReader
 from il_robot.data.bags import BagWriter
 from il_robot.data.dataset import open_dataset
@@ -318,6 +318,24 @@ def test_a_cut_off_bag_is_mended_and_converted(tmp_path, spec, steps):
     assert done.outcome is Outcome.FAILURE and done.rows >= 25
     assert 'whole messages kept' in done.notes[0]
     assert (tmp_path / 'bag' / 'metadata.yaml').is_file()
+
+
+def test_the_unsettled_end_of_a_cut_off_bag_is_not_used(tmp_path, spec, synthetic):
+    """Labels and the word of who drove came last, and the kill came before them."""
+    steps = list(synthetic.steps(spec, 60))  # an expert corrects in the middle third
+    write_bag(tmp_path / 'bag', spec, steps[:40], (), known(spec, cameras='[]'),
+              spoil=lambda i, name, data: None if name == 'expert/proposal' and i > 36 else data,
+              log_step=3_000_000, ended=False)
+    with BagReader(tmp_path / 'bag') as bag:
+        messages = sum(len(bag.messages(name)) for name in bag.topics)
+    (done,) = convert(tmp_path / 'dataset', tmp_path / 'bag')
+    per_step = messages / len(steps[:40])
+    lost = UNSETTLED / (0.003 * per_step)
+    assert 40 - lost - 2 <= done.rows <= 40 - lost + 1
+    data = open_dataset(tmp_path / 'dataset')
+    np.testing.assert_array_equal(data.expert, [
+        np.full(spec.dim, np.nan) if s.expert is None else s.expert for s in steps[:done.rows]])
+    assert np.isfinite(data.expert).any()
 
 
 def test_another_robot_is_refused_with_both_sides(tmp_path, spec, steps):
