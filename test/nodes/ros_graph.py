@@ -53,19 +53,18 @@ def ros_domain():
 
 
 class Process:
-    """A node's process and what it says."""
+    """A Python process in the domain, and what it says; ``words`` follow the interpreter."""
 
-    def __init__(self, name, domain, folder, parameters, arguments=()):
+    def __init__(self, name, domain, folder, words):
         self.name = name
         self.log = folder / f'{name}_{time.monotonic_ns()}.log'
-        command = [sys.executable, '-m', f'il_robot.nodes.{name}', '--ros-args', *arguments]
-        for key, value in parameters.items():
-            command += ['-p', f'{key}:={parameter_text(value)}']
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder),
                        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'}
         with self.log.open('w') as log:
+            # no terminal: a test must not depend on where it was started
             self.popen = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+                [sys.executable, *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT)
 
     @property
     def output(self):
@@ -102,7 +101,14 @@ class Graph:
 
     def start(self, executable, *arguments, **parameters):
         """Start ``python -m il_robot.nodes.<executable>``; parameters with dots: ``**{}``."""
-        process = Process(executable, self.domain, self.folder, parameters, arguments)
+        words = ['-m', f'il_robot.nodes.{executable}', '--ros-args', *arguments]
+        for key, value in parameters.items():
+            words += ['-p', f'{key}:={parameter_text(value)}']
+        return self.run(executable, *words)
+
+    def run(self, name, *words):
+        """Start ``python words ...`` in the domain, under this name."""
+        process = Process(name, self.domain, self.folder, words)
         self.processes.append(process)
         return process
 
