@@ -124,7 +124,7 @@ def plot(rows: Mapping[str, list[Measured | None]], rounds: list[str], path: Pat
         axes.errorbar(x, rates, errors, fmt='none', color='black', capsize=4)
         axes.bar_label(drawn, fmt='%.1f', label_type='center', color='white')
     axes.set(ylabel='success [%], 95 % interval', ylim=(0, 105), xticks=range(len(rows)),
-             xticklabels=rows)
-    axes.legend(loc='lower left')
+             xticklabels=[label.replace(', ', '\n') for label in rows])
+    axes.legend(loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=len(rounds))
     axes.grid(axis='y', alpha=0.3)
     figure.savefig(path, dpi=120)

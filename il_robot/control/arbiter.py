@@ -122,6 +122,7 @@ class Decision:
         reason: Why the mode is what it is, in words.
         refused: Requests that could not be granted, with the reason.
         limited: What the safety gate changed.
+        fault: The arms hold because something was lost, not because somebody asked for it.
     """
 
     command: Float32
@@ -131,6 +132,7 @@ class Decision:
     reason: str
     refused: tuple[str, ...]
     limited: Limited
+    fault: bool
 
     @property
     def intervention(self) -> bool:
@@ -158,8 +160,10 @@ class Arbiter:
         self.spec, self.config = spec, config
         self._gate = SafetyGate(spec, config.speed_scale)
         self._slices = {arm.name: spec.arm_slice(arm.name) for arm in spec.arms}
+        self._possible = 3.0 * spec.velocity * spec.dt + _TELEPORT
         self.mode = ControlMode.HOLD
         self.reason = 'started'
+        self._fault = False
         self._engaged: frozenset[str] = frozenset()
         self._drivers = dict.fromkeys(self._slices, Source.HOLD)
         self._handovers: dict[str, _Handover] = {}
@@ -209,7 +213,7 @@ class Arbiter:
         drivers = tuple(self._drivers.values())
         return Decision(
             command, self.mode, drivers, (self.mode, drivers) != before, self.reason, refused,
-            limited)
+            limited, self._fault)
 
     def needs(self) -> frozenset[Source]:
         """The sources that drive in the present mode (for lockstep)."""
@@ -228,14 +232,19 @@ class Arbiter:
         """
         last, self._state = self._state, state
         if last is not None and self._command is not None:
-            possible = 3.0 * self.spec.velocity * max(elapsed, self.spec.dt) + _TELEPORT
-            moved = np.flatnonzero(np.abs(state - last) > possible)
+            start = last
+            if elapsed > 1.5 * self.spec.dt:
+                # After a silence it may be anywhere on its way to the last command.
+                start = np.clip(
+                    state, np.minimum(last, self._command), np.maximum(last, self._command))
+            moved = np.flatnonzero(np.abs(state - start) > self._possible)
             if not moved.size:
                 return
             if self.mode is not M.STOPPED:
                 names = ', '.join(self.spec.joint_names[i] for i in moved)
                 self._engaged, self._lost_policy = frozenset(), False
-                self._enter(M.HOLD, f'the measured state jumped ({names}): holding where it is')
+                self._enter(M.HOLD, f'the measured state jumped ({names}): holding where it is',
+                            fault=True)
         self._command = np.clip(state, self.spec.lower, self.spec.upper)
         self._handovers.clear()
 
@@ -299,8 +308,8 @@ class Arbiter:
         self._lost_policy = False
         return ''
 
-    def _enter(self, mode: ControlMode, reason: str) -> None:
-        self.mode, self.reason = mode, reason
+    def _enter(self, mode: ControlMode, reason: str, *, fault: bool = False) -> None:
+        self.mode, self.reason, self._fault = mode, reason, fault
 
     def _lose_drivers(self, fresh: Mapping[Source, Float32]) -> None:
         """HOLD where an arm that should be driven has nobody who drives it."""
@@ -310,9 +319,12 @@ class Arbiter:
             engaged = arm in self._engaged
             if self._driver(arm, fresh) is Source.HOLD and (engaged or self.mode is not M.TELEOP):
                 who = 'operator' if engaged else 'policy'
+                last = self._drivers[arm]
+                whose = f' from {last.name.lower()}' if last in _HUMANS else ''
                 self._lost_policy = not self._engaged
                 self._engaged = frozenset()
-                self._enter(M.HOLD, f'{who} lost: no fresh proposal for the {arm} arm')
+                self._enter(M.HOLD, f'{who} lost: no fresh proposal{whose} for the {arm} arm',
+                            fault=True)
                 return
 
     def _resume_policy(self, fresh: Mapping[Source, Float32]) -> None:

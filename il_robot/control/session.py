@@ -97,6 +97,7 @@ class View:
         recorder_episode: The simulator's episode as the recorder knows it.
         outcome: The recorder's last outcome.
         policy_ready: Whether a policy node has reported itself active.
+        policy_stamp: Observation of the policy's newest proposal [s of robot time].
         stamp: Robot time [s].
     """
 
@@ -112,6 +113,7 @@ class View:
     recorder_episode: int = -1
     outcome: str = ''
     policy_ready: bool = False
+    policy_stamp: float = float('-inf')
     stamp: float = 0.0
 
 
@@ -237,6 +239,9 @@ class Session:
     def _start(self, now: float, view: View) -> list[Wish]:
         if self._broken(view):
             return self._finish(now, view, 'discard')
+        if self.config.driver == 'policy' and view.policy_stamp < self._began:
+            self.waiting = 'the policy to propose something for this episode'
+            return []
         if view.mode in _STANDING:
             self.waiting = f'the {self.config.driver} to drive'
             return self._ask(now, self._drive, retry=START_RETRY)

@@ -26,6 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from il_robot.control.arbiter import REQUESTS, Arbiter, ArbiterConfig, Decision, Proposal, Request
 from il_robot.control.chunks import ChunkBuffer
+from il_robot.control.roll_call import RollCall
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
@@ -36,6 +37,8 @@ from il_robot.types import Float32, Source
 _RECORDER_REQUESTS = ('start', 'success', 'failure', 'discard')
 # A source that answered one of the last so many observations is waited for in lockstep.
 _ALIVE_TICKS = 5
+_NODES = ('sim', 'hardware', 'teleop', 'expert', 'policy', 'recorder')
+"""Whose end is worth a word, since nobody else may notice it."""
 _STATE_SILENCE = 0.25
 """Without joint_states for so long [wall s] the robot is reported as lost."""
 
@@ -56,6 +59,7 @@ class ArbiterNode(Node):
             low=0.01, high=60.0)
         self.arbiter = Arbiter(self.spec, self._config())
         self._complain = Complaints(self)
+        self._roll = RollCall(_NODES)
         self._proposals: dict[Source, Proposal] = {}
         self._buffer: ChunkBuffer | None = None
         self._policy = self._episode = ''
@@ -111,6 +115,8 @@ class ArbiterNode(Node):
             topics.POLICY_STATUS, self._on_policy_status), topics.LATCHED_QOS)
         subscribe(DiagnosticArray, topics.SIM_EPISODE, self._on_episode, topics.LATCHED_QOS)
         subscribe(String, topics.REQUEST, self._on_request, topics.REQUEST_QOS)
+        subscribe(DiagnosticArray, topics.DIAGNOSTICS, self._on_diagnostics,
+                  topics.DIAGNOSTICS_QOS)
         for kind in REQUESTS:
             self.create_service(
                 Trigger, topics.service_of(kind), partial(self._on_service, kind))
@@ -196,6 +202,10 @@ class ArbiterNode(Node):
         self._buffer.push(chunk)
         self._try_to_decide()
 
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        if message.status:
+            self._roll.heard(message.status[0].name)
+
     def _on_request(self, message: String) -> None:
         if message.data.split()[:1] and message.data.split()[0] in _RECORDER_REQUESTS:
             return
@@ -261,7 +271,11 @@ class ArbiterNode(Node):
 
     def _report(self, decision: Decision) -> None:
         if decision.changed:
-            self.get_logger().info(f'{decision.mode.name}: {decision.reason}')
+            text = f'{decision.mode.name}: {decision.reason}'
+            if decision.fault:
+                self.get_logger().warning(text)
+            else:
+                self.get_logger().info(text)
             self._publish_mode()
         for text in decision.refused:
             self.get_logger().warning(f'refused {text}')
@@ -292,18 +306,35 @@ class ArbiterNode(Node):
         values['intervention'] = decision.intervention
         values['reason'] = decision.reason
         self._mode.publish(convert.status_message(
-            self._decided, topics.MODE, values, decision.reason))
+            self._decided, topics.MODE, values, decision.reason,
+            'warn' if decision.fault else 'ok'))
+
+    def _call_roll(self) -> None:
+        """Say once that a node fell silent, and once that it is back."""
+        gone, back = self._roll.call()
+        for name in gone:
+            self.get_logger().warning(
+                f'{name} has fallen silent: it was ended, died, or hangs')
+        for name in back:
+            self.get_logger().info(f'{name} is back')
 
     def _publish_diagnostics(self) -> None:
         silence = wall.perf_counter() - self._heard
         lost = silence > _STATE_SILENCE and not self._lockstep
         rivals = self.count_publishers(topics.COMMAND) - 1
         latencies, self._latencies = sorted(self._latencies), []
-        level, message = 'ok', self._last.mode.name if self._last else 'waiting for joint_states'
+        self._call_roll()
+        level, message = 'ok', 'waiting for joint_states'
+        if self._last is not None:
+            message = self._last.mode.name
+            if self._last.fault:
+                level, message = 'warn', f'{message}: {self._last.reason}'
+        if self._roll.silent:
+            level, message = 'warn', f'{message}; silent: {", ".join(self._roll.silent)}'
         if rivals > 0:
             level = 'error'
             message = f'{rivals} other publisher(s) on {topics.COMMAND}: stop them'
-            self._complain('rivals', message)
+            self._complain('rivals', f'{message} (one that died goes by itself within 20 s)')
         elif lost:
             level, message = 'stale', 'no joint_states: is sim or hardware running?'
             if self._last is not None:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import JointState
@@ -30,7 +29,7 @@ from il_robot.control.hardware_check import Findings, UrdfLimit, check, urdf_lim
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.controllers import Link, gripper_command, open_links
-from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.nodes.node import Complaints, declare, events_executor, run_node
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
 from il_robot.types import Float64
@@ -319,18 +318,9 @@ def _known(values: Float64) -> Float64 | None:
     return None if np.isnan(values).all() else values
 
 
-def make_executor() -> Executor:
-    """The events executor where rclpy has it (from Kilted on): less delay, a third of the CPU."""
-    try:
-        from rclpy.experimental import EventsExecutor
-    except ImportError:
-        return SingleThreadedExecutor()
-    return EventsExecutor()
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(HardwareNode, args, make_executor)
+    return run_node(HardwareNode, args, events_executor)
 
 
 if __name__ == '__main__':

@@ -69,6 +69,15 @@ def run_node(
     return 0
 
 
+def events_executor() -> Executor:
+    """The events executor where rclpy has it (from Kilted on): less delay, a third of the CPU."""
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor()
+    return EventsExecutor()
+
+
 def declare(
     node: Node,
     name: str,

@@ -24,9 +24,11 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
 
 from il_robot.config import build
 from il_robot.control.session import EpisodeOutcome, Phase, Reset, Session, SessionConfig, View
+from il_robot.data.stream_check import stamp_of
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.statistics import wilson
@@ -76,6 +78,9 @@ class SessionNode(Node):
             (topics.RECORDING, self._on_recorder), (topics.POLICY_STATUS, self._on_policy),
         ):
             subscribe(DiagnosticArray, topic, callback, topics.LATCHED_QOS)
+        if self.session.config.driver == 'policy':
+            subscribe(JointTrajectory, topics.POLICY_PROPOSAL, self._on_proposal,
+                      topics.CHUNK_QOS, raw=True)
         self.create_timer(_PERIOD, self._step, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # -- what comes in ----------------------------------------------------------------------
@@ -108,6 +113,9 @@ class SessionNode(Node):
 
     def _on_policy(self, message: DiagnosticArray) -> None:
         self._view['policy_ready'] = convert.status_values(message).get('state') == 'active'
+
+    def _on_proposal(self, data: bytes) -> None:
+        self._view['policy_stamp'] = stamp_of(data)
 
     # -- what goes out ----------------------------------------------------------------------
     def _step(self) -> None:

@@ -171,6 +171,42 @@ def test_a_teleported_robot_is_held_where_it_is():
         decision.command, np.clip(bench.state, SPEC.lower, SPEC.upper))
 
 
+@pytest.mark.parametrize('silence', [DT, 100 * DT])
+def test_a_robot_that_came_back_elsewhere_is_held_there(silence):
+    """However long nothing was heard: it may have reached the last command, but nothing else."""
+    bench = Bench()
+    for _ in range(20):
+        bench.tick(bench.fresh(Source.POLICY, 0.5), 'run')
+    command, bench.state = bench.arbiter.decide(
+        bench.now + DT, bench.state, {}).command, bench.state - np.float32(0.5)
+    bench.now += DT + silence
+    decision = bench.arbiter.decide(bench.now, bench.state, {})
+    assert decision.mode is ControlMode.HOLD and 'jumped' in decision.reason and decision.fault
+    np.testing.assert_array_equal(
+        decision.command, np.clip(bench.state, SPEC.lower, SPEC.upper))
+    assert np.abs(decision.command - command).max() > 0.3
+
+
+def test_a_robot_that_followed_while_nothing_was_heard_has_not_jumped():
+    bench = Bench()
+    for _ in range(20):
+        decision = bench.tick(bench.fresh(Source.POLICY, 0.5), 'run')
+    late = bench.arbiter.decide(bench.now + 1.0, decision.command, {})
+    assert 'jumped' not in late.reason
+    np.testing.assert_array_equal(late.command, decision.command)
+
+
+def test_only_a_loss_is_a_fault():
+    bench = Bench(human_timeout=0.05)
+    assert not bench.tick({}).fault
+    last = bench.fresh(Source.EXPERT, 0.1)
+    assert not bench.tick(last, 'engage').fault
+    for _ in range(5):
+        decision = bench.tick(last)
+    assert decision.fault and 'from expert for the left arm' in decision.reason
+    assert not bench.tick({}, 'hold').fault
+
+
 def test_wrong_requests_name_the_right_ones():
     with pytest.raises(ConfigError, match="did you mean 'engage'"):
         Request.parse('engag', SPEC)

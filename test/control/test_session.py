@@ -12,6 +12,8 @@ from il_robot.types import ControlMode
 M = ControlMode
 LENGTH = 30
 """Ticks until the driver of the simulated graph solves its task."""
+LATE = 4
+"""Ticks from an observation to the policy's proposal."""
 
 
 class FakeGraph:
@@ -31,7 +33,8 @@ class FakeGraph:
 
     def step(self):
         self.tick += 1
-        view = replace(self.view, stamp=0.02 * self.tick, policy_ready=self.tick >= self.ready_at)
+        view = replace(self.view, stamp=0.02 * self.tick, policy_ready=self.tick >= self.ready_at,
+                       policy_stamp=0.02 * (self.tick - LATE))
         for wish in self.session.step(0.02 * self.tick, view):
             self.said.append((self.session.phase, wish))
             self.asked += 1
@@ -55,11 +58,12 @@ class FakeGraph:
     def obey(self, wish):
         view = self.view
         if isinstance(wish, Reset):
-            number, self.driven = view.episode + 1, 0
+            number, self.driven, self.reset_at = view.episode + 1, 0, self.tick
             self.view = replace(view, episode=number, seed=wish.seed, recorder_episode=number,
                                 success=False, terminated=False, truncated=False)
         elif wish in ('run', 'engage') and view.mode is not M.STOPPED:
             assert wish == 'engage' or self.tick >= self.ready_at
+            assert wish == 'engage' or self.tick - LATE >= self.reset_at, 'of the last episode'
             self.view = replace(view, mode=M.AUTONOMOUS if wish == 'run' else M.TELEOP)
         elif wish == 'hold' and view.mode is not M.STOPPED:
             self.view = replace(view, mode=M.HOLD)
