@@ -38,6 +38,7 @@ from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.nodes.sim_cameras import SimCameras
+from il_robot.nodes.writers import Writers
 from il_robot.resources import named_config
 from il_robot.sim.live import MAX_SEED, LiveWorld, WorldSettings
 from il_robot.spec import load_robot_spec
@@ -145,8 +146,10 @@ class SimNode(Node):
         self._diagnostics = publish(
             DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self._make_object_publishers()
-        self._command = self.create_subscription(
-            JointState, topics.COMMAND, self._on_command, topics.COMMAND_QOS)
+        self._writers = Writers(self, topics.COMMAND)
+        self.create_subscription(
+            JointState, topics.COMMAND, self._on_command, topics.COMMAND_QOS,
+            event_callbacks=self._writers.events)
         self.create_service(Trigger, topics.SIM_RESET, self._on_reset)
         self.create_service(Trigger, topics.SIM_DISTURB, self._on_disturb)
         self.create_service(SetBool, topics.SIM_PAUSE, self._on_pause)
@@ -250,7 +253,7 @@ class SimNode(Node):
 
     def _rivals(self) -> bool:
         """Whether more than one node writes the command; then none of them is obeyed."""
-        count = self.count_publishers(self._command.topic_name)
+        count = self._writers.count()
         if count > 1:
             self._commands.begin(self._stamp)
             self._complain('rivals', f'{count} publishers on {topics.COMMAND}: holding until '
@@ -267,7 +270,7 @@ class SimNode(Node):
 
     def _on_patience(self) -> None:
         """In lockstep, go on holding when nobody answers."""
-        if self.count_publishers(self._command.topic_name) == 0:
+        if self._writers.count() == 0:
             self._wait = min(_FIRST_WAIT, self._patience)
         if self._paused or wall.perf_counter() - self._published_at < self._wait:
             return
@@ -284,9 +287,12 @@ class SimNode(Node):
             command = self._commands.get(self._stamp)
             if (command is not None) is not self._driven:
                 self._driven = command is not None
-                self.get_logger().info(
-                    f'obeying {topics.COMMAND}' if self._driven else
-                    f'no {topics.COMMAND} for {self._commands.timeout:g} s: holding')
+                if self._driven:
+                    self.get_logger().info(f'obeying {topics.COMMAND}')
+                else:
+                    self.get_logger().warning(
+                        f'no {topics.COMMAND} for {self._commands.timeout:g} s: holding; is the '
+                        'arbiter running?')
             self._tick(command)
 
     def _tick(self, command: Float32 | None) -> None:
@@ -325,7 +331,7 @@ class SimNode(Node):
         elif self._paused:
             message = 'paused'
         elif not self._lockstep and not self._driven:
-            level, message = 'warn', f'no {topics.COMMAND}: holding'
+            level, message = 'warn', f'no {topics.COMMAND}: holding; is the arbiter running?'
         values: dict[str, Any] = {
             'ticks_per_s': rate, 'real_time_factor': rate * self._dt,
             'lost_ticks': self._pacer.lost, **self._counts,

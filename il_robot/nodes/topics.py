@@ -7,7 +7,8 @@ node must know is latched.
 
 from __future__ import annotations
 
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, LivelinessPolicy, QoSProfile, ReliabilityPolicy
 
 JOINT_STATES = 'joint_states'
 COMMAND = 'command'
@@ -68,7 +69,10 @@ DRIVER_STATE_QOS = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT
 """Matches every driver's joint states; an old one is worth nothing."""
 SETPOINT_QOS = _reliable(1)
 """To controllers, which keep the newest only."""
-COMMAND_QOS = _reliable(10)
+COMMAND_QOS = QoSProfile(
+    depth=10, reliability=ReliabilityPolicy.RELIABLE, liveliness=LivelinessPolicy.AUTOMATIC,
+    liveliness_lease_duration=Duration(seconds=1))
+"""With signs of life, so that an arbiter that was killed is not taken for a second writer."""
 PROPOSAL_QOS = _reliable(1)
 CHUNK_QOS = _reliable(5)
 REQUEST_QOS = _reliable(20)
