@@ -164,7 +164,7 @@ class Hardware:
         rows = self._setpoints.advance(self.measurements.position, now)
         if silent:
             why = f'{rivals + 1} nodes write the command' if rivals else (
-                f'no command for {self._commands.timeout:g} s')
+                f'no command for {self._commands.timeout:g} s; is the arbiter running?')
             phase, reason = Phase.HOLDING, why
         elif self._setpoints.starting:
             phase, reason = Phase.STARTING, 'slowly to the first target'

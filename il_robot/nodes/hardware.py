@@ -30,6 +30,7 @@ from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.controllers import Link, gripper_command, open_links
 from il_robot.nodes.node import Complaints, declare, events_executor, run_node
+from il_robot.nodes.writers import Writers
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
 from il_robot.types import Float64
@@ -101,9 +102,10 @@ class HardwareNode(LifecycleNode):
             subscribe(String, topic, partial(self._on_description, topic), topics.LATCHED_QOS)
             for topic in {j.description for j in wiring.joints} - {''}]
         self._states = self.create_publisher(JointState, topics.JOINT_STATES, topics.STATE_QOS)
-        self._command = subscribe(
-            JointState, topics.COMMAND, self._on_command, topics.COMMAND_QOS)
-        self._inputs.append(self._command)
+        self._writers = Writers(self, topics.COMMAND)
+        self._inputs.append(subscribe(
+            JointState, topics.COMMAND, self._on_command, topics.COMMAND_QOS,
+            event_callbacks=self._writers.events))
         self._restart_window(wall.monotonic())
         return super().on_configure(state)
 
@@ -195,7 +197,7 @@ class HardwareNode(LifecycleNode):
 
     def _rivals(self) -> int:
         """Nodes that write the command beside one."""
-        return max(0, self.count_publishers(self._command.topic_name) - 1)
+        return max(0, self._writers.count() - 1)
 
     # -- what goes out ----------------------------------------------------------------------
     def _on_tick(self) -> None:
