@@ -103,7 +103,9 @@ class SessionNode(Node):
         values = convert.status_values(message)
         if values.get('mode') in ControlMode.__members__:
             self._view |= {'mode': ControlMode[values['mode']],
-                           'lost': ' lost: ' in values.get('reason', '')}
+                           # an arbiter that was started again knows of no driver
+                           'lost': ' lost: ' in (reason := values.get('reason', ''))
+                           or reason == 'started'}
 
     def _on_recorder(self, message: DiagnosticArray) -> None:
         values = convert.status_values(message)

@@ -43,7 +43,8 @@ class Watch:
     def __init__(self, graph):
         self.graph = graph
         self.commands, self.teleop = {}, {}
-        for kept, topic in ((self.commands, topics.COMMAND), (self.teleop, topics.TELEOP_PROPOSAL)):
+        for kept, topic in (
+                (self.commands, topics.COMMAND), (self.teleop, topics.TELEOP_PROPOSAL)):
             graph.subscribe(JointState, topic, self._keeper(kept, topic), topics.EVERY_MESSAGE_QOS)
         self.chunks = graph.collect(
             JointTrajectory, topics.POLICY_PROPOSAL, topics.EVERY_MESSAGE_QOS)

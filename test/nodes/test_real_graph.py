@@ -1,0 +1,168 @@
+"""``il_robot launch run robot:=real`` in front of a process that keeps ros2_control's contract."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import JointState
+from small_policy import write_lively_policy
+from std_msgs.msg import Float64MultiArray, String
+from test_hardware_node import StandIn, patient
+
+from il_robot.data.dataset import open_dataset
+from il_robot.nodes import convert, topics
+from il_robot.spec import load_robot_spec
+from il_robot.types import Outcome, Source
+
+
+class Laboratory:
+    """A launched graph, its robot, and somebody who asks and looks."""
+
+    def __init__(self, graph, *robot):
+        self.graph, self.file = graph, patient('openarm', graph.folder)
+        self.spec = load_robot_spec(self.file)
+        self.output = graph.folder / 'session'
+        policy = write_lively_policy(graph.folder / 'policy', self.spec)
+        self.states = graph.collect(JointState, topics.JOINT_STATES, topics.EVERY_MESSAGE_QOS)
+        self.commands = graph.collect(JointState, topics.COMMAND, topics.EVERY_MESSAGE_QOS)
+        self.modes = graph.collect(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
+        self.recordings = graph.collect(DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
+        self.diagnostics = graph.collect(
+            DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
+        self.status = graph.collect(String, 'stand_in/status', 10)
+        self.setpoints = {c.topic: graph.collect(Float64MultiArray, c.topic, 10)
+                          for c in self.spec.wiring.controllers}
+        self.start_robot(*robot)
+        self.launch = graph.run(
+            'launch', '-m', 'il_robot', 'launch', 'run', 'robot:=real', f'profile:={self.file}',
+            f'policy:={policy}', 'device:=cpu', 'task:=wave', f'output:={self.output}')
+        self.requests = graph.publisher(String, topics.REQUEST, topics.REQUEST_QOS)
+
+    def start_robot(self, *arguments):
+        self.robot = StandIn(self.graph, self.file, *arguments)
+
+    def ask(self, word, condition):
+        """Request it until the condition holds."""
+        timer = self.graph.node.create_timer(
+            1.0, lambda: self.requests.publish(String(data=word)))
+        self.requests.publish(String(data=word))
+        self.graph.until(condition, f'the effect of {word}')
+        self.graph.node.destroy_timer(timer)
+
+    @property
+    def mode(self):
+        return convert.status_values(self.modes[-1]).get('mode') if self.modes else ''
+
+    def recording(self, **values):
+        said = convert.status_values(self.recordings[-1]) if self.recordings else {}
+        return all(said.get(key) == value for key, value in values.items())
+
+    def says(self, text):
+        """Wait until the launch has said it."""
+        self.graph.until(lambda: text in self.launch.output, f'{text!r}')
+
+    def report(self):
+        """What the robot tells from now on."""
+        count = len(self.status)
+        self.graph.until(lambda: len(self.status) > count + 1, 'a report of the robot')
+        return json.loads(self.status[-1].data)
+
+    def streaming(self):
+        """Wait for a second in which set-points went out faster than commands came in."""
+        count = len(self.diagnostics)
+
+        def fast():
+            for message in self.diagnostics[count:]:
+                values = convert.status_values(message)
+                if values.get('phase') == 'streaming' and float(values['setpoints_per_s']) > (
+                        1.2 * float(values.get('commands_per_s', 'inf'))):
+                    return values
+            return None
+
+        return self.graph.until(fast, 'set-points between the commands')
+
+    def moving(self):
+        """Wait until the measured arms move."""
+        count = len(self.states)
+        self.graph.until(lambda: len(self.states) > count + 20 and np.ptp(
+            [m.position for m in self.states[count:]], axis=0).max() > 0.02, 'motion')
+
+
+def test_a_policy_drives_a_real_robot_that_dies_and_returns(graph):
+    lab = Laboratory(graph)
+    lab.says('openarm: everything fits')
+    lab.ask('start', lambda: lab.recording(state='recording'))
+    before = lab.report()['at']
+    assert lab.mode == 'HOLD'  # nobody asked the policy to drive
+    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
+    lab.moving()
+    values = lab.streaming()
+    assert float(values['commands_per_s']) > 0
+    report = lab.report()
+    assert not any(report['refused'].values()) and report['at'] != before
+    assert all(report['received'].values())
+    for messages in lab.setpoints.values():
+        assert np.isfinite([m.data for m in messages]).all()
+    lab.ask('success', lambda: lab.recording(state='idle', saved='1'))
+    check_dataset(lab)
+
+    lab.robot.kill()
+    lab.says('robot lost')
+    lab.says('no joint states on /openarm/joint_states')
+    lab.says('no joint_states: is sim or hardware running?')
+    counts = [len(m) for m in lab.setpoints.values()]
+    commands = len(lab.commands)
+    lab.diagnostics.clear()
+    graph.until(lambda: sum(m.status[0].name == 'hardware' for m in lab.diagnostics) > 1)
+    assert [len(m) for m in lab.setpoints.values()] == counts
+    assert len(lab.commands) == commands
+
+    states = len(lab.states)
+    lab.start_robot('--at', 'openarm_left_joint4=0.8')
+    graph.until(lambda: len(lab.states) > states + 5, 'joint states')
+    elbow = lab.spec.index('left_joint4')
+    graph.until(lambda: lab.mode == 'HOLD', 'hold')
+    first = np.array([m.position for m in lab.states[states:]])
+    np.testing.assert_allclose(first[:, elbow], 0.8, atol=0.02)  # it stays where it is
+    graph.until(lambda: len(lab.commands) > commands, 'a command')
+    assert lab.commands[commands].position[elbow] == pytest.approx(0.8, abs=0.02)
+    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
+    lab.moving()
+    lab.streaming()
+    assert lab.launch.stop() == 0
+    assert 'does not end' not in lab.launch.output
+
+
+def check_dataset(lab):
+    dataset = open_dataset(lab.output / 'dataset')
+    (record,) = dataset.episodes
+    assert record.outcome is Outcome.SUCCESS and record.task == 'wave'
+    assert dataset.spec == lab.spec
+    driven = (dataset.source == Source.POLICY).all(1)
+    assert driven.any() and np.isfinite(dataset.policy[driven]).all()
+    assert (dataset.source[~driven] == Source.HOLD).all()
+    assert (dataset.action >= lab.spec.lower).all() and (dataset.action <= lab.spec.upper).all()
+
+
+def test_a_robot_that_does_not_fit_its_profile_is_not_moved(graph):
+    """The launch says what does not fit, and goes on once it does."""
+    lab = Laboratory(graph, '--reverse', '--narrow', 'openarm_right_joint2')
+    lab.says('the arms stay where they are until this fits')
+    lab.says('openarm_right_joint2, wider than its URDF')
+    lab.says('in this order; the robot file says')
+    before = lab.report()['at']
+    lab.diagnostics.clear()
+    lab.requests.publish(String(data='run'))
+    graph.until(lambda: sum('refused' in m.status[0].message for m in lab.diagnostics) > 2)
+    report = lab.report()
+    assert report['at'] == before and not any(report['received'].values())
+    assert not lab.states and not lab.commands and lab.mode == ''
+    lab.robot.kill()
+    lab.start_robot()
+    lab.says('openarm: everything fits')
+    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
+    lab.moving()
