@@ -37,8 +37,7 @@ from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 
 from il_robot.nodes import convert, topics  # noqa: E402
-from il_robot.nodes.hardware import make_executor  # noqa: E402
-from il_robot.nodes.node import run_node  # noqa: E402
+from il_robot.nodes.node import events_executor, run_node  # noqa: E402
 from il_robot.resources import named_config  # noqa: E402
 from il_robot.spec import load_robot_spec  # noqa: E402
 
@@ -118,7 +117,7 @@ def main() -> None:
     parser.add_argument('--bare', action='store_true', help=argparse.SUPPRESS)
     args, _ = parser.parse_known_args()
     if args.bare:
-        sys.exit(run_node(Bare, [], make_executor))
+        sys.exit(run_node(Bare, [], events_executor))
     with tempfile.TemporaryDirectory() as folder, open_graph(folder) as graph:
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(graph.domain),
                        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}

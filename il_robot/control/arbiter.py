@@ -253,10 +253,13 @@ class Arbiter:
         """The proposal where it counts, NaN elsewhere (too old, from the future, not finite)."""
         timeout = (self.config.policy_timeout if source is Source.POLICY
                    else self.config.human_timeout)
-        nothing = np.full(self.spec.dim, np.nan, np.float32)
-        if not -_FUTURE <= now - proposal.stamp <= timeout:
-            return nothing
         position = proposal.position
+        in_time = -_FUTURE <= now - proposal.stamp <= timeout
+        if in_time and np.isfinite(position).all():
+            return position
+        nothing = np.full(self.spec.dim, np.nan, np.float32)
+        if not in_time:
+            return nothing
         for where in self._slices.values():
             if np.isfinite(position[where]).all():
                 nothing[where] = position[where]

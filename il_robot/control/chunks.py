@@ -143,9 +143,10 @@ class ChunkBuffer:
         if count == 0:
             return None
         step = where.astype(np.intp)
-        following = np.minimum(step + 1, self._positions.shape[1] - 1)
-        before, after = self._positions[slots, step], self._positions[slots, following]
+        votes = self._positions[slots, step]
         fraction = (where - step).astype(np.float32)[:, None]
-        votes = before + fraction * (after - before)
+        if fraction.any():
+            following = np.minimum(step + 1, self._positions.shape[1] - 1)
+            votes = votes + fraction * (self._positions[slots, following] - votes)
         action: Float32 = votes[0] if count == 1 else self._weights[count - 1, :count] @ votes
         return action

@@ -63,6 +63,8 @@ class SafetyGate:
         inside = np.clip(command, spec.lower, spec.upper)
         step = np.where(self._unlimited, np.inf, self._speed * dt)
         limited = np.clip(inside, previous - step, previous + step).astype(np.float32)
+        if (limited == command).all():
+            return limited, Limited()
         reasons = {}
         for why, a, b in (('position', command, inside), ('velocity', inside, limited)):
             where = np.flatnonzero(np.abs(a - b) > self._quiet[why])

@@ -29,7 +29,7 @@ from il_robot.control.chunks import ChunkBuffer
 from il_robot.control.roll_call import RollCall
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
-from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.nodes.node import Complaints, declare, events_executor, run_node
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
 from il_robot.types import Float32, Source
@@ -339,7 +339,9 @@ class ArbiterNode(Node):
             level, message = 'stale', 'no joint_states: is sim or hardware running?'
             if self._last is not None:
                 self._complain('state', message)
-        values: dict[str, Any] = {'decisions_per_s': len(latencies), **self._counts}
+        values: dict[str, Any] = {
+            'nodes': ' '.join(self._roll.present), 'silent': ' '.join(self._roll.silent),
+            'decisions_per_s': len(latencies), **self._counts}
         if latencies:
             for percent in (50, 95, 99):
                 index = min(len(latencies) - 1, len(latencies) * percent // 100)
@@ -352,7 +354,7 @@ class ArbiterNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(ArbiterNode, args)
+    return run_node(ArbiterNode, args, events_executor)
 
 
 if __name__ == '__main__':
