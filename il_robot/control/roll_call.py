@@ -21,6 +21,11 @@ class RollCall:
         self._silent: set[str] = set()
 
     @property
+    def present(self) -> tuple[str, ...]:
+        """Who reports."""
+        return tuple(sorted(self._missed.keys() - self._silent))
+
+    @property
     def silent(self) -> tuple[str, ...]:
         """Who reported once, and no longer does."""
         return tuple(sorted(self._silent))

@@ -13,6 +13,7 @@ def test_silence_and_return_are_told_once():
         said.append(calls.call())
     assert [(i, s) for i, s in enumerate(said) if any(s)] == [
         (2, (['policy'], [])), (8, ([], ['policy']))]
+    assert calls.present == ('policy', 'sim') and calls.silent == ()
 
 
 def test_who_never_reported_is_not_missed():

@@ -59,7 +59,8 @@ class Process:
         self.name = name
         self.log = folder / f'{name}_{time.monotonic_ns()}.log'
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder),
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'}
+                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1',
+                       'PYTHONFAULTHANDLER': '1'}
         with self.log.open('w') as log:
             # no terminal: a test must not depend on where it was started
             self.popen = subprocess.Popen(
@@ -82,7 +83,8 @@ class Process:
         try:
             return self.popen.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self.popen.send_signal(signal.SIGABRT)  # it then says where it hangs
+            self.popen.wait(TIMEOUT)
             return 'did not stop'
 
 
