@@ -26,13 +26,14 @@ from trajectory_msgs.msg import JointTrajectory
 
 from il_robot.control.arbiter import REQUESTS, Arbiter, ArbiterConfig, Decision, Proposal, Request
 from il_robot.control.chunks import ChunkBuffer
+from il_robot.control.contest import Contest
 from il_robot.control.roll_call import RollCall
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, events_executor, run_node
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
-from il_robot.types import Float32, Source
+from il_robot.types import ControlMode, Float32, Source
 
 _RECORDER_REQUESTS = ('start', 'success', 'failure', 'discard')
 # A source that answered one of the last so many observations is waited for in lockstep.
@@ -60,6 +61,7 @@ class ArbiterNode(Node):
         self.arbiter = Arbiter(self.spec, self._config())
         self._complain = Complaints(self)
         self._roll = RollCall(_NODES)
+        self._contests = {s: Contest() for s in (Source.TELEOP, Source.EXPERT, Source.POLICY)}
         self._proposals: dict[Source, Proposal] = {}
         self._buffer: ChunkBuffer | None = None
         self._policy = self._episode = ''
@@ -159,8 +161,11 @@ class ArbiterNode(Node):
         self._try_to_decide()
 
     def _restart(self, stamp: float) -> None:
-        self.get_logger().info(f'time went back to {stamp:.3f} s: starting again in HOLD')
-        self.arbiter = Arbiter(self.spec, self.arbiter.config)
+        self._complain('clock', f'time went back to {stamp:.3f} s: starting again; did sim start '
+                       f'anew, or do two nodes publish {topics.JOINT_STATES}?')
+        before, self.arbiter = self.arbiter, Arbiter(self.spec, self.arbiter.config)
+        if before.mode is ControlMode.STOPPED:  # latched, whatever happens to the robot
+            self.arbiter.mode, self.arbiter.reason = before.mode, before.reason
         self._proposals.clear()
         if self._buffer is not None:
             self._buffer.clear()
@@ -172,8 +177,19 @@ class ArbiterNode(Node):
         stamp = convert.seconds(message.header.stamp)
         if stamp < self._since - 1e-9:
             return
+        if self._contested(source, topic, stamp, position):
+            self._proposals.pop(source, None)
+            return
         self._proposals[source] = Proposal(stamp, position)
         self._try_to_decide()
+
+    def _contested(self, source: Source, topic: str, stamp: float, values: Float32) -> bool:
+        """Whether two nodes speak for one source; two targets in turn would shake the arm."""
+        contested = self._contests[source].put(stamp, values)
+        if contested:
+            self._complain(f'{topic} rivals', f'more than one node publishes {topic}: none of '
+                           'them counts until there is only one; stop the others')
+        return contested
 
     def _on_policy_status(self, message: DiagnosticArray) -> None:
         """Make the buffer anew for another policy, or another way of executing its chunks."""
@@ -198,6 +214,10 @@ class ArbiterNode(Node):
             raise ConfigError(f'a chunk before any {topics.POLICY_STATUS}')
         chunk = convert.chunk(message, self.spec, topics.POLICY_PROPOSAL)
         if chunk.stamp < self._since - 1e-9:
+            return
+        if self._contested(
+                Source.POLICY, topics.POLICY_PROPOSAL, chunk.stamp, chunk.positions):
+            self._buffer.clear()
             return
         self._buffer.push(chunk)
         self._try_to_decide()
