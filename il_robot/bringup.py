@@ -14,7 +14,7 @@ from pathlib import Path
 
 from il_robot.config import load_yaml
 from il_robot.errors import ConfigError, unknown
-from il_robot.launch_options import LAUNCH_NAMES, OPERATED, LaunchOptions, listed
+from il_robot.launch_options import FIRST_SEEDS, LAUNCH_NAMES, OPERATED, LaunchOptions, listed
 from il_robot.resources import named_config, resource
 from il_robot.spec import RobotSpec, load_robot_spec
 
@@ -22,8 +22,6 @@ Value = bool | int | float | str | list[str] | list[int]
 
 MISUSE = 2
 """Exit code of a node whose parameters are wrong (:func:`il_robot.nodes.node.run_node`)."""
-FIRST_SEEDS = {'record': 10_000, 'correct': 20_000}
-"""Elsewhere 0: what is measured must not have been trained on."""
 
 
 @dataclass(frozen=True)

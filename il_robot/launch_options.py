@@ -19,6 +19,8 @@ OPERATED = ('keyboard', 'gamepad', 'leader', 'pose', 'twist')
 TELEOP = ('none', 'expert', *OPERATED)
 LAUNCH_NAMES = ('demo', 'record', 'run', 'correct')
 """What can be launched; :mod:`il_robot.bringup` describes each."""
+FIRST_SEEDS = {'record': 10_000, 'correct': 20_000}
+"""Of a launch's episodes; elsewhere 0: what is measured must not have been trained on."""
 
 
 def _argument(default: Any, text: str, *, sim: bool = False) -> Any:

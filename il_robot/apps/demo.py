@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from il_robot.apps import demo_report
-from il_robot.bringup import FIRST_SEEDS
 from il_robot.errors import ConfigError, DatasetError
+from il_robot.launch_options import FIRST_SEEDS
 
 LEDGER = 'demo.json'
 _NOISE = 'action_noise=0.005'

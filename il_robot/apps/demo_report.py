@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROUNDS = {'round_0': 'demonstrations', 'round_1': '+ corrections'}
 PICTURE = 'demo.png'
 
@@ -39,6 +37,7 @@ def show(out: Path, seconds: Mapping[str, float], topics: bool) -> None:
         seconds: Part to how long it took [s].
         topics: Whether it ran over topics, with corrections.
     """
+    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
@@ -97,6 +96,8 @@ def _episodes(out: Path, rounds: int) -> list[list[Any]]:
 
 def _corrections(out: Path) -> str:
     """How often the expert took over, and how much of the time it drove."""
+    import numpy as np
+
     from il_robot.data.dataset import open_dataset
 
     dataset = open_dataset(out / 'dataset')
@@ -109,6 +110,7 @@ def _corrections(out: Path) -> str:
 
 def plot(rows: Mapping[str, list[Measured | None]], rounds: list[str], path: Path) -> None:
     """Bars with intervals, one group per row of the table."""
+    import numpy as np
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout='constrained')

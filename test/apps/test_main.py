@@ -116,6 +116,21 @@ def run_module(*arguments, **options):
     )
 
 
+def test_help_and_version_need_no_other_package():
+    """A colcon build is used with an interpreter that lacks them; and --help is quick."""
+    code = ('import sys\n'
+            'class OwnOnly:\n'
+            '    def find_spec(self, name, path=None, target=None):\n'
+            '        own = name.partition(".")[0] in {*sys.stdlib_module_names, "il_robot"}\n'
+            '        if not own and path is None: raise ModuleNotFoundError(name=name)\n'
+            'sys.meta_path.insert(0, OwnOnly())\n'
+            'from il_robot.apps.main import main\n'
+            'main(sys.argv[1:])')
+    for word in ('--version', '--help'):
+        result = subprocess.run([sys.executable, '-c', code, word], capture_output=True, text=True)
+        assert not result.stderr and 'il_robot' in result.stdout
+
+
 def test_python_m_is_the_same_command():
     result = run_module('--version', stdout=subprocess.PIPE)
     assert (result.returncode, result.stdout) == (0, f'il_robot {__version__}\n')
