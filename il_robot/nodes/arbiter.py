@@ -325,6 +325,7 @@ class ArbiterNode(Node):
             values[f'driver_{arm.name}'] = driver.name.lower()
         values['intervention'] = decision.intervention
         values['reason'] = decision.reason
+        values['silent'] = ' '.join(self._roll.silent)
         self._mode.publish(convert.status_message(
             self._decided, topics.MODE, values, decision.reason,
             'warn' if decision.fault else 'ok'))

@@ -269,6 +269,8 @@ class TeleopNode(Node):
         out = []
         if now - self._heard['state'] > _SILENCE:
             out.append(f'no {topics.JOINT_STATES}: is sim or hardware running?')
+        if self._mode.get('silent') and now - self._heard['mode'] <= _ARBITER_SILENCE:
+            out.append(f'fallen silent: {self._mode["silent"]}')
         if self._rivals:
             out.append(self._rivals)
         if self._joystick is not None and self._joystick.trouble:

@@ -220,15 +220,15 @@ def test_the_simulator_dies(graph):
     np.testing.assert_allclose(held[0], SPEC.rest, atol=0.02)  # where it starts
     np.testing.assert_allclose(positions(cell.states[states:])[:, JOINTS], np.tile(
         SPEC.rest[JOINTS], (len(cell.states) - states, 1)), atol=0.02)
-    assert cell.mode['mode'] == 'HOLD'
+    graph.until(lambda: cell.mode['mode'] == 'HOLD', 'the mode')
     cell.says('arbiter', 'sim is back')
     cell.drive()
     cell.within_limits(commands)
 
 
 def test_the_recorder_dies(graph):
-    """The arms go on; it is said; another recorder begins the next episode."""
-    cell = Cell(graph)
+    """The arms go on; the operator is told; another recorder begins the next episode."""
+    cell = Cell(graph, 'teleop')
     status = graph.collect(DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
 
     def recording():
@@ -240,7 +240,8 @@ def test_the_recorder_dies(graph):
     cell.kill('recorder')
     (first,) = bags.iterdir()
     cell.says('arbiter', 'recorder has fallen silent')
-    assert cell.mode['driver_left'] == 'expert'
+    cell.says('teleop', '! fallen silent: recorder')
+    assert cell.mode['driver_left'] == 'teleop'
     cell.moving()
     status.clear()
     cell.start('recorder')
