@@ -1,6 +1,9 @@
 """``il_robot launch run robot:=real`` in front of a process that keeps ros2_control's contract."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,5 +167,32 @@ def test_a_robot_that_does_not_fit_its_profile_is_not_moved(graph):
     lab.robot.kill()
     lab.start_robot()
     lab.says('openarm: everything fits')
+    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
+    lab.moving()
+
+
+def child(parent, module):
+    """The process that runs a module of ours below another."""
+    (found,) = [
+        int(pid) for pid in Path(f'/proc/{parent}/task/{parent}/children').read_text().split()
+        if module in Path(f'/proc/{pid}/cmdline').read_text()]
+    return found
+
+
+def test_hardware_that_dies_is_started_again_and_the_arms_stay(graph):
+    lab = Laboratory(graph)
+    lab.says('openarm: everything fits')
+    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
+    lab.moving()
+    os.kill(child(lab.launch.popen.pid, 'il_robot.nodes.hardware'), signal.SIGKILL)
+    lab.says('[hardware] died (signal 9)')
+    lab.says('no joint_states: is sim or hardware running?')
+    held = lab.report()['command']
+    lab.says('[hardware] starts again')
+    graph.until(lambda: lab.launch.output.count('openarm: everything fits') == 2, 'a second check')
+    graph.until(lambda: lab.mode == 'HOLD', 'hold')
+    # the controllers keep what they have; the last command may have been a little ahead of it
+    for topic, command in lab.report()['command'].items():
+        assert command == pytest.approx(held[topic], abs=0.1)
     lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
     lab.moving()
