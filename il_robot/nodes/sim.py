@@ -147,7 +147,7 @@ class SimNode(Node):
             DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self._make_object_publishers()
         self._writers = Writers(self, topics.COMMAND)
-        self.create_subscription(
+        self._command = self.create_subscription(
             JointState, topics.COMMAND, self._on_command, topics.COMMAND_QOS,
             event_callbacks=self._writers.events)
         self.create_service(Trigger, topics.SIM_RESET, self._on_reset)
@@ -270,7 +270,7 @@ class SimNode(Node):
 
     def _on_patience(self) -> None:
         """In lockstep, go on holding when nobody answers."""
-        if self._writers.count() == 0:
+        if self.count_publishers(self._command.topic_name) == 0:
             self._wait = min(_FIRST_WAIT, self._patience)
         if self._paused or wall.perf_counter() - self._published_at < self._wait:
             return

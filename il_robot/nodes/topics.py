@@ -71,8 +71,8 @@ SETPOINT_QOS = _reliable(1)
 """To controllers, which keep the newest only."""
 COMMAND_QOS = QoSProfile(
     depth=10, reliability=ReliabilityPolicy.RELIABLE, liveliness=LivelinessPolicy.AUTOMATIC,
-    liveliness_lease_duration=Duration(seconds=1))
-"""With signs of life, so that an arbiter that was killed is not taken for a second writer."""
+    liveliness_lease_duration=Duration(seconds=3))
+"""With signs of life: an arbiter that was killed is soon no second writer beside the next one."""
 PROPOSAL_QOS = _reliable(1)
 CHUNK_QOS = _reliable(5)
 REQUEST_QOS = _reliable(20)
