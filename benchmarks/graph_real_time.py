@@ -217,6 +217,7 @@ def rates(arrivals: dict[str, list[tuple[float, float]]], wall: float) -> dict[s
     span = commands[-1][0] - commands[0][0]
     stamps = np.unique([stamp for _, stamp in commands])
     answered = set(stamps.tolist())
+    first, last = min(answered), max(answered)
     gaps = np.diff([when for when, _ in commands])
     gone = states[-1][1] - states[0][1]
     return {
@@ -226,7 +227,7 @@ def rates(arrivals: dict[str, list[tuple[float, float]]], wall: float) -> dict[s
         'ticks_missing_in_command_stamps': int(
             np.rint(np.diff(stamps)[np.diff(stamps) > GAP * DT] / DT - 1).sum()),
         'states_without_command': sum(
-            stamps[0] <= stamp <= stamps[-1] and stamp not in answered for _, stamp in states),
+            first <= stamp <= last and stamp not in answered for _, stamp in states),
         'late_arrivals_of_commands': int((gaps > GAP * DT).sum()),
         'longest_gap_ms': 1e3 * float(gaps.max())}
 
