@@ -2,7 +2,8 @@
 
 Callbacks store what comes in; every joint_states message triggers one decision of
 :class:`il_robot.control.arbiter.Arbiter` and one command with the same stamp. In lockstep the
-decision for an observation waits until every source that is alive has answered it.
+decision for an observation waits until every source that is alive has answered it; in real time
+some milliseconds for a driver that is always that quick (:mod:`il_robot.control.punctuality`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from trajectory_msgs.msg import JointTrajectory
 from il_robot.control.arbiter import REQUESTS, Arbiter, ArbiterConfig, Decision, Proposal, Request
 from il_robot.control.chunks import ChunkBuffer
 from il_robot.control.contest import Contest
+from il_robot.control.punctuality import Punctuality
 from il_robot.control.roll_call import RollCall
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
@@ -58,6 +60,12 @@ class ArbiterNode(Node):
         self._patience = declare(
             self, 'lockstep_timeout', 1.0, 'longest wait for a source in lockstep [wall s]',
             low=0.01, high=60.0)
+        dt = self.spec.dt
+        self._answer_time = declare(
+            self, 'answer_time', round(0.4 * dt, 4), 'in real time, longest wait for a driver '
+            'that answers each observation so quickly [s]; 0: none', low=0.0, high=0.8 * dt,
+            read_only=True)
+        self._punctuality = Punctuality(self._answer_time)
         self.arbiter = Arbiter(self.spec, self._config())
         self._complain = Complaints(self)
         self._roll = RollCall(_NODES)
@@ -125,6 +133,9 @@ class ArbiterNode(Node):
         # Wall time: these watch for silence, also of a paused or dead simulation clock.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(0.02, self._on_patience, clock=steady)
+        self._late = self.create_timer(
+            max(self._answer_time, 1e-3), self._on_late, clock=steady)
+        self._late.cancel()
         self.create_timer(0.5, self._publish_mode, clock=steady)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
 
@@ -158,7 +169,10 @@ class ArbiterNode(Node):
         if not self._lockstep and stamp - self._decided < 0.9 * self.spec.dt:
             return  # the robot reports faster than it is controlled
         self._pending = (stamp, state, received)
+        self._punctuality.observe(stamp, received)
         self._try_to_decide()
+        if self._pending is not None and not self._lockstep:
+            self._late.reset()
 
     def _restart(self, stamp: float) -> None:
         self._complain('clock', f'time went back to {stamp:.3f} s: starting again; did sim start '
@@ -181,6 +195,7 @@ class ArbiterNode(Node):
             self._proposals.pop(source, None)
             return
         self._proposals[source] = Proposal(stamp, position)
+        self._punctuality.answer(source, stamp, wall.perf_counter())
         self._try_to_decide()
 
     def _contested(self, source: Source, topic: str, stamp: float, values: Float32) -> bool:
@@ -220,6 +235,7 @@ class ArbiterNode(Node):
             self._buffer.clear()
             return
         self._buffer.push(chunk)
+        self._punctuality.answer(Source.POLICY, chunk.stamp, wall.perf_counter())
         self._try_to_decide()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -252,7 +268,7 @@ class ArbiterNode(Node):
         if self._pending is None:
             return
         stamp, state, received = self._pending
-        if self._lockstep and not overdue and self._missing(stamp):
+        if not overdue and (self._missing(stamp) if self._lockstep else self._awaited(stamp)):
             return
         self._pending = None
         self._decide(stamp, state, received)
@@ -270,6 +286,20 @@ class ArbiterNode(Node):
             if buffer.stamp >= horizon - period:
                 missing.append(Source.POLICY)
         return missing
+
+    def _awaited(self, stamp: float) -> list[Source]:
+        """Drivers who will answer this observation in a moment."""
+        drivers = set(self._last.drivers) if self._last is not None else set()
+        if self._buffer is None or not self._buffer.due(stamp):
+            drivers.discard(Source.POLICY)
+        return self._punctuality.awaited(drivers, wall.perf_counter())
+
+    def _on_late(self) -> None:
+        """In real time, go on without a driver that was quick until now."""
+        self._late.cancel()
+        if self._pending is not None:
+            self._counts['late answers'] += 1
+            self._try_to_decide(overdue=True)
 
     def _decide(self, stamp: float, state: Float32, received: float | None) -> Decision:
         proposals = dict(self._proposals)
@@ -305,7 +335,7 @@ class ArbiterNode(Node):
 
     def _on_patience(self) -> None:
         """In lockstep, go on without a source that stays silent."""
-        if self._pending is None:
+        if self._pending is None or not self._lockstep:
             return
         stamp, _, received = self._pending
         if wall.perf_counter() - received > self._patience:
