@@ -12,18 +12,21 @@ STEPS = 5
 """Control steps from one prediction to the next: each chunk goes back and forth once."""
 
 
-def write_lively_policy(folder, spec, objects=()):
-    """Write a checkpoint whose chunks keep every joint in slow motion; its folder."""
+def write_lively_policy(folder, spec, objects=(), width=0.01):
+    """Write a checkpoint whose chunks keep every joint in motion; its folder.
+
+    With the default ``width`` [rad] no joint is asked for more than its velocity limit.
+    """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     layout = FeatureLayout(spec.joint_names, tuple(objects))
     middle = np.clip(spec.rest, spec.lower + 0.3, spec.upper - 0.3)
     for arm in spec.arms:
         middle[spec.arm_slice(arm.name).stop - 1] = spec.gripper.upper / 2
-    width = np.where(spec.upper - spec.lower > 0.2, 0.01, 0.001)
+    widths = np.where(spec.upper - spec.lower > 0.2, width, 0.001)
     normalizer = fit_normalizer({
         'features': rng.normal(size=(50, layout.dim)),
-        'action': middle + width * rng.normal(size=(50, spec.dim))})
+        'action': middle + widths * rng.normal(size=(50, spec.dim))})
     description = Checkpoint(
         'chunk_mlp', ChunkMLPConfig((16,), chunk_size=2 * STEPS), layout, normalizer, spec,
         {'mode': 'newest', 'n_action_steps': STEPS}, task='transfer_cube')

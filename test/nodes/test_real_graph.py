@@ -28,7 +28,7 @@ class Laboratory:
         self.graph, self.file = graph, patient('openarm', graph.folder)
         self.spec = load_robot_spec(self.file)
         self.output = graph.folder / 'session'
-        policy = write_lively_policy(graph.folder / 'policy', self.spec)
+        policy = write_lively_policy(graph.folder / 'policy', self.spec, width=0.04)
         self.states = graph.collect(JointState, topics.JOINT_STATES, topics.EVERY_MESSAGE_QOS)
         self.commands = graph.collect(JointState, topics.COMMAND, topics.EVERY_MESSAGE_QOS)
         self.modes = graph.collect(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
@@ -93,11 +93,11 @@ class Laboratory:
 
         return self.graph.until(fast, 'set-points between the commands')
 
-    def moving(self):
-        """Wait until the measured arms move."""
+    def drive(self):
+        """Ask the policy to drive until it does and the measured arms move."""
         count = len(self.states)
-        self.graph.until(lambda: len(self.states) > count + 20 and np.ptp(
-            [m.position for m in self.states[count:]], axis=0).max() > 0.02, 'motion')
+        self.ask('run', lambda: self.mode == 'AUTONOMOUS' and len(self.states) > count + 20
+                 and np.ptp([m.position for m in self.states[-20:]], axis=0).max() > 0.02)
 
 
 def test_a_policy_drives_a_real_robot_that_dies_and_returns(graph):
@@ -106,8 +106,7 @@ def test_a_policy_drives_a_real_robot_that_dies_and_returns(graph):
     lab.ask('start', lambda: lab.recording(state='recording'))
     before = lab.report()['at']
     graph.until(lambda: lab.mode == 'HOLD', 'the mode')  # nobody asked the policy to drive
-    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
-    lab.moving()
+    lab.drive()
     values = lab.streaming()
     assert float(values['commands_per_s']) > 0
     report = lab.report()
@@ -139,8 +138,7 @@ def test_a_policy_drives_a_real_robot_that_dies_and_returns(graph):
     np.testing.assert_allclose(first[:, elbow], 0.8, atol=0.02)  # it stays where it is
     graph.until(lambda: len(lab.commands) > commands, 'a command')
     assert lab.commands[commands].position[elbow] == pytest.approx(0.8, abs=0.02)
-    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
-    lab.moving()
+    lab.drive()
     lab.streaming()
     assert lab.launch.stop() == 0
     assert 'does not end' not in lab.launch.output
@@ -174,8 +172,7 @@ def test_a_robot_that_does_not_fit_its_profile_is_not_moved(graph):
     lab.robot.kill()
     lab.start_robot()
     lab.says('openarm: everything fits')
-    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
-    lab.moving()
+    lab.drive()
 
 
 def child(parent, module):
@@ -189,8 +186,7 @@ def child(parent, module):
 def test_hardware_that_dies_is_started_again_and_the_arms_stay(graph):
     lab = Laboratory(graph)
     lab.says('openarm: everything fits')
-    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
-    lab.moving()
+    lab.drive()
     os.kill(child(lab.launch.popen.pid, 'il_robot.nodes.hardware'), signal.SIGKILL)
     lab.says('[hardware] died (signal 9)')
     lab.says('no joint_states: is sim or hardware running?')
@@ -201,5 +197,4 @@ def test_hardware_that_dies_is_started_again_and_the_arms_stay(graph):
     # the controllers keep what they have; the last command may have been a little ahead of it
     for topic, command in lab.report()['command'].items():
         assert command == pytest.approx(held[topic], abs=0.1)
-    lab.ask('run', lambda: lab.mode == 'AUTONOMOUS')
-    lab.moving()
+    lab.drive()
