@@ -76,7 +76,7 @@ class ArbiterNode(Node):
         self._since = -math.inf
         self._requests: list[Request] = []
         self._pending: tuple[float, Float32, float] | None = None
-        self._decided = -1.0
+        self._decided, self._mode_since = -1.0, math.inf
         self._heard = 0.0
         self._last: Decision | None = None
         self._counts: Counter[str] = Counter()
@@ -313,6 +313,8 @@ class ArbiterNode(Node):
         requests, self._requests = self._requests, []
         decision = self.arbiter.decide(stamp, state, proposals, requests)
         self._last, self._last_state, self._decided = decision, state, stamp
+        if decision.changed or stamp < self._mode_since:
+            self._mode_since = stamp
         self._command.publish(convert.joint_state(stamp, self.spec, decision.command))
         if received is not None:
             self._latencies.append(wall.perf_counter() - received)
@@ -347,6 +349,7 @@ class ArbiterNode(Node):
 
     # -- what goes out ----------------------------------------------------------------------
     def _publish_mode(self) -> None:
+        """With the stamp of the first command it is true for, however often it is said."""
         decision = self._last
         if decision is None:
             return
@@ -357,7 +360,7 @@ class ArbiterNode(Node):
         values['reason'] = decision.reason
         values['silent'] = ' '.join(self._roll.silent)
         self._mode.publish(convert.status_message(
-            self._decided, topics.MODE, values, decision.reason,
+            self._mode_since, topics.MODE, values, decision.reason,
             'warn' if decision.fault else 'ok'))
 
     def _call_roll(self) -> None:

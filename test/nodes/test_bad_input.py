@@ -124,3 +124,13 @@ def test_a_stop_outlives_a_simulator_that_starts_anew(robot):
         robot.step('engage')
     assert robot.mode()['mode'] == 'STOPPED'
     robot.until_mode('HOLD', 'reset')
+
+
+def test_a_mode_that_is_said_again_keeps_its_first_stamp(robot):
+    """Who misses the first word must not believe that the driver changed later."""
+    robot.live = {'policy'}
+    robot.until_mode('AUTONOMOUS', 'run')
+    first, count = robot.modes[-1].header.stamp, len(robot.modes)
+    while len(robot.modes) < count + 2:
+        robot.step()
+    assert robot.modes[-1].header.stamp == first
