@@ -8,6 +8,7 @@ from typing import Any
 from il_robot.config import build
 from il_robot.errors import ConfigError, unknown
 from il_robot.policies.features import FeatureLayout
+from il_robot.policies.flow import FlowConfig, build_flow
 from il_robot.policies.mlp import ChunkMLPConfig, MLPConfig, build_chunk_mlp, build_mlp
 from il_robot.policies.policy import Policy
 
@@ -15,6 +16,7 @@ from il_robot.policies.policy import Policy
 POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]]] = {
     'mlp': (MLPConfig, build_mlp),
     'chunk_mlp': (ChunkMLPConfig, build_chunk_mlp),
+    'flow': (FlowConfig, build_flow),
 }
 
 

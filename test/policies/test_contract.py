@@ -11,6 +11,9 @@ from il_robot.policies.registry import POLICIES, make_policy
 SMALL = {
     'mlp': [{'hidden': [64, 64]}, {'hidden': [64], 'n_obs_steps': 2, 'loss': 'mse'}],
     'chunk_mlp': [{'hidden': [64, 64], 'chunk_size': 6}, {'hidden': [64], 'loss': 'mse'}],
+    'flow': [
+        {'chunk_size': 6, 'width': 64, 'depth': 1},
+        {'chunk_size': 1, 'n_obs_steps': 2, 'width': 64, 'depth': 2, 'euler_steps': 1}],
 }
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
 CASES = [(name, values) for name in POLICIES for values in SMALL[name]]

@@ -44,7 +44,7 @@ def test_bad_configurations_are_refused(values):
 
 
 def test_unknown_policy_names_the_valid_ones():
-    with pytest.raises(ConfigError, match="did you mean 'chunk_mlp'.*Valid: chunk_mlp, mlp"):
+    with pytest.raises(ConfigError, match="did you mean 'chunk_mlp'.*Valid: .*chunk_mlp, .*mlp"):
         model_config('chunk_mpl', {}, 'x')
-    with pytest.raises(ConfigError, match='Valid: chunk_mlp, mlp'):
+    with pytest.raises(ConfigError, match='Valid: .*chunk_mlp, .*mlp'):
         make_policy('nothing', None, None, 3)
