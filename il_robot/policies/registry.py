@@ -7,6 +7,7 @@ from typing import Any
 
 from il_robot.config import build
 from il_robot.errors import ConfigError, unknown
+from il_robot.policies.diffusion import DiffusionConfig, build_diffusion
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.flow import FlowConfig, build_flow
 from il_robot.policies.mlp import ChunkMLPConfig, MLPConfig, build_chunk_mlp, build_mlp
@@ -17,6 +18,7 @@ POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]
     'mlp': (MLPConfig, build_mlp),
     'chunk_mlp': (ChunkMLPConfig, build_chunk_mlp),
     'flow': (FlowConfig, build_flow),
+    'diffusion': (DiffusionConfig, build_diffusion),
 }
 
 

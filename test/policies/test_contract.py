@@ -14,6 +14,9 @@ SMALL = {
     'flow': [
         {'chunk_size': 6, 'width': 64, 'depth': 1},
         {'chunk_size': 1, 'n_obs_steps': 2, 'width': 64, 'depth': 2, 'euler_steps': 1}],
+    'diffusion': [
+        {'chunk_size': 6, 'widths': [32, 64], 'kernel_size': 3, 'ddim_steps': 2},
+        {'chunk_size': 4, 'widths': [32], 'n_obs_steps': 2, 'train_steps': 20, 'clip': 0}],
 }
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
 CASES = [(name, values) for name in POLICIES for values in SMALL[name]]
