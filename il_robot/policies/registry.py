@@ -7,16 +7,26 @@ from typing import Any
 
 from il_robot.config import build
 from il_robot.errors import ConfigError, unknown
+from il_robot.policies.act import ACTConfig, build_act
 from il_robot.policies.diffusion import DiffusionConfig, build_diffusion
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.flow import FlowConfig, build_flow
+from il_robot.policies.heads import (
+    GaussianConfig,
+    GMMConfig,
+    build_mlp_gaussian,
+    build_mlp_gmm,
+)
 from il_robot.policies.mlp import ChunkMLPConfig, MLPConfig, build_chunk_mlp, build_mlp
 from il_robot.policies.policy import Policy
 
 # name: (configuration dataclass, builder(config, layout, action_dim))
 POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]]] = {
     'mlp': (MLPConfig, build_mlp),
+    'mlp_gaussian': (GaussianConfig, build_mlp_gaussian),
+    'mlp_gmm': (GMMConfig, build_mlp_gmm),
     'chunk_mlp': (ChunkMLPConfig, build_chunk_mlp),
+    'act': (ACTConfig, build_act),
     'flow': (FlowConfig, build_flow),
     'diffusion': (DiffusionConfig, build_diffusion),
 }

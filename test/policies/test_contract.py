@@ -7,10 +7,17 @@ from il_robot.config import build
 from il_robot.policies.contract import ACTION_DIM, CHECKS, LAYOUT
 from il_robot.policies.registry import POLICIES, make_policy
 
+ACT = {'chunk_size': 6, 'dim': 16, 'heads': 2, 'feedforward': 32, 'encoder_layers': 1,
+       'posterior_layers': 2, 'latent_dim': 4}
 # Small ones, so that the whole table takes seconds. A new policy adds its line here.
 SMALL = {
     'mlp': [{'hidden': [64, 64]}, {'hidden': [64], 'n_obs_steps': 2, 'loss': 'mse'}],
     'chunk_mlp': [{'hidden': [64, 64], 'chunk_size': 6}, {'hidden': [64], 'loss': 'mse'}],
+    'act': [
+        {**ACT, 'dropout': 0.0, 'kl_weight': 0.1},
+        {**ACT, 'n_obs_steps': 2, 'pre_norm': True, 'decoder_layers': 2, 'posterior_layers': 1}],
+    'mlp_gaussian': [{'hidden': [64, 64]}, {'hidden': [64], 'n_obs_steps': 2, 'low_noise': False}],
+    'mlp_gmm': [{'hidden': [64, 64], 'modes': 3}, {'hidden': [64], 'low_noise': False}],
     'flow': [
         {'chunk_size': 6, 'width': 64, 'depth': 1},
         {'chunk_size': 1, 'n_obs_steps': 2, 'width': 64, 'depth': 2, 'euler_steps': 1}],
