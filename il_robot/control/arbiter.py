@@ -53,6 +53,7 @@ class ArbiterConfig:
     Attributes:
         human_timeout: Age from which a teleop or expert proposal no longer counts [s].
         policy_timeout: The same for the observation behind the newest chunk [s].
+        state_timeout: Silence of the robot after which nobody goes on driving by himself [s].
         handover_time: How long a change of driver takes to blend over [s].
         speed_scale: Factor on the velocity limits, in (0, 1].
         resume: Whether a policy that was lost and came back goes on by itself; else somebody
@@ -61,12 +62,13 @@ class ArbiterConfig:
 
     human_timeout: float = 0.2
     policy_timeout: float = 0.5
+    state_timeout: float = 0.5
     handover_time: float = 0.5
     speed_scale: float = 1.0
     resume: bool = False
 
     def __post_init__(self) -> None:
-        for name in ('human_timeout', 'policy_timeout', 'handover_time'):
+        for name in ('human_timeout', 'policy_timeout', 'state_timeout', 'handover_time'):
             if getattr(self, name) <= 0:
                 raise ValueError(f'{name} must be > 0 s, got {getattr(self, name)}')
 
@@ -193,6 +195,7 @@ class Arbiter:
         """
         before = (self.mode, tuple(self._drivers.values()))
         dt = min(max(now - self._now, 0.0), 2.0 * self.spec.dt)
+        self._lose_robot(now - self._now)
         self._synchronize(state, now - self._now)
         assert self._command is not None
         fresh = {
@@ -329,6 +332,15 @@ class Arbiter:
                 self._enter(M.HOLD, f'{who} lost: no fresh proposal{whose} for the {arm} arm',
                             fault=True)
                 return
+
+    def _lose_robot(self, elapsed: float) -> None:
+        """HOLD after a silence of the robot, however fresh what drivers say of its return."""
+        if (self._state is None or elapsed <= self.config.state_timeout
+                or self.mode in (M.HOLD, M.STOPPED)):
+            return
+        self._lost_policy = not self._engaged
+        self._engaged = frozenset()
+        self._enter(M.HOLD, f'robot lost: no joint states for {elapsed:.1f} s', fault=True)
 
     def _resume_policy(self, fresh: Mapping[Source, Float32]) -> None:
         if (self.config.resume and self._lost_policy and self.mode is M.HOLD

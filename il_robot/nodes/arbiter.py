@@ -94,6 +94,10 @@ class ArbiterNode(Node):
                 self, 'policy_timeout', default.policy_timeout,
                 'age of the observation behind a chunk from which it no longer counts [s]',
                 low=0.02, high=5.0, read_only=True),
+            'state_timeout': declare(
+                self, 'state_timeout', default.state_timeout,
+                'silence of joint_states after which nobody goes on driving by himself [s]',
+                low=0.1, high=5.0, read_only=True),
             'handover_time': declare(
                 self, 'handover_time', default.handover_time,
                 'time over which a change of driver blends [s]', low=0.05, high=5.0,

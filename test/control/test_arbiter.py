@@ -196,6 +196,31 @@ def test_a_robot_that_followed_while_nothing_was_heard_has_not_jumped():
     np.testing.assert_array_equal(late.command, decision.command)
 
 
+@pytest.mark.parametrize('source', [Source.POLICY, Source.EXPERT])
+def test_after_a_silence_of_the_robot_nobody_goes_on_by_himself(source):
+    """However fresh the answers to its first word are."""
+    bench = Bench()
+    for _ in range(20):
+        bench.tick(bench.fresh(source, 0.5), 'run' if source is Source.POLICY else 'engage')
+    bench.now += 1.0
+    decision = bench.tick(bench.fresh(source, 0.5))
+    assert decision.mode is ControlMode.HOLD and decision.fault
+    assert 'robot lost: no joint states for 1.0 s' in decision.reason
+    before = decision.command
+    for _ in range(5):
+        np.testing.assert_array_equal(bench.tick(bench.fresh(source, 0.5)).command, before)
+    request = 'run' if source is Source.POLICY else 'engage'
+    assert bench.tick(bench.fresh(source, 0.5), request).mode is not ControlMode.HOLD
+
+
+def test_an_unattended_policy_resumes_when_the_robot_is_back():
+    bench = Bench(resume=True)
+    bench.tick(bench.fresh(Source.POLICY, 0.5), 'run')
+    bench.now += 1.0
+    bench.tick(bench.fresh(Source.POLICY, 0.5))
+    assert bench.tick(bench.fresh(Source.POLICY, 0.5)).mode is ControlMode.AUTONOMOUS
+
+
 def test_only_a_loss_is_a_fault():
     bench = Bench(human_timeout=0.05)
     assert not bench.tick({}).fault
