@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from il_robot.config import build
+from il_robot.config import build, to_dict
 from il_robot.errors import ConfigError, unknown
 from il_robot.policies.act import ACTConfig, build_act
 from il_robot.policies.diffusion import DiffusionConfig, build_diffusion
+from il_robot.policies.ensemble import EnsembleConfig, EnsemblePolicy
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.flow import FlowConfig, build_flow
-from il_robot.policies.heads import (
-    GaussianConfig,
-    GMMConfig,
-    build_mlp_gaussian,
-    build_mlp_gmm,
-)
+from il_robot.policies.heads import GaussianConfig, GMMConfig, build_mlp_gaussian, build_mlp_gmm
 from il_robot.policies.mlp import ChunkMLPConfig, MLPConfig, build_chunk_mlp, build_mlp
 from il_robot.policies.policy import Policy
+
+
+def build_ensemble(
+    config: EnsembleConfig, layout: FeatureLayout, action_dim: int
+) -> EnsemblePolicy:
+    """An ensemble; here because its members are named in the registry."""
+    member = model_config(config.policy, config.model, 'ensemble: model')
+    return EnsemblePolicy(
+        [make_policy(config.policy, member, layout, action_dim) for _ in range(config.size)],
+        config.share)
+
 
 # name: (configuration dataclass, builder(config, layout, action_dim))
 POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]]] = {
@@ -29,18 +37,23 @@ POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]
     'act': (ACTConfig, build_act),
     'flow': (FlowConfig, build_flow),
     'diffusion': (DiffusionConfig, build_diffusion),
+    'ensemble': (EnsembleConfig, build_ensemble),
 }
 
 
 def model_config(name: str, values: Mapping[str, Any], where: str) -> Any:
-    """The checked configuration of a policy.
+    """The checked configuration of a policy; an ensemble's has every key of its members'.
 
     Raises:
         ConfigError: unknown policy, unknown key, or a bad value.
     """
     if name not in POLICIES:
         raise ConfigError(unknown('policy', name, POLICIES, where))
-    return build(POLICIES[name][0], values, where)
+    config = build(POLICIES[name][0], values, where)
+    if isinstance(config, EnsembleConfig):
+        member = model_config(config.policy, config.model, f'{where}: model')
+        config = replace(config, model=to_dict(member))
+    return config
 
 
 def make_policy(name: str, config: Any, layout: FeatureLayout, action_dim: int) -> Policy:

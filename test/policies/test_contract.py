@@ -24,6 +24,10 @@ SMALL = {
     'diffusion': [
         {'chunk_size': 6, 'widths': [32, 64], 'kernel_size': 3, 'ddim_steps': 2},
         {'chunk_size': 4, 'widths': [32], 'n_obs_steps': 2, 'train_steps': 20, 'clip': 0}],
+    'ensemble': [
+        {'model': {'hidden': [64], 'chunk_size': 6}, 'size': 2},
+        {'policy': 'flow', 'model': {'chunk_size': 3, 'width': 64, 'depth': 1}, 'size': 3},
+        {'policy': 'mlp_gmm', 'model': {'hidden': [64]}, 'size': 2, 'share': 1}],
 }
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
 CASES = [(name, values) for name in POLICIES for values in SMALL[name]]
