@@ -100,6 +100,26 @@ def test_noise_at_every_level_has_unit_variance_and_the_loss_of_a_silent_net_is_
     assert float(loss.detach()) == pytest.approx(1.0, abs=0.05)
 
 
+def test_both_ways_of_a_fork_are_sampled_and_not_their_mean():
+    """Demonstrations go left or right from one observation: +0.5 or -0.5."""
+    torch.manual_seed(0)
+    config = DiffusionConfig(2, train_steps=20, ddim_steps=20, widths=(16,), kernel_size=3)
+    policy = build_diffusion(config, LAYOUT, 1)
+    random, features = generator(), torch.zeros(128, 1, LAYOUT.dim)
+    optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
+    for _ in range(200):
+        side = torch.randint(2, (128, 1, 1), generator=random) - 0.5
+        batch = {'features': features, 'action': side.expand(-1, 2, 1)}
+        optimizer.zero_grad()
+        policy.loss(batch, random)['loss'].backward()
+        optimizer.step()
+    with torch.inference_mode():
+        chunks = policy.eval().predict({'features': features}, random)[..., 0]
+    assert ((chunks.abs() - 0.5).abs() < 0.2).float().mean() > 0.85
+    assert 0.3 < (chunks > 0).float().mean() < 0.7
+    assert (chunks[:, 0] * chunks[:, 1] > 0).float().mean() > 0.9
+
+
 @pytest.mark.parametrize('values', [
     {'chunk_size': 0}, {'n_obs_steps': 0}, {'train_steps': 0}, {'ddim_steps': 0},
     {'ddim_steps': 101}, {'clip': -1.0}, {'widths': []}, {'widths': [12]}, {'widths': [0]},
