@@ -230,7 +230,13 @@ class DatasetWriter:
         self.close()
 
     def _commit(self, rows: EpisodeRows, encoders: dict[str, VideoEncoder]) -> int:
-        videos = {keys.image_key(name): e.result() for name, e in encoders.items()}
+        try:
+            videos = {keys.image_key(name): e.result() for name, e in encoders.items()}
+        except DatasetError as error:
+            for encoder in encoders.values():
+                encoder.cancel()
+            raise DatasetError(f'the episode was not saved: {error}; the '
+                               f'{self.n_episodes} before it are intact') from None
         return self._catalog.commit(rows, videos)
 
     def _check_usable(self) -> None:
