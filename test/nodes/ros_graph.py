@@ -22,6 +22,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 
 from il_robot.bringup import parameter_text
 
@@ -50,6 +51,9 @@ def ros_domain():
                 yield domain
             return
         time.sleep(0.5)
+
+PATIENT_QOS = QoSProfile(depth=5000)
+"""For a test that must hear everything, however far behind a busy machine lets it fall."""
 
 
 class Process:

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from ros_graph import PATIENT_QOS
 from sensor_msgs.msg import JointState
 from small_policy import write_lively_policy
 from std_msgs.msg import String
@@ -43,10 +44,10 @@ class Cell:
 
     def __init__(self, graph, driver='expert'):
         self.graph, self.driver = graph, driver
-        self.states = graph.collect(JointState, topics.JOINT_STATES, topics.EVERY_MESSAGE_QOS)
-        self.commands = graph.collect(JointState, topics.COMMAND, topics.EVERY_MESSAGE_QOS)
+        self.states = graph.collect(JointState, topics.JOINT_STATES, PATIENT_QOS)
+        self.commands = graph.collect(JointState, topics.COMMAND, PATIENT_QOS)
         kind, topic = PROPOSALS[driver]
-        self.proposals = graph.collect(kind, topic, topics.EVERY_MESSAGE_QOS)
+        self.proposals = graph.collect(kind, topic, PATIENT_QOS)
         self.modes = graph.collect(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
         self.diagnostics = graph.collect(
             DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray
+from ros_graph import PATIENT_QOS
 from sensor_msgs.msg import JointState
 from small_policy import write_lively_policy
 from std_msgs.msg import Float64MultiArray, String
@@ -29,8 +30,8 @@ class Laboratory:
         self.spec = load_robot_spec(self.file)
         self.output = graph.folder / 'session'
         policy = write_lively_policy(graph.folder / 'policy', self.spec, width=0.04)
-        self.states = graph.collect(JointState, topics.JOINT_STATES, topics.EVERY_MESSAGE_QOS)
-        self.commands = graph.collect(JointState, topics.COMMAND, topics.EVERY_MESSAGE_QOS)
+        self.states = graph.collect(JointState, topics.JOINT_STATES, PATIENT_QOS)
+        self.commands = graph.collect(JointState, topics.COMMAND, PATIENT_QOS)
         self.modes = graph.collect(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
         self.recordings = graph.collect(DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
         self.diagnostics = graph.collect(

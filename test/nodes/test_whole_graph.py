@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from diagnostic_msgs.msg import DiagnosticArray
+from ros_graph import PATIENT_QOS
 from sensor_msgs.msg import JointState
 from small_policy import write_lively_policy
 from test_teleop_node import PtyProcess
@@ -44,9 +45,8 @@ class Watch:
         self.commands, self.teleop = {}, {}
         for kept, topic in (
                 (self.commands, topics.COMMAND), (self.teleop, topics.TELEOP_PROPOSAL)):
-            graph.subscribe(JointState, topic, self._keeper(kept, topic), topics.EVERY_MESSAGE_QOS)
-        self.chunks = graph.collect(
-            JointTrajectory, topics.POLICY_PROPOSAL, topics.EVERY_MESSAGE_QOS)
+            graph.subscribe(JointState, topic, self._keeper(kept, topic), PATIENT_QOS)
+        self.chunks = graph.collect(JointTrajectory, topics.POLICY_PROPOSAL, PATIENT_QOS)
         self.policies, self.modes, self.recordings = (
             graph.collect(DiagnosticArray, topic, topics.LATCHED_QOS)
             for topic in (topics.POLICY_STATUS, topics.MODE, topics.RECORDING))
