@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 60.0
 # Above 101 the ports of a domain can meet those the kernel hands out.
 DOMAINS = range(1, 101)
+PATIENT_QOS = QoSProfile(depth=5000)
+"""For a test that must hear everything, however far behind a busy machine lets it fall."""
 
 
 @contextmanager
@@ -51,9 +53,6 @@ def ros_domain():
                 yield domain
             return
         time.sleep(0.5)
-
-PATIENT_QOS = QoSProfile(depth=5000)
-"""For a test that must hear everything, however far behind a busy machine lets it fall."""
 
 
 class Process:
