@@ -3,20 +3,36 @@
 In real time a command leaves for every observation, whoever is late. But a source that answers
 each observation within a few milliseconds is worth those milliseconds: without them its answer
 would be executed with the next observation, one control period late.
+
+A source that was waited for in vain must be quick more often before it is waited for again,
+twice as often each time: one that answers the command instead of the observation, or is slow
+now and then, costs next to nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from il_robot.types import Source
 
 # Stamps this close are equal: they went through messages of whole nanoseconds [s].
 _SAME = 1e-9
+# Most quick answers in a row that are asked for, and so many good waits clear the record.
+_MOST, _CLEARED = 512, 50
+
+
+@dataclass
+class _Record:
+    """Quick answers in a row, how many are asked for, and waits in a row that were worth it."""
+
+    quick: int = 0
+    asked: int = 1
+    good: int = 0
 
 
 class Punctuality:
-    """Remembers who answered the last observation in time; see the module. No clock.
+    """Remembers how quickly the sources answered; see the module. No clock.
 
     Args:
         patience: Longest wait for an answer [s]; 0: nobody is waited for.
@@ -25,27 +41,37 @@ class Punctuality:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._stamp = self._seen = float('-inf')
-        self._punctual: set[Source] = set()
+        self._records: dict[Source, _Record] = {}
         self._answered: set[Source] = set()
+        self._waited: set[Source] = set()
 
     def observe(self, stamp: float, now: float) -> None:
         """The observation of ``stamp`` [s] came at ``now`` [s of any steady clock]."""
-        self._punctual &= self._answered  # who did not answer at all is not waited for again
-        self._answered = set()
+        for source, record in self._records.items():
+            if source not in self._answered:
+                record.quick = 0
+                if source in self._waited:
+                    record.asked, record.good = min(2 * record.asked, _MOST), 0
+        self._answered, self._waited = set(), set()
         self._stamp, self._seen = stamp, now
 
     def answer(self, source: Source, stamp: float, now: float) -> None:
-        """A source answered the observation of ``stamp`` at ``now``."""
-        if abs(stamp - self._stamp) > _SAME:
+        """A source answered the observation of ``stamp`` at ``now``; late is as good as never."""
+        if abs(stamp - self._stamp) > _SAME or now - self._seen > self._patience:
             return
-        self._answered.add(source)
-        if now - self._seen <= self._patience:
-            self._punctual.add(source)
-        else:
-            self._punctual.discard(source)
+        record = self._records.setdefault(source, _Record())
+        if source not in self._answered:
+            self._answered.add(source)
+            record.quick += 1
+            record.good += source in self._waited
+            if record.good >= _CLEARED:
+                record.asked = 1
 
     def awaited(self, sources: Iterable[Source], now: float) -> list[Source]:
         """Which of these sources should be waited for at ``now``."""
         if now - self._seen >= self._patience:
             return []
-        return [s for s in sources if s in self._punctual and s not in self._answered]
+        found = [s for s in sources if s not in self._answered
+                 and (r := self._records.get(s)) is not None and r.quick >= r.asked]
+        self._waited.update(found)
+        return found
