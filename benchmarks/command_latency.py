@@ -177,20 +177,27 @@ class Measurer:
     def prepare(self, processes: dict[str, Process]) -> None:
         """Every route answers, the arbiters in the modes to be measured."""
         for route in self.routes:
-            end = time.monotonic() + 60.0
-            while not route.ready:
-                dead = [name for name, p in processes.items() if p.popen.poll() is not None]
-                if dead or time.monotonic() > end:
-                    raise RuntimeError(f'{route.name} does not get ready (mode {route.mode!r}, '
-                                       f'ended: {dead})')
-                route.send()
-                self._spin(self._dt)
+            self._get_ready(route, processes)
+
+    def _get_ready(self, route: Route, processes: dict[str, Process]) -> None:
+        end = time.monotonic() + 60.0
+        for _ in range(5):  # for the word that it holds to come
+            route.send()
+            self._spin(self._dt)
+        while not route.ready:
+            dead = [name for name, p in processes.items() if p.popen.poll() is not None]
+            if dead or time.monotonic() > end:
+                raise RuntimeError(f'{route.name} does not get ready (mode {route.mode!r}, '
+                                   f'ended: {dead})')
+            route.send()
+            self._spin(self._dt)
 
     def block(
         self, route: Route, seconds: float, running: dict[str, Process]
     ) -> dict[str, Any]:
         """One block: latencies [ms], what went wrong, and processor time by process [s]."""
         mine = {name: p for name, p in running.items() if p.route == route.name}
+        self._get_ready(route, running)  # an arbiter holds after the silence since its last block
         self._ticks(route, WARM_UP)
         route.take()
         cpu = {name: p.cpu_seconds() for name, p in mine.items()}

@@ -5,7 +5,7 @@ each observation within a few milliseconds is worth those milliseconds: without 
 would be executed with the next observation, one control period late.
 
 A source that was waited for in vain must be quick more often before it is waited for again,
-twice as often each time: one that answers the command instead of the observation, or is slow
+four times as often each time: one that answers the command instead of the observation, or is slow
 now and then, costs next to nothing.
 """
 
@@ -18,8 +18,9 @@ from il_robot.types import Source
 
 # Stamps this close are equal: they went through messages of whole nanoseconds [s].
 _SAME = 1e-9
-# Most quick answers in a row that are asked for, and so many good waits clear the record.
-_MOST, _CLEARED = 512, 50
+# Quick answers in a row that are asked for, at first and at most; so many good waits clear the
+# record.
+_FIRST, _MOST, _CLEARED = 4, 512, 50
 
 
 @dataclass
@@ -27,7 +28,7 @@ class _Record:
     """Quick answers in a row, how many are asked for, and waits in a row that were worth it."""
 
     quick: int = 0
-    asked: int = 1
+    asked: int = _FIRST
     good: int = 0
 
 
@@ -44,15 +45,15 @@ class Punctuality:
         self._records: dict[Source, _Record] = {}
         self._answered: set[Source] = set()
         self._waited: set[Source] = set()
+        self._late: set[Source] = set()
 
     def observe(self, stamp: float, now: float) -> None:
         """The observation of ``stamp`` [s] came at ``now`` [s of any steady clock]."""
+        self.decided()
         for source, record in self._records.items():
             if source not in self._answered:
                 record.quick = 0
-                if source in self._waited:
-                    record.asked, record.good = min(2 * record.asked, _MOST), 0
-        self._answered, self._waited = set(), set()
+        self._answered, self._waited, self._late = set(), set(), set()
         self._stamp, self._seen = stamp, now
 
     def answer(self, source: Source, stamp: float, now: float) -> None:
@@ -60,12 +61,20 @@ class Punctuality:
         if abs(stamp - self._stamp) > _SAME or now - self._seen > self._patience:
             return
         record = self._records.setdefault(source, _Record())
-        if source not in self._answered:
+        if source not in self._answered | self._late:
             self._answered.add(source)
             record.quick += 1
             record.good += source in self._waited
             if record.good >= _CLEARED:
-                record.asked = 1
+                record.asked = _FIRST
+
+    def decided(self) -> None:
+        """The command has left: who was waited for and has not answered is late."""
+        for source in self._waited - self._answered:
+            record = self._records[source]
+            record.quick, record.asked, record.good = 0, min(4 * record.asked, _MOST), 0
+        self._late |= self._waited - self._answered
+        self._waited &= self._answered
 
     def awaited(self, sources: Iterable[Source], now: float) -> list[Source]:
         """Which of these sources should be waited for at ``now``."""

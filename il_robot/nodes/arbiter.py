@@ -316,6 +316,7 @@ class ArbiterNode(Node):
                 proposals[Source.POLICY] = Proposal(self._buffer.stamp, inside)
         requests, self._requests = self._requests, []
         decision = self.arbiter.decide(stamp, state, proposals, requests)
+        self._punctuality.decided()
         self._last, self._last_state, self._decided = decision, state, stamp
         if decision.changed or stamp < self._mode_since:
             self._mode_since = stamp
