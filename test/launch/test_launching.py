@@ -147,7 +147,7 @@ def run(monkeypatch):
 def test_a_wrong_parameter_ends_the_launch_and_is_not_tried_again(installed, run):
     executable(installed, 'wrong', 'echo "error: no such task"; exit 2')
     executable(installed, 'other', 'exec sleep 60')
-    output = run(NodeSpec('wrong', respawn=True, delay=0.1), NodeSpec('other', respawn=True))
+    output = run(NodeSpec('wrong', respawn=True), NodeSpec('other', respawn=True))
     assert output.count('error: no such task') == 1
     assert 'wrong refuses its parameters' in output
 
