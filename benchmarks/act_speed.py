@@ -44,10 +44,8 @@ import synthetic_episodes as synthetic  # noqa: E402
 from il_robot.algorithms.bc import train  # noqa: E402
 from il_robot.algorithms.recipe import Recipe, make_recipe  # noqa: E402
 from il_robot.algorithms.samples import dataset_layout  # noqa: E402
-from il_robot.data.dataset import Dataset, open_dataset  # noqa: E402
-from il_robot.data.writer import DatasetWriter  # noqa: E402
+from il_robot.data.dataset import Dataset  # noqa: E402
 from il_robot.policies.act import ACTConfig, ACTPolicy, build_act, divergence  # noqa: E402
-from il_robot.types import Outcome  # noqa: E402
 
 EPISODES, ROWS, BLOCK = 5, 140, 4
 FEEDFORWARD = (3200, 1024)
@@ -85,18 +83,6 @@ class LeRobot:
         if not line:
             raise SystemExit('the process of LeRobot ended; its message stands above')
         return line
-
-
-def recorded(folder: Path) -> Dataset:
-    """A dataset on disk, read back."""
-    spec = synthetic.robot()
-    with DatasetWriter.open(folder, spec, ('cube',)) as writer:
-        for seed in range(EPISODES):
-            writer.begin(synthetic.info(seed))
-            for step in synthetic.steps(spec, ROWS, seed, objects=('cube',)):
-                writer.add(step)
-            writer.end(Outcome.SUCCESS)
-    return open_dataset(folder)
 
 
 def translated(weights: dict[str, torch.Tensor], config: ACTConfig) -> dict[str, torch.Tensor]:
@@ -258,7 +244,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=os.cpu_count())
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        dataset = recorded(Path(folder) / 'dataset')
+        dataset = synthetic.recorded(Path(folder) / 'dataset', EPISODES, ROWS)
         rows = [case(dataset, feedforward, args) for feedforward in FEEDFORWARD]
     device = torch.cuda.get_device_name() if args.device != 'cpu' else 'cpu'
     result = {

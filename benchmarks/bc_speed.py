@@ -43,29 +43,15 @@ from il_robot.algorithms.bc import train  # noqa: E402
 from il_robot.algorithms.controller import PolicyController  # noqa: E402
 from il_robot.algorithms.recipe import Recipe, load_recipe  # noqa: E402
 from il_robot.algorithms.samples import dataset_layout, make_samples  # noqa: E402
-from il_robot.data.dataset import Dataset, open_dataset  # noqa: E402
-from il_robot.data.writer import DatasetWriter  # noqa: E402
+from il_robot.data.dataset import Dataset  # noqa: E402
 from il_robot.policies.checkpoint import load_checkpoint  # noqa: E402
 from il_robot.policies.registry import make_policy, model_config  # noqa: E402
 from il_robot.policies.runner import PolicyRunner  # noqa: E402
 from il_robot.resources import named_config  # noqa: E402
-from il_robot.types import Outcome  # noqa: E402
 
 EPISODES, ROWS = 50, 140  # the size of 50 demonstrations of transfer_cube
 CASES = (('mlp', 32), ('mlp', 256), ('mlp', 4096), ('chunk_mlp', 256))
 LOG_EVERY = 20
-
-
-def recorded(folder: Path) -> Dataset:
-    """A dataset on disk, read back."""
-    spec = synthetic.robot()
-    with DatasetWriter.open(folder, spec, ('cube',)) as writer:
-        for seed in range(EPISODES):
-            writer.begin(synthetic.info(seed))
-            for step in synthetic.steps(spec, ROWS, seed, objects=('cube',)):
-                writer.add(step)
-            writer.end(Outcome.SUCCESS)
-    return open_dataset(folder)
 
 
 def recipe_of(policy: str, batch: int, steps: int) -> Recipe:
@@ -200,7 +186,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        dataset = recorded(folder / 'dataset')
+        dataset = synthetic.recorded(folder / 'dataset', EPISODES, ROWS)
         result = {
             'command': f'python3 benchmarks/bc_speed.py --rounds {rounds}', 'n': rounds,
             'machine': {'processor': platform.machine(), 'system': platform.system(),

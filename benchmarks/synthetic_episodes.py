@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from il_robot.data.dataset import Dataset, open_dataset
+from il_robot.data.writer import DatasetWriter
 from il_robot.resources import named_config
 from il_robot.spec import CameraSpec, RobotSpec, load_robot_spec
-from il_robot.types import EpisodeInfo, Observation, Source, Step, UInt8
+from il_robot.types import EpisodeInfo, Observation, Outcome, Source, Step, UInt8
 
 OBJECTS = ('cube', 'tray')
 
@@ -84,3 +87,15 @@ def steps(
             success=i == n - 1,
             intervention=corrected,
         )
+
+
+def recorded(folder: Path, episodes: int, rows: int) -> Dataset:
+    """A dataset of such episodes without cameras, written and read back."""
+    spec = robot()
+    with DatasetWriter.open(folder, spec, ('cube',)) as writer:
+        for seed in range(episodes):
+            writer.begin(info(seed))
+            for step in steps(spec, rows, seed, objects=('cube',)):
+                writer.add(step)
+            writer.end(Outcome.SUCCESS)
+    return open_dataset(folder)

@@ -218,15 +218,6 @@ class Arbiter:
             command, self.mode, drivers, (self.mode, drivers) != before, self.reason, refused,
             limited, self._fault)
 
-    def needs(self) -> frozenset[Source]:
-        """The sources that drive in the present mode (for lockstep)."""
-        sources = set()
-        if self.mode in (M.AUTONOMOUS, M.CORRECTION) and set(self._slices) - self._engaged:
-            sources.add(Source.POLICY)
-        if self._engaged:
-            sources |= {d for d in self._drivers.values() if d in _HUMANS}
-        return frozenset(sources)
-
     def _synchronize(self, state: Float32, elapsed: float) -> None:
         """Start from where the robot is: at first, and when it was moved by somebody else.
 

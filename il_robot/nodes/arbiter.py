@@ -136,10 +136,9 @@ class ArbiterNode(Node):
                 Trigger, topics.service_of(kind), partial(self._on_service, kind))
         # Wall time: these watch for silence, also of a paused or dead simulation clock.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(0.02, self._on_patience, clock=steady)
-        self._late = self.create_timer(
-            max(self._answer_time, 1e-3), self._on_late, clock=steady)
-        self._late.cancel()
+        longest = self._patience if self._lockstep else max(self._answer_time, 1e-3)
+        self._overdue = self.create_timer(longest, self._on_overdue, clock=steady)
+        self._overdue.cancel()  # started by each observation that is not answered at once
         self.create_timer(0.5, self._publish_mode, clock=steady)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
 
@@ -175,8 +174,8 @@ class ArbiterNode(Node):
         self._pending = (stamp, state, received)
         self._punctuality.observe(stamp, received)
         self._try_to_decide()
-        if self._pending is not None and not self._lockstep:
-            self._late.reset()
+        if self._pending is not None:
+            self._overdue.reset()
 
     def _restart(self, stamp: float) -> None:
         self._complain('clock', f'time went back to {stamp:.3f} s: starting again; did sim start '
@@ -298,13 +297,6 @@ class ArbiterNode(Node):
             drivers.discard(Source.POLICY)
         return self._punctuality.awaited(drivers, wall.perf_counter())
 
-    def _on_late(self) -> None:
-        """In real time, go on without a driver that was quick until now."""
-        self._late.cancel()
-        if self._pending is not None:
-            self._counts['late answers'] += 1
-            self._try_to_decide(overdue=True)
-
     def _decide(self, stamp: float, state: Float32, received: float | None) -> Decision:
         proposals = dict(self._proposals)
         if self._buffer is not None:
@@ -340,17 +332,17 @@ class ArbiterNode(Node):
             self._counts['limited'] += 1
             self._complain('limit', f'command limited: {decision.limited}')
 
-    def _on_patience(self) -> None:
-        """In lockstep, go on without a source that stays silent."""
-        if self._pending is None or not self._lockstep:
+    def _on_overdue(self) -> None:
+        """Go on without who has not answered yet."""
+        self._overdue.cancel()
+        if self._pending is None:
             return
-        stamp, _, received = self._pending
-        if wall.perf_counter() - received > self._patience:
-            silent = ', '.join(s.name.lower() for s in self._missing(stamp))
+        if self._lockstep:
+            silent = ', '.join(s.name.lower() for s in self._missing(self._pending[0]))
             self._complain('lockstep', f'no answer from {silent} within {self._patience:g} s: '
                            'going on without')
-            self._counts['lockstep timeouts'] += 1
-            self._try_to_decide(overdue=True)
+        self._counts['lockstep timeouts' if self._lockstep else 'late answers'] += 1
+        self._try_to_decide(overdue=True)
 
     # -- what goes out ----------------------------------------------------------------------
     def _publish_mode(self) -> None:
