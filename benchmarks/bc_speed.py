@@ -139,11 +139,12 @@ def inference(dataset: Dataset, folder: Path, calls: int = 2000) -> list[dict[st
         observations = [step.observation for step in synthetic.steps(
             spec, calls, objects=('cube',))]
         features = torch.zeros(1, 1, checkpoint.layout.dim)
+        generator = torch.Generator()
         bare, ours = [], []
         for observation in observations:
             begin = time.perf_counter()
             with torch.inference_mode():
-                policy.predict({'features': features}, None)
+                policy.predict({'features': features}, generator)
             middle = time.perf_counter()
             controller.act(observation)
             ours.append(time.perf_counter() - middle)

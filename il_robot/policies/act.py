@@ -184,8 +184,8 @@ class ACTPolicy(Policy):
         kl = masked_mean(divergence(mean, log_variance)[:, None, None], per_sample)
         return {'loss': l1 + self._config.kl_weight * kl, 'l1': l1, 'kl': kl}
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """All targets in one pass with z = 0; the generator is not used."""
+    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """All targets in one pass with z = 0, without noise."""
         features = batch['features']
         return self._decode(batch, features.new_zeros(len(features), self._config.latent_dim))
 

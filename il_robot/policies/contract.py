@@ -69,6 +69,20 @@ def check_determinism(make_policy: MakePolicy, device: str = 'cpu') -> None:
     assert torch.equal(first, second), 'two predictions with one seed differ'
 
 
+def check_noise(make_policy: MakePolicy, device: str = 'cpu') -> None:
+    """All randomness is in the noise drawn: the forward pass is a function of its arguments."""
+    policy = make_policy().to(device).eval()
+    batch = {'features': random_batch(policy, 3, device)['features']}
+    generator = _generator(device, 7)
+    noise = policy.draw(3, generator)
+    assert noise.ndim == 2 and len(noise) == 3, f'draw(3) gave {tuple(noise.shape)}, not (3, N)'
+    expected = policy.predict(batch, _generator(device, 7))
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found = policy(batch, noise)
+        assert torch.equal(found, expected), 'forward(batch, draw()) is not predict(batch)'
+
+
 def check_batch_independence(make_policy: MakePolicy, device: str = 'cpu') -> None:
     """A window's prediction does not depend on its neighbours in the batch."""
     policy = make_policy().to(device).eval()
@@ -140,6 +154,6 @@ def check_overfit(
 
 
 CHECKS = (
-    check_shapes, check_determinism, check_batch_independence, check_gradients, check_padding,
-    check_weights, check_round_trip, check_overfit,
+    check_shapes, check_determinism, check_noise, check_batch_independence, check_gradients,
+    check_padding, check_weights, check_round_trip, check_overfit,
 )

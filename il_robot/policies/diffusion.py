@@ -112,18 +112,23 @@ class DiffusionPolicy(Policy):
         predicted = self.unet(x.transpose(1, 2), film).transpose(1, 2)
         return {'loss': masked_mean((predicted - noise) ** 2, batch)}
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """A sample of the learned distribution of chunks."""
+    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """The chunks that noise ``(B, D * T)`` becomes."""
         features = batch['features'].flatten(1)  # (B, n_obs_steps * F)
         size, steps = len(features), len(self._signal)
-        x = torch.randn(size, self._action_dim, self.chunk_size, generator=generator,
-                        device=features.device, dtype=features.dtype)
+        x = noise.unflatten(1, (self._action_dim, self.chunk_size))
         # the condition does not depend on x: all denoising steps' at once
         films = self._modulation(
             features.repeat(steps, 1), self.ddim_levels.repeat_interleave(size)
         ).unflatten(0, (steps, size))
         x0 = ddim(lambda x, i: self.unet(x, films[i]), x, self._signal, self._clip)
         return x0.transpose(1, 2)
+
+    def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
+        """Normal numbers, one for each of the chunk."""
+        return torch.randn(
+            size, self._action_dim * self.chunk_size, generator=generator,
+            device=generator.device)
 
     def _modulation(self, features: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """Flat features ``(N, n_obs_steps * F)`` and levels ``(N,)`` to ``(N, film_dim)``."""

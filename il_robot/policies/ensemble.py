@@ -94,22 +94,21 @@ class EnsemblePolicy(Policy):
         means = {name: torch.stack([l[name] for l in each]).mean() for name in each[0]}
         return {**means, 'loss': means['loss'] * len(each)}
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """The mean of the members' chunks."""
-        return self.members(batch, generator).mean(0)
+        return self.members(batch, noise).mean(0)
 
-    def members(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """The members' chunks ``(M, B, T, D)``; for :func:`spread`.
+    def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
+        """The noise of one member: all get the same."""
+        return self.policies[0].draw(size, generator)
+
+    def members(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """The members' chunks ``(M, B, T, D)`` with noise of :meth:`draw`; for :func:`spread`.
 
         All members get the same random numbers: what differs is what they learned, and equal
         members agree exactly, sampling policies as well.
         """
-        state = generator.get_state()
-        chunks = []
-        for policy in self.policies:
-            generator.set_state(state)
-            chunks.append(policy.predict(batch, generator))
-        return torch.stack(chunks)
+        return torch.stack([policy(batch, noise) for policy in self.policies])
 
     def _part(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with weight 0 for the samples that a member does not learn from."""

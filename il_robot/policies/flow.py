@@ -73,9 +73,9 @@ class FlowPolicy(Policy):
         super().__init__()
         self.chunk_size = config.chunk_size
         self.n_obs_steps = config.n_obs_steps
-        self._action_dim = action_dim
+        self._outputs = config.chunk_size * action_dim
         self._steps = config.euler_steps
-        self.net = FlowNet(config, layout.dim * config.n_obs_steps, config.chunk_size * action_dim)
+        self.net = FlowNet(config, layout.dim * config.n_obs_steps, self._outputs)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The masked squared error of the clean chunk, at one random time per sample."""
@@ -87,17 +87,19 @@ class FlowPolicy(Policy):
         predicted = self.net(x_t.flatten(1), film).view_as(x1)
         return {'loss': masked_mean((predicted - x1) ** 2, batch)}
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """A sample of the learned distribution of chunks."""
+    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """The chunks to which the flow carries noise ``(B, T * D)``."""
         features = batch['features'].flatten(1)  # (B, n_obs_steps * F)
         size, steps = len(features), self._steps
-        x0 = torch.randn(size, self.chunk_size * self._action_dim, generator=generator,
-                         device=features.device, dtype=features.dtype)
         t = torch.arange(steps, device=features.device) / steps
         films = self.net.modulation(
             features.repeat(steps, 1), t.repeat_interleave(size)).unflatten(0, (steps, size))
-        x1 = euler(lambda x, k: self.net(x, films[k]), x0, steps)
+        x1 = euler(lambda x, k: self.net(x, films[k]), noise, steps)
         return x1.view(size, self.chunk_size, -1)
+
+    def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
+        """Normal numbers, one for each of the chunk."""
+        return torch.randn(size, self._outputs, generator=generator, device=generator.device)
 
 
 def euler(

@@ -81,6 +81,7 @@ class MixturePolicy(Policy):
         self._modes = modes
         self._min_std = config.min_std
         self._low_noise = config.low_noise
+        self._action_dim = action_dim
         # only the differences of the weights' logits matter: the first is 0
         outputs = modes - 1 + 2 * modes * action_dim
         self.trunk = mlp(layout.dim * config.n_obs_steps, config.hidden, outputs)
@@ -92,16 +93,27 @@ class MixturePolicy(Policy):
         error = -log_p / action.shape[-1]
         return {'loss': masked_mean(error[:, None, None], batch)}
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """The mean of a mode drawn by its weight, or a sample of it."""
+    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """The mean of a mode drawn by its weight, or a sample of it.
+
+        The first of M exponential clocks that run at the speeds w rings with probability w.
+        """
         log_weight, mean, std = self.distribution(batch['features'])
-        mode = torch.multinomial(log_weight.exp(), 1, generator=generator)  # (B, 1)
+        clocks, normal = noise.split([self._modes, noise.shape[1] - self._modes], 1)
+        mode = (log_weight.exp() / clocks).argmax(1, keepdim=True)  # (B, 1)
         index = mode[..., None].expand(-1, 1, mean.shape[-1])
         action = mean.gather(1, index)  # (B, 1, D)
         if not self._low_noise:
-            noise = torch.empty_like(action).normal_(generator=generator)
-            action = action + noise * std.gather(1, index)
+            action = action + normal[:, None] * std.gather(1, index)
         return action
+
+    def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
+        """M exponential numbers, then D normal ones where a sample is asked for."""
+        clocks = torch.empty(size, self._modes, device=generator.device)
+        clocks.exponential_(generator=generator)
+        normal = torch.empty(
+            size, 0 if self._low_noise else self._action_dim, device=generator.device)
+        return torch.cat([clocks, normal.normal_(generator=generator)], 1)
 
     def distribution(
         self, features: torch.Tensor

@@ -74,11 +74,14 @@ class MLPPolicy(Policy):
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The masked L1 or squared error of all steps."""
         action = batch['action']
-        error = self._error(self.predict(batch, generator), action, reduction='none')
+        error = self._error(self._targets(batch), action, reduction='none')
         return {'loss': masked_mean(error, batch)}
 
-    def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """All targets in one pass; the generator is not used."""
+    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """All targets in one pass, without noise."""
+        return self._targets(batch)
+
+    def _targets(self, batch: Batch) -> torch.Tensor:
         flat: torch.Tensor = self.trunk(batch['features'].flatten(1))
         return flat.view(len(flat), self.chunk_size, -1)
 

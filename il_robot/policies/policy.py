@@ -1,6 +1,7 @@
 """The contract between a policy (one file, one method) and everything that trains or runs it.
 
-A policy is a ``torch.nn.Module`` with two methods and two numbers. Its world is normalised:
+A policy is a ``torch.nn.Module`` with a loss, a forward pass and two numbers. Its world is
+normalised:
 features and actions have been scaled by the dataset's statistics before they come in, and what
 it predicts is scaled back by the runner. The keys of a batch:
 
@@ -12,7 +13,9 @@ it predicts is scaled back by the runner. The keys of a batch:
 - ``weight``: ``(B,)`` importance of each sample; absent when all are equal (training only).
 
 Randomness (dropout aside) comes from the generator passed in, so that a seed repeats an episode.
-``test/policies/contract.py`` holds what every registered policy must satisfy.
+Running, all of it is drawn beforehand as one tensor of noise: the forward pass is a pure function,
+which another runtime can compute just as well (:mod:`il_robot.policies.runtime`).
+:mod:`il_robot.policies.contract` holds what every registered policy must satisfy.
 """
 
 from __future__ import annotations
@@ -43,8 +46,23 @@ class Policy(nn.Module, abc.ABC):
         """Scalars to report; the entry ``loss`` is the one to minimise."""
 
     @abc.abstractmethod
+    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+        """Normalised actions ``(B, chunk_size, D)``, a function of the arguments alone.
+
+        Args:
+            batch: Observations.
+            noise: ``(B, N)`` from :meth:`draw`.
+        """
+
+    def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
+        """The noise of ``size`` predictions, ``(size, N)``; N = 0 where nothing is sampled."""
+        return torch.empty(size, 0, device=generator.device)
+
     def predict(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """Normalised actions ``(B, chunk_size, D)``."""
+        """Normalised actions ``(B, chunk_size, D)``: drawn noise, then the forward pass."""
+        size = len(next(iter(batch.values())))
+        prediction: torch.Tensor = self(batch, self.draw(size, generator))
+        return prediction
 
 
 def masked_mean(error: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -28,7 +28,7 @@ def test_any_policy_can_be_a_member_and_equal_ones_have_no_variance(name):
     for other in policy.policies[1:]:
         other.load_state_dict(policy.policies[0].state_dict())
     features = {'features': random_batch(policy, 2)['features']}
-    chunks = policy.members(features, generator())
+    chunks = policy.members(features, policy.draw(2, generator()))
     assert chunks.shape == (3, 2, policy.chunk_size, ACTION_DIM)
     together = spread(chunks)
     assert together.variance.eq(0).all() and together.disagreement.eq(0).all()
@@ -39,7 +39,7 @@ def test_any_policy_can_be_a_member_and_equal_ones_have_no_variance(name):
 def test_members_begin_apart_and_the_mean_is_predicted():
     policy = make('flow', {'chunk_size': 4, 'width': 16}).eval()
     batch = random_batch(policy, 3)
-    chunks = policy.members(batch, generator())
+    chunks = policy.members(batch, policy.draw(3, generator()))
     together = spread(chunks)
     assert (together.disagreement > 0).all() and together.disagreement.shape == (3, 4)
     torch.testing.assert_close(policy.predict(batch, generator()), together.mean)
