@@ -4,27 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from il_robot.algorithms.evaluate import EpisodeResult, summary
+from il_robot.algorithms.records import NO_LOSS, best_record
 
 
-def plot_losses(records: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Every loss over the steps, on a logarithmic scale."""
+def plot_training(records: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Every loss over the steps, on a logarithmic scale; beside it the success, where tried."""
     from matplotlib.figure import Figure
 
-    names = dict.fromkeys(k for r in records for k in r if k not in ('step', 'rate'))
-    figure = Figure(figsize=(7, 4), layout='constrained')
-    axes = figure.add_subplot()
+    tried = [r for r in records if 'success' in r]
+    losses = [r for r in records if 'success' not in r]
+    names = dict.fromkeys(k for r in losses for k in r if k not in NO_LOSS)
+    figure = Figure(figsize=(12 if tried else 7, 4), layout='constrained')
+    axes, *beside = figure.subplots(1, 2 if tried else 1, squeeze=False)[0]
     for name in names:
-        points = [(r['step'], r[name]) for r in records if name in r]
+        points = [(r['step'], r[name]) for r in losses if name in r]
         axes.plot(*zip(*points), label=name.replace('_', ' '))
     axes.set(xlabel='step', ylabel='loss (normalised actions)')
-    if all(r[n] > 0 for r in records for n in names if n in r):
+    if all(r[n] > 0 for r in losses for n in names if n in r):
         axes.set_yscale('log')
     if names:
         axes.legend()
     axes.grid(alpha=0.3)
+    for axes in beside:
+        _plot_success(axes, tried)
     figure.savefig(path, dpi=120)
+
+
+def _plot_success(axes: Any, tried: Sequence[Mapping[str, float]]) -> None:
+    """Success of each checkpoint tried, with its interval; the best one is marked."""
+    steps = [r['step'] for r in tried]
+    low, middle, high = (
+        [100 * r[key] for r in tried] for key in ('success_low', 'success', 'success_high'))
+    axes.fill_between(steps, low, high, color='tab:green', alpha=0.2, label='95 % interval')
+    axes.plot(steps, middle, 'o-', color='tab:green')
+    best = best_record(tried)
+    assert best is not None
+    axes.plot([best['step']], [100 * best['success']], '*', color='black', markersize=14,
+              label=f'best: step {best["step"]:.0f}, {100 * best["success"]:.0f} %')
+    axes.set(xlabel='step', ylim=(-2, 102),
+             ylabel=f'success in {tried[-1]["episodes"]:.0f} episodes [%]')
+    axes.legend(loc='lower right')
+    axes.grid(alpha=0.3)
 
 
 def plot_evaluation(episodes: Sequence[EpisodeResult], title: str, path: Path) -> None:

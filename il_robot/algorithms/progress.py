@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -17,11 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from il_robot.algorithms.evaluate import EpisodeResult
+from il_robot.algorithms.evaluate import EpisodeResult, Evaluation
+from il_robot.algorithms.records import NO_LOSS, Record
 from il_robot.statistics import wilson
-
-if TYPE_CHECKING:
-    from il_robot.algorithms.runs import Record  # at run time it would load torch
 
 
 def _progress(name: str, console: Console | None) -> Progress:
@@ -32,26 +29,44 @@ def _progress(name: str, console: Console | None) -> Progress:
     )
 
 
+class TrainingBar:
+    """Step, time left, losses, success and rate, as one line that moves."""
+
+    def __init__(self, progress: Progress, steps: int, start: int) -> None:
+        self._progress = progress
+        self._bar = progress.add_task('', total=steps, completed=start)
+        self._losses = self._validation = self._success = self._rate = ''
+
+    def show(self, record: Record) -> None:
+        """The ``on_log`` of :func:`il_robot.algorithms.bc.train`."""
+        if 'success' in record:
+            self._success = ', success {:.0f} % [{:.0f}, {:.0f}]'.format(
+                *(100 * record[key] for key in ('success', 'success_low', 'success_high')))
+        else:
+            self._losses = ', '.join(
+                f'{name} {value:.4f}' for name, value in record.items()
+                if name not in (*NO_LOSS, 'validation_loss'))
+            self._rate = f', {record["rate"]:.0f} steps/s'
+        if 'validation_loss' in record:
+            self._validation = f', validation {record["validation_loss"]:.4f}'
+        text = self._losses + self._validation + self._success + self._rate
+        self._progress.update(self._bar, completed=int(record['step']), description=text)
+
+    def trying(self, result: EpisodeResult, evaluation: Evaluation) -> None:
+        """The ``on_result`` of :class:`il_robot.algorithms.trials.Trial`."""
+        done = len(evaluation.results)
+        solved = sum(e.success for e in evaluation.results.values())
+        text = f'evaluation: {solved}/{done} solved, {len(evaluation.remaining)} to go'
+        self._progress.update(self._bar, description=text)
+
+
 @contextmanager
 def training_bar(
     steps: int, start: int = 0, console: Console | None = None
-) -> Iterator[Callable[[Record], None]]:
-    """The ``on_log`` of :func:`il_robot.algorithms.bc.train`: step, time, losses, rate."""
+) -> Iterator[TrainingBar]:
+    """A bar from ``start`` to ``steps``."""
     with _progress('train', console) as progress:
-        bar = progress.add_task('', total=steps, completed=start)
-        validation = ''
-
-        def show(record: Record) -> None:
-            nonlocal validation
-            if 'validation_loss' in record:
-                validation = f', validation {record["validation_loss"]:.4f}'
-            losses = ', '.join(
-                f'{name} {value:.4f}' for name, value in record.items()
-                if name not in ('step', 'rate', 'validation_loss'))
-            text = f'{losses}{validation}, {record["rate"]:.0f} steps/s'
-            progress.update(bar, completed=int(record['step']), description=text)
-
-        yield show
+        yield TrainingBar(progress, steps, start)
 
 
 @contextmanager

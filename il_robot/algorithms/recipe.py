@@ -35,7 +35,11 @@ class Training:
         normalization: Of features and actions.
         seed: Of weights, order of the windows, split, and noise.
         log_every, validate_every, checkpoint_every: In steps.
-        keep: Newest checkpoints kept.
+        keep: Newest checkpoints kept; the best one is kept as well.
+        evaluate_every: Steps between evaluations of the policy in its task, each of a
+            checkpoint; the last step is evaluated, too. 0 never evaluates.
+        evaluate_episodes: Episodes of each, always the same
+            (:mod:`il_robot.algorithms.trials`).
         device: ``auto`` (CUDA where available), ``cpu``, ``cuda``, ``cuda:1`` ...
         threads: CPU threads of torch; 0 leaves torch's choice (all cores).
     """
@@ -57,16 +61,18 @@ class Training:
     validate_every: int = 500
     checkpoint_every: int = 2_000
     keep: int = 2
+    evaluate_every: int = 0
+    evaluate_episodes: int = 50
     device: str = 'auto'
     threads: int = 0
 
     def __post_init__(self) -> None:
         for name in ('steps', 'batch_size', 'log_every', 'validate_every', 'checkpoint_every',
-                     'keep'):
+                     'keep', 'evaluate_episodes'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
         for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'feature_noise', 'threads',
-                     'seed'):
+                     'seed', 'evaluate_every'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         if self.learning_rate <= 0:

@@ -8,11 +8,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from il_robot.apps.evaluate import SimFactory
 from il_robot.apps.interrupt import stop_on_interrupt
-from il_robot.errors import ConfigError
+from il_robot.apps.options import add_task_options, task_arguments
+from il_robot.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
     from il_robot.algorithms.recipe import Recipe
+    from il_robot.data.dataset import Dataset
     from il_robot.spec import RobotSpec
 
 
@@ -26,6 +29,8 @@ def add_parser(subparsers: Any) -> None:
                '  il_robot train --policy chunk_mlp --dataset outputs/cube --output outputs/run\n'
                '  il_robot train --policy mlp --dataset outputs/cube --output outputs/mlp \\\n'
                '      --set model.hidden=[512,512,512] --set training.batch_size=128\n'
+               '  il_robot train --policy act --dataset outputs/cube --output outputs/act \\\n'
+               '      --evaluate 1000\n'
                '  il_robot train --output outputs/run --resume\n'
                'Ctrl-C saves a checkpoint; --resume goes on exactly there.')
     which = parser.add_mutually_exclusive_group()
@@ -42,7 +47,14 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--robot', metavar='NAME',
         help='the robot (of config/robots, or a YAML file), where the dataset does not say it')
-    parser.set_defaults(run=run)
+    parser.add_argument(
+        '--evaluate', type=int, metavar='N',
+        help='try the policy in simulation every N steps and keep the best checkpoint, '
+             'OUTPUT/best; short for --set training.evaluate_every=N')
+    parser.add_argument(
+        '--workers', type=int, help='processes that evaluate (default: one per core)')
+    add_task_options(parser)
+    parser.set_defaults(run=run, task=None)  # the dataset knows its task
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,19 +67,39 @@ def run(args: argparse.Namespace) -> int:
 
     if args.resume:
         recipe, data = read_run(args.output)
-        if args.policy or args.config or args.set or args.steps or args.seed is not None:
+        if args.policy or args.config or args.set or args.steps or args.seed is not None \
+                or args.evaluate is not None:
             raise ConfigError(
                 '--resume goes on with the recipe of the run; leave out --policy, --config, '
-                '--set, --steps and --seed, or start a new run in another --output')
+                '--set, --steps, --seed and --evaluate, or start a new run in another --output')
         dataset = open_dataset(args.dataset or data['dataset'])
         robot = _robot(args.robot, data['robot'])
+        environment = data.get('trial', {})
     else:
         if args.dataset is None:
             raise ConfigError('--dataset is needed: the folder of `il_robot record`')
         recipe = _recipe(args)
         dataset = open_dataset(args.dataset)
         robot = _robot(args.robot, None)
-    return _train(dataset, recipe, args.output, robot, args.resume)
+        if args.task and not recipe.training.evaluate_every:
+            raise ConfigError('--task says where to evaluate: add --evaluate N, every N steps')
+        environment = _environment(args, dataset) if recipe.training.evaluate_every else {}
+    return _train(dataset, recipe, args, robot, environment)
+
+
+def _environment(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
+    """Arguments of :func:`il_robot.sim.make`: the task of the dataset, or the one given."""
+    from il_robot.algorithms.samples import dataset_task
+    from il_robot.sim.tasks import task_names
+
+    task = args.task or dataset_task(dataset)
+    if not task:
+        raise ConfigError(
+            f'{args.dataset} does not name one task to evaluate in: add --task, one of '
+            f'{", ".join(task_names())}')
+    if task not in task_names():
+        raise ConfigError(unknown('task', task, task_names()))
+    return {**task_arguments(args), 'task': task}
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -79,6 +111,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         settings.append(f'training.steps={args.steps}')
     if args.seed is not None:
         settings.append(f'training.seed={args.seed}')
+    if args.evaluate is not None:
+        settings.append(f'training.evaluate_every={args.evaluate}')
     return load_recipe(named_config('train', args.config or args.policy or 'chunk_mlp'), settings)
 
 
@@ -92,21 +126,33 @@ def _robot(name: str | None, saved: dict[str, Any] | None) -> RobotSpec | None:
 
 
 def _train(
-    dataset: Any, recipe: Recipe, output: Path, robot: RobotSpec | None, resume: bool
+    dataset: Dataset, recipe: Recipe, args: argparse.Namespace, robot: RobotSpec | None,
+    environment: dict[str, Any],
 ) -> int:
     from il_robot.algorithms.bc import train
     from il_robot.algorithms.progress import training_bar
+    from il_robot.algorithms.trials import BEST, Trial
     from il_robot.policies.checkpoint import list_checkpoints, read_description
 
-    done = list_checkpoints(output) if resume else []
+    output = args.output
+    done = list_checkpoints(output) if args.resume else []
     start = read_description(done[-1]).step if done else 0
-    if not resume:
+    if not args.resume:
         print(f'{recipe.policy} on {len(dataset.episodes)} episodes, {len(dataset)} steps '
               f'({dataset.path})')
-    with stop_on_interrupt() as stopped, training_bar(recipe.training.steps, start) as show:
-        result = train(dataset, recipe, output, robot=robot, resume=resume,
-                       on_log=show, should_stop=stopped)
+    with stop_on_interrupt() as stopped, training_bar(recipe.training.steps, start) as bar:
+        trial = None
+        if environment:
+            workers = args.workers or len(os.sched_getaffinity(0))
+            trial = Trial(SimFactory(environment), environment, workers, bar.trying)
+        result = train(dataset, recipe, output, robot=robot, resume=args.resume, trial=trial,
+                       on_log=bar.show, should_stop=stopped)
     print(f'checkpoint: {result.checkpoint}')
+    if result.best:
+        print(f'best: {output / BEST} (step {result.best["step"]:.0f}, '
+              f'{100 * result.best["success"]:.0f} % of {result.best["episodes"]:.0f} episodes); '
+              f'measure it on others:\n  il_robot evaluate --policy '
+              f'{shlex.quote(str(output / BEST))} --task {environment["task"]}')
     if not result.finished:
         print(f'stopped at step {result.step} of {recipe.training.steps}; to go on:\n'
               f'  il_robot train --output {shlex.quote(str(output))} --resume')

@@ -7,8 +7,10 @@ import torch
 import toy
 
 from il_robot.algorithms import bc
+from il_robot.algorithms.learner import schedule
 from il_robot.algorithms.recipe import make_recipe
-from il_robot.algorithms.runs import METRICS, PICTURE, read_metrics, read_run
+from il_robot.algorithms.records import METRICS, read_metrics
+from il_robot.algorithms.runs import PICTURE, read_run
 from il_robot.errors import ConfigError, DatasetError
 from il_robot.policies.checkpoint import list_checkpoints, load_checkpoint, load_training_state
 
@@ -139,7 +141,7 @@ def test_robots_are_checked(tmp_path):
 
 def test_schedule_warms_up_and_ends_at_zero():
     config = with_training(learning_rate=1.0).training
-    rates = [bc.schedule(step, config) for step in range(201)]
+    rates = [schedule(step, config) for step in range(201)]
     assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == 1.0
     assert np.all(np.diff(rates[10:]) < 0) and rates[200] == pytest.approx(0, abs=1e-9)
 

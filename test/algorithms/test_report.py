@@ -5,7 +5,7 @@ import toy
 
 from il_robot.algorithms.evaluate import EpisodeResult, Evaluation, evaluate
 from il_robot.algorithms.expert import expert_controller
-from il_robot.algorithms.plots import plot_evaluation, plot_losses
+from il_robot.algorithms.plots import plot_evaluation, plot_training
 from il_robot.algorithms.progress import evaluation_bar, training_bar
 from il_robot.algorithms.report import read_report, setting_differences, write_report
 from il_robot.errors import ConfigError
@@ -62,8 +62,10 @@ def test_pictures_are_written_for_any_outcome(tmp_path):
     for i, episodes in enumerate([failed, solved, [*failed, *solved], []]):
         plot_evaluation(episodes, 'a title', tmp_path / f'{i}.png')
     for i, records in enumerate([[], [{'step': 1, 'rate': 2.0, 'loss': 0.0}],
-                                 [{'step': s, 'rate': 1.0, 'loss': 1 / s} for s in (1, 2)]]):
-        plot_losses(records, tmp_path / f'loss{i}.png')
+                                 [{'step': s, 'rate': 1.0, 'loss': 1 / s} for s in (1, 2)],
+                                 [{'step': 2, 'success': 0.5, 'success_low': 0.2,
+                                   'success_high': 0.8, 'episodes': 4}]]):
+        plot_training(records, tmp_path / f'loss{i}.png')
     assert all(p.stat().st_size > 1000 for p in tmp_path.iterdir())
 
 
@@ -72,12 +74,18 @@ def test_bars_show_what_happens():
 
     from rich.console import Console
     console = Console(file=io.StringIO(), force_terminal=True, width=160)
-    with training_bar(100, console=console) as on_log:
-        on_log({'step': 50, 'loss': 0.25, 'validation_loss': 0.5, 'rate': 123.4})
-        on_log({'step': 100, 'loss': 0.125, 'rate': 123.4})
+    with training_bar(100, console=console) as bar:
+        bar.show({'step': 50, 'loss': 0.25, 'validation_loss': 0.5, 'rate': 123.4})
+        bar.show({'step': 100, 'loss': 0.125, 'rate': 123.4, 'learning_rate': 0.1})
+    with training_bar(100, console=console) as bar:
+        bar.trying(EPISODES[3], Evaluation(EPISODES, {}, [9]))
+    with training_bar(100, console=console) as bar:
+        bar.show({'step': 7, 'success': 0.5, 'success_low': 0.1, 'success_high': 0.9,
+                  'episodes': 2})
     with evaluation_bar(2, console=console) as on_result:
         for episode in EPISODES.values():
             on_result(episode)
     text = console.file.getvalue()
     assert 'loss 0.1250, validation 0.5000, 123 steps/s' in text and '100/100' in text
     assert '1/2 solved, 9-91 %' in text
+    assert 'evaluation: 1/2 solved, 1 to go' in text and 'success 50 % [10, 90]' in text

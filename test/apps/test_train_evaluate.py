@@ -164,3 +164,20 @@ def test_the_first_ctrl_c_asks_and_the_second_interrupts(ctrl_c):
         assert stopped()
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_checkpoints_are_tried_in_the_task_of_the_dataset(folder, tmp_path, capsys):
+    words = ['--policy', 'mlp', '--dataset', folder / 'data', '--output', tmp_path / 'run', *TINY,
+             '--evaluate', 60, '--set', 'training.evaluate_episodes=1', '--workers', 1]
+    assert call(train, *words) == 0
+    said = capsys.readouterr().out
+    assert f'evaluate --policy {tmp_path}/run/best --task transfer_cube' in said
+    data = json.loads((tmp_path / 'run/run.json').read_text())
+    assert data['trial']['task'] == 'transfer_cube'
+    assert call(train, '--output', tmp_path / 'run', '--resume') == 0
+    assert call(evaluate, '--policy', tmp_path / 'run/best', '--episodes', 1, '--workers', 1) == 0
+    with pytest.raises(ConfigError, match="did you mean 'lift_tray'"):
+        call(train, *words[:5], tmp_path / 'x', *words[6:], '--task', 'lift_try')
+    with pytest.raises(ConfigError, match='add --evaluate'):
+        call(train, '--dataset', folder / 'data', '--output', tmp_path / 'x', '--task', 'cube')
+    assert not (tmp_path / 'x').exists()

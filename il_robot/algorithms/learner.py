@@ -1,0 +1,145 @@
+"""What changes while a policy trains, one step of it, and all of it as tensors.
+
+The order of the windows is a function of (seed, epoch) and the learning rate one of the step;
+the optimiser, the mean of the weights and the random generators are in the state: going on from
+it gives, on a CPU, the bits of a run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from il_robot.algorithms.recipe import Training
+from il_robot.algorithms.samples import Samples
+from il_robot.errors import CheckpointError
+from il_robot.policies.policy import Losses, Policy
+
+_VALIDATION_BATCH = 4096
+
+
+@dataclass(eq=False)
+class Learner:
+    """What changes while training; ``averaged`` is ``policy`` itself where no mean is kept."""
+
+    policy: Policy
+    averaged: Policy
+    optimizer: torch.optim.AdamW
+    generator: torch.Generator
+    step: int = 0
+    order: NDArray[np.int64] | None = None
+
+
+def new_learner(policy: Policy, config: Training) -> Learner:
+    """At step 0, with fresh weights and AdamW (Loshchilov and Hutter, ICLR 2019)."""
+    optimizer = torch.optim.AdamW(
+        policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    generator = torch.Generator(next(policy.parameters()).device).manual_seed(config.seed)
+    averaged = copy.deepcopy(policy) if config.ema_decay else policy
+    return Learner(policy.train(), averaged, optimizer, generator)
+
+
+def schedule(step: int, config: Training) -> float:
+    """Learning rate of step ``step`` (0 is the first): linear warm-up, cosine to zero."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def train_step(learner: Learner, samples: Samples, config: Training) -> Losses:
+    """One step of AdamW; returns the losses, detached and still on the device."""
+    count = len(samples.train)
+    size = min(config.batch_size, count)
+    epoch, turn = divmod(learner.step, count // size)
+    if turn == 0 or learner.order is None:  # a new epoch, or the first step after a resume
+        learner.order = np.random.default_rng([config.seed, epoch]).permutation(count)
+    batch = samples.batch(samples.train, learner.order[turn * size:(turn + 1) * size])
+    if config.feature_noise:
+        features = batch['features']
+        noise = torch.empty_like(features).normal_(generator=learner.generator)
+        batch['features'] = features + config.feature_noise * noise
+
+    losses = learner.policy.loss(batch, learner.generator)
+    learner.optimizer.zero_grad()
+    losses['loss'].backward()
+    if config.grad_clip:
+        torch.nn.utils.clip_grad_norm_(learner.policy.parameters(), config.grad_clip)
+    for group in learner.optimizer.param_groups:
+        group['lr'] = schedule(learner.step, config)
+    learner.optimizer.step()
+    learner.step += 1
+    if config.ema_decay:
+        # a mean over the steps there are, until there are enough of them
+        decay = min(config.ema_decay, learner.step / (10 + learner.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(learner.averaged.parameters()), list(learner.policy.parameters()), 1 - decay)
+            for mean, value in zip(learner.averaged.buffers(), learner.policy.buffers()):
+                mean.copy_(value)
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def validation_loss(policy: Policy, samples: Samples, config: Training) -> float:
+    """Mean loss over all held-out windows, with the same noise at every call."""
+    assert samples.validation is not None
+    generator = torch.Generator(samples.features.device).manual_seed(config.seed)
+    count, total = len(samples.validation), 0.0
+    policy.eval()
+    with torch.inference_mode():
+        for start in range(0, count, _VALIDATION_BATCH):
+            windows = np.arange(start, min(start + _VALIDATION_BATCH, count))
+            batch = samples.batch(samples.validation, windows)
+            total += float(policy.loss(batch, generator)['loss']) * len(windows)
+    policy.train()
+    return total / count
+
+
+def training_state(learner: Learner) -> dict[str, torch.Tensor]:
+    """All tensors needed to go on exactly here."""
+    state = {f'policy.{k}': v for k, v in learner.policy.state_dict().items()}
+    if learner.averaged is not learner.policy:
+        state |= {f'averaged.{k}': v for k, v in learner.averaged.state_dict().items()}
+    for name, parameter in learner.policy.named_parameters():
+        for key, value in learner.optimizer.state[parameter].items():
+            state[f'optimizer.{key}.{name}'] = value
+    state['step'] = torch.tensor(learner.step)
+    state['random.policy'] = learner.generator.get_state()
+    state['random.cpu'] = torch.get_rng_state()
+    if learner.generator.device.type == 'cuda':
+        state['random.cuda'] = torch.cuda.get_rng_state(learner.generator.device)
+    return state
+
+
+def restore(learner: Learner, state: Mapping[str, torch.Tensor]) -> None:
+    """The inverse of :func:`training_state`.
+
+    Raises:
+        CheckpointError: the state belongs to another policy or device.
+    """
+    def part(prefix: str) -> dict[str, torch.Tensor]:
+        return {k[len(prefix):]: v for k, v in state.items() if k.startswith(prefix)}
+
+    device = learner.generator.device
+    try:
+        learner.policy.load_state_dict(part('policy.'))
+        if learner.averaged is not learner.policy:
+            learner.averaged.load_state_dict(part('averaged.'))
+        for name, parameter in learner.policy.named_parameters():
+            learner.optimizer.state[parameter] = {
+                key: state[f'optimizer.{key}.{name}'].to(device)
+                for key in ('step', 'exp_avg', 'exp_avg_sq')
+            }
+        learner.step = int(state['step'])
+        learner.generator.set_state(state['random.policy'])
+        torch.set_rng_state(state['random.cpu'])
+        if device.type == 'cuda':
+            torch.cuda.set_rng_state(state['random.cuda'], device)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f'cannot go on from this training state: {error}') from None
