@@ -45,8 +45,11 @@ commands = {
     **{name: f'{package_name}.nodes.{name}:main' for name in nodes},
 }
 
+# a faster runtime for small networks on a CPU, and export; optional
+onnx = ['onnx>=1.16', 'onnxruntime>=1.18', 'torch>=2.5']
 # setuptools: test_install.py builds the package as pip does, without a network
-test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'rosbags>=0.10', 'setuptools>=70.1']
+test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'rosbags>=0.10',
+        'setuptools>=70.1', *onnx]
 
 setup(
     name=package_name,
@@ -74,6 +77,7 @@ setup(
     extras_require={
         'sim': ['pybullet>=3.2.5', 'gymnasium>=1.0', 'xacro>=2.0', 'moderngl>=5.8'],
         'train': ['torch>=2.2', 'safetensors>=0.4'],
+        'onnx': onnx,
         # ROS 2 from PyPI, for machines without a ROS installation; never beside one
         'ros': [
             'ros-rclpy==9.1.2', 'ros-rmw-fastrtps-cpp', 'ros-std-msgs', 'ros-std-srvs',

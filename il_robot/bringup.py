@@ -203,7 +203,10 @@ def _policy(o: LaunchOptions) -> NodeSpec:
     folder = Path(o.policy).absolute()
     if not folder.exists():
         raise ConfigError(f'policy:={o.policy}: no such folder')
-    return NodeSpec('policy', {**_common(o), 'checkpoint': str(folder), 'device': o.device},
+    # Lockstep repeats a run bit for bit, so nothing may be chosen by the clock.
+    runtime = 'torch' if o.lockstep else 'auto'
+    return NodeSpec('policy', {**_common(o), 'checkpoint': str(folder), 'device': o.device,
+                               'runtime': runtime},
                     respawn=True)
 
 

@@ -1,8 +1,11 @@
-"""Honest numbers: intervals for what was counted."""
+"""Honest numbers: intervals for what was counted, percentiles of what was measured."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
+
+import numpy as np
 
 
 def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
@@ -16,3 +19,25 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, center - half), min(1.0, center + half)
+
+
+class Percentiles:
+    """Percentiles of the newest values.
+
+    Args:
+        size: How many values are remembered.
+    """
+
+    def __init__(self, size: int = 1000) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+
+    def add(self, value: float) -> None:
+        """Remember one more value."""
+        self._values.append(value)
+
+    def values(self) -> dict[str, float]:
+        """``p50``, ``p95``, ``p99`` and ``max``, in the unit of the values; {} of nothing."""
+        if not self._values:
+            return {}
+        p50, p95, p99, most = np.quantile(self._values, (0.5, 0.95, 0.99, 1.0)).tolist()
+        return {'p50': p50, 'p95': p95, 'p99': p99, 'max': most}

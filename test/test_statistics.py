@@ -1,10 +1,13 @@
-"""The Wilson interval against published values."""
+"""The Wilson interval against published values; percentiles."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from il_robot.statistics import wilson
+from il_robot.statistics import Percentiles, wilson
 
 
 @pytest.mark.parametrize(('successes', 'n', 'low', 'high'), [
@@ -24,3 +27,19 @@ def test_wilson_interval_contains_the_rate_and_shrinks():
         assert low < 0.2 < high
         widths.append(high - low)
     assert widths == sorted(widths, reverse=True)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
+def test_percentiles_are_those_of_the_newest_values(values):
+    percentiles = Percentiles(size=20)
+    for value in values:
+        percentiles.add(value)
+    newest = values[-20:]
+    found = percentiles.values()
+    assert found['p50'] == pytest.approx(np.median(newest))
+    assert found['max'] == max(newest)
+    assert found['p50'] <= found['p95'] <= found['p99'] <= found['max']
+
+
+def test_no_values_no_percentiles():
+    assert Percentiles().values() == {}

@@ -62,11 +62,13 @@ class PolicyFactory:
         checkpoint: The checkpoint's (or run's) folder.
         execution: How chunks are executed; the checkpoint's own when None.
         device: Where the network runs.
+        runtime: See :mod:`il_robot.policies.runtime`, which says why it is not ``auto``.
     """
 
     checkpoint: Path
     execution: Execution | None = None
     device: str = 'cpu'
+    runtime: str = 'torch'
 
     def __call__(self, env: Any) -> PolicyController:
         """Load the policy for ``env.unwrapped.robot``; this process gets one torch thread.
@@ -79,4 +81,5 @@ class PolicyFactory:
         robot = env.unwrapped.robot
         checkpoint, policy = load_checkpoint(self.checkpoint, robot=robot, device=self.device)
         execution = self.execution or build(Execution, checkpoint.execution, 'checkpoint')
-        return PolicyController(PolicyRunner(checkpoint, policy, robot), robot, execution)
+        runner = PolicyRunner(checkpoint, policy, robot, self.runtime)
+        return PolicyController(runner, robot, execution)

@@ -45,6 +45,10 @@ def add_parser(subparsers: Any) -> None:
         '--execution', action='append', default=[], metavar='KEY=VALUE',
         help="how chunks are executed, instead of the checkpoint's own way: mode=ensemble or "
              'newest, n_action_steps=N, decay=M')
+    parser.add_argument(
+        '--runtime', choices=('torch', 'trace', 'numpy', 'onnx'), default='torch',
+        help='what computes the policy (default %(default)s: the same bits on every machine '
+             'with this torch); the others round differently')
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     parser.add_argument(
         '--output', type=Path, metavar='FILE.json', help='also writes FILE.png beside it')
@@ -75,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     make_env = SimFactory(task_arguments(args))
-    make_controller, policy = controller_factory(args.policy, args.execution)
+    make_controller, policy = controller_factory(
+        args.policy, args.execution, args.runtime)
     settings = {**make_env.arguments, **policy}
     evaluation = Evaluation()
     if args.resume:
@@ -114,23 +119,27 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def controller_factory(
-    policy: str, execution: Sequence[str] = ()
+    policy: str, execution: Sequence[str] = (), runtime: str = 'torch'
 ) -> tuple[MakeController, dict[str, Any]]:
     """The factory of the controller, and the settings that decide what it does.
 
     Args:
         policy: ``expert``, or the folder of a checkpoint or a run.
         execution: ``KEY=VALUE`` texts that change how chunks are executed.
+        runtime: A key of :data:`il_robot.policies.backends.BACKENDS`.
 
     Raises:
         CheckpointError: no such checkpoint.
-        ConfigError: execution settings that do not exist, or for the expert.
+        ConfigError: execution settings that do not exist, or for the expert; a runtime that
+            cannot be used.
     """
     if policy == 'expert':
         from il_robot.algorithms.expert import expert_controller
 
         if execution:
             raise ConfigError('--execution is for policies; the expert has no chunks')
+        if runtime != 'torch':
+            raise ConfigError('--runtime is for policies; the expert has no network')
         return expert_controller, {'policy': 'expert'}
     from il_robot.algorithms.controller import PolicyFactory
     from il_robot.config import build, override, to_dict
@@ -141,9 +150,31 @@ def controller_factory(
     checkpoint = read_description(folder)
     settings = build(Execution, checkpoint.execution, str(folder))
     settings = override(settings, execution, '--execution')
-    return PolicyFactory(folder, settings), {
+    described = {
         'policy': checkpoint.policy, 'checkpoint': checkpoint.hash, 'step': checkpoint.step,
         'dataset': checkpoint.dataset, 'execution': to_dict(settings)}
+    if runtime != 'torch':
+        described['runtime'] = runtime
+        print(_check_runtime(folder, runtime))
+    return PolicyFactory(folder, settings, runtime=runtime), described
+
+
+def _check_runtime(folder: Path, runtime: str) -> str:
+    """One sentence on a runtime before many processes load it.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    from il_robot.policies.checkpoint import load_checkpoint
+    from il_robot.policies.runner import PolicyRunner
+
+    checkpoint, policy = load_checkpoint(folder)
+    if checkpoint.robot is None:
+        raise ConfigError(f'--runtime: {folder} does not say its robot')
+    runner = PolicyRunner(checkpoint, policy, checkpoint.robot, runtime)
+    runner.warm_up()
+    error = runner.describe()['runtime_error']
+    return f'runtime {runtime}: differs from torch by at most {error:.2g}'
 
 
 def _resume(path: Path, settings: dict[str, Any]) -> Evaluation:

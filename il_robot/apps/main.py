@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from il_robot import __version__
-from il_robot.apps import dataset, demo, evaluate, launch, record, train, view
+from il_robot.apps import dataset, demo, evaluate, export, launch, record, train, view
 from il_robot.errors import ConfigError, IlRobotError, unknown
 
 _PROG = 'il_robot'
 _COMMANDS: dict[str, ModuleType] = {
     'demo': demo, 'record': record, 'train': train, 'evaluate': evaluate, 'dataset': dataset,
-    'view': view, 'launch': launch,
+    'export': export, 'view': view, 'launch': launch,
 }
 
 

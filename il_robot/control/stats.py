@@ -1,32 +1,10 @@
-"""Rates and latency percentiles for diagnostics (REP 107); no clock: times are passed in."""
+"""Rates for diagnostics (REP 107); no clock: times are passed in."""
 
 from __future__ import annotations
 
 from collections import deque
 
 import numpy as np
-
-
-class Percentiles:
-    """Percentiles of the newest values.
-
-    Args:
-        size: How many values are remembered.
-    """
-
-    def __init__(self, size: int = 1000) -> None:
-        self._values: deque[float] = deque(maxlen=size)
-
-    def add(self, value: float) -> None:
-        """Remember one more value."""
-        self._values.append(value)
-
-    def values(self) -> dict[str, float]:
-        """``p50``, ``p95``, ``p99`` and ``max``, in the unit of the values; {} of nothing."""
-        if not self._values:
-            return {}
-        p50, p95, p99, most = np.quantile(self._values, (0.5, 0.95, 0.99, 1.0)).tolist()
-        return {'p50': p50, 'p95': p95, 'p99': p99, 'max': most}
 
 
 class Rate:

@@ -33,7 +33,7 @@ from il_robot.control.gate_rule import (
     driver_of,
 )
 from il_robot.control.observe import ObservationAssembler
-from il_robot.control.stats import Percentiles, Rate
+from il_robot.control.stats import Rate
 from il_robot.errors import ConfigError, IlRobotError, unknown
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
@@ -42,6 +42,7 @@ from il_robot.sim.bimanual_env import episode_streams
 from il_robot.sim.experts import Style, make_expert
 from il_robot.sim.tasks import make_task
 from il_robot.spec import load_robot_spec
+from il_robot.statistics import Percentiles
 from il_robot.types import Float32, Observation
 
 GATES = ('never', 'always', 'rule')

@@ -35,18 +35,19 @@ from il_robot.config import build, key_values
 from il_robot.control.chunks import Execution
 from il_robot.control.inference import InferenceWorker, Timing
 from il_robot.control.observe import ObservationAssembler
-from il_robot.control.stats import Percentiles, Rate
+from il_robot.control.stats import Rate
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.policies.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from il_robot.policies.device import choose_device
 from il_robot.policies.runner import PolicyRunner
+from il_robot.policies.runtime import AUTO
 from il_robot.resources import named_config
 from il_robot.spec import RobotSpec, load_robot_spec
-from il_robot.types import ActionChunk, Observation
+from il_robot.statistics import Percentiles
+from il_robot.types import ActionChunk
 
-_WARM_UP = 3
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -68,11 +69,11 @@ class LoadedPolicy:
             'policy': self.checkpoint.policy, 'task': self.checkpoint.task,
             'step': self.checkpoint.step, 'objects': ' '.join(self.checkpoint.layout.objects),
             'chunk_size': self.runner.chunk_size, 'execution_mode': execution.pop('mode'),
-            **execution, 'device': self.device}
+            **execution, 'device': self.device, **self.runner.describe()}
 
 
 def load_policy(
-    path: str, spec: RobotSpec, device: str, execution: dict[str, Any]
+    path: str, spec: RobotSpec, device: str, execution: dict[str, Any], runtime: str = AUTO
 ) -> LoadedPolicy:
     """Load a checkpoint and run it a few times, so that its first answer is not slower.
 
@@ -81,9 +82,10 @@ def load_policy(
         spec: The robot it shall drive.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
         execution: Fields of :class:`Execution` that replace the checkpoint's own.
+        runtime: See :class:`~il_robot.policies.runtime.PolicyRuntime`.
 
     Raises:
-        ConfigError: no path, no such device, or a wrong execution.
+        ConfigError: no path, no such device or runtime, or a wrong execution.
         CheckpointError: missing, damaged, or of another robot.
     """
     if not path:
@@ -91,17 +93,13 @@ def load_policy(
     folder = find_checkpoint(path)
     where = str(choose_device(device))
     checkpoint, policy = load_checkpoint(folder, robot=spec, device=where)
-    runner = PolicyRunner(checkpoint, policy, spec)
+    runner = PolicyRunner(checkpoint, policy, spec, runtime)
     executed = build(Execution, {**checkpoint.execution, **execution}, 'execution')
     if executed.n_action_steps > runner.chunk_size:
         raise ConfigError(
             f'execution: n_action_steps {executed.n_action_steps} is more than the '
             f'{runner.chunk_size} steps of a chunk: nothing would drive in between')
-    pose = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
-    runner.observe(Observation(0.0, spec.rest, dict.fromkeys(checkpoint.layout.objects, pose)))
-    for _ in range(_WARM_UP):
-        runner.predict()
-    runner.reset(np.random.default_rng(0))
+    runner.warm_up()
     return LoadedPolicy(folder, checkpoint, runner, executed, where)
 
 
@@ -116,6 +114,8 @@ class PolicyNode(LifecycleNode):
         self.spec = load_robot_spec(named_config('robots', robot))
         declare(self, 'checkpoint', '', 'folder of a checkpoint or of a training run')
         declare(self, 'device', 'auto', 'auto, cpu, cuda, cuda:1 ...; counts from a reload on')
+        declare(self, 'runtime', AUTO,
+                'auto (the fastest) or torch, trace, numpy, onnx, cuda_graph; from a reload on')
         declare(self, 'execution', [''],
                 "KEY=VALUE instead of the checkpoint's: mode, n_action_steps, decay")
         self._seed = declare(
@@ -217,9 +217,11 @@ class PolicyNode(LifecycleNode):
         Raises:
             IlRobotError: see :func:`load_policy`.
         """
-        values = {n: self.get_parameter(n).value for n in ('checkpoint', 'device', 'execution')}
+        values = {n: self.get_parameter(n).value
+                  for n in ('checkpoint', 'device', 'execution', 'runtime')}
         execution = key_values(list(filter(None, values['execution'])), 'execution')
-        return load_policy(values['checkpoint'], self.spec, values['device'], execution)
+        return load_policy(values['checkpoint'], self.spec, values['device'], execution,
+                           values['runtime'])
 
     def _adopt(self, policy: LoadedPolicy) -> None:
         """From now on this policy answers."""
@@ -238,6 +240,8 @@ class PolicyNode(LifecycleNode):
         self.get_logger().info(
             f'{policy.checkpoint.policy} {policy.checkpoint.hash} of {policy.folder} on '
             f'{policy.device}: chunks of {policy.runner.chunk_size}')
+        self.get_logger().info(', '.join(
+            f'{key} {value}' for key, value in policy.runner.describe().items() if value != ''))
 
     def _rng(self) -> np.random.Generator:
         # As the evaluation in process seeds a policy, for equal episodes.

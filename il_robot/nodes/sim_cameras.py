@@ -9,13 +9,14 @@ from typing import Any
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from il_robot.control.stats import Percentiles, Rate
+from il_robot.control.stats import Rate
 from il_robot.errors import ConfigError, unknown
 from il_robot.nodes import convert, topics
 from il_robot.sim.bimanual_env import BimanualEnv
 from il_robot.sim.camera_process import Picture
 from il_robot.sim.camera_stream import CameraStream
 from il_robot.spec import CameraSpec
+from il_robot.statistics import Percentiles
 
 TRANSPORTS = ('raw', 'compressed', 'both')
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +11,11 @@ import torch
 from il_robot.policies.checkpoint import Checkpoint, check_robot
 from il_robot.policies.features import batch_features
 from il_robot.policies.policy import Policy
+from il_robot.policies.runtime import PolicyRuntime
 from il_robot.spec import RobotSpec
 from il_robot.types import ActionChunk, Float64, Observation
+
+_WARM_UP = 3
 
 
 class PolicyRunner:
@@ -21,21 +25,26 @@ class PolicyRunner:
         checkpoint: Description of the weights.
         policy: The policy, on its device.
         spec: The robot driven: gives the control period of the chunk's times.
+        runtime: See :class:`~il_robot.policies.runtime.PolicyRuntime`, which is made from the
+            first observation.
 
     Raises:
         CheckpointError: trained on another robot.
     """
 
-    def __init__(self, checkpoint: Checkpoint, policy: Policy, spec: RobotSpec) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, policy: Policy, spec: RobotSpec, runtime: str = 'torch'
+    ) -> None:
         check_robot(checkpoint, spec)
         self.chunk_size = policy.chunk_size
         self._policy = policy.eval()
-        self._device = next(policy.parameters()).device
+        self._runtime: PolicyRuntime | str = runtime
         self._layout = checkpoint.layout
+        self._rest = spec.rest
         self._normalizer = checkpoint.normalizer
         self._times: Float64 = np.arange(policy.chunk_size, dtype=np.float64) * spec.dt
         self._history: deque[Observation] = deque(maxlen=policy.n_obs_steps)
-        self._generator = torch.Generator(self._device)
+        self._generator = torch.Generator(next(policy.parameters()).device)
 
     def reset(self, rng: np.random.Generator) -> None:
         """Forget the last episode and seed the policy's randomness."""
@@ -53,6 +62,7 @@ class PolicyRunner:
 
         Raises:
             SpecError: the observation lacks an object that the policy was trained with.
+            ConfigError: at the first call: the runtime asked for cannot be used.
             RuntimeError: nothing was observed since the reset.
         """
         if not self._history:
@@ -64,9 +74,26 @@ class PolicyRunner:
         }
         features = batch_features(state, objects, self._layout)
         features = self._normalizer.normalize('features', features)
-        with torch.inference_mode():
-            batch = {'features': torch.from_numpy(features)[None].to(self._device)}
-            action = self._policy.predict(batch, self._generator)[0].float().cpu().numpy()
+        batch = {'features': torch.from_numpy(features)[None]}
+        if isinstance(self._runtime, str):
+            self._runtime = PolicyRuntime(self._policy, batch, self._runtime)
+        action = self._runtime(batch, self._generator)
         stamp = self._history[-1].stamp
         positions = self._normalizer.unnormalize('action', action)
         return ActionChunk(stamp, stamp + self._times, positions)
+
+    def warm_up(self) -> None:
+        """Predict a few times from the robot at rest, so that the first answer is not slower.
+
+        Raises:
+            ConfigError: the runtime asked for cannot be used.
+        """
+        pose = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+        self.observe(Observation(0.0, self._rest, dict.fromkeys(self._layout.objects, pose)))
+        for _ in range(_WARM_UP):
+            self.predict()
+        self.reset(np.random.default_rng(0))
+
+    def describe(self) -> dict[str, Any]:
+        """The runtime in use and what it was compared with; {} before the first prediction."""
+        return {} if isinstance(self._runtime, str) else self._runtime.describe()

@@ -120,8 +120,10 @@ def test_evaluate_reports_success_with_its_interval(folder, capsys):
 def test_evaluate_runs_a_policy_and_names_it_by_its_hash(folder):
     output = folder / 'policy.json'
     assert call(evaluate, '--policy', folder / 'run', '--episodes', 1, '--workers', 1, '--output',
-                output, '--execution', 'mode=newest', '--execution', 'n_action_steps=10') == 0
+                output, '--execution', 'mode=newest', '--execution', 'n_action_steps=10',
+                '--runtime', 'trace') == 0
     settings = json.loads(output.read_text())['settings']
+    assert settings['runtime'] == 'trace'
     assert settings['policy'] == 'chunk_mlp' and len(settings['checkpoint']) == 16
     assert settings['execution'] == {'mode': 'newest', 'n_action_steps': 10, 'decay': 0.1}
 
@@ -132,6 +134,7 @@ def test_evaluate_runs_a_policy_and_names_it_by_its_hash(folder):
     (['--policy', 'expert', '--disturb', 'shoves'], ConfigError, 'KEY=VALUE'),
     (['--policy', 'expert', '--width', 'huge'], ConfigError, 'nominal'),
     (['--policy', 'expert', '--execution', 'decay=1'], ConfigError, 'no chunks'),
+    (['--policy', 'expert', '--runtime', 'trace'], ConfigError, 'no network'),
     (['--policy', 'expert', '--episodes', 0], ConfigError, 'episodes'),
     (['--policy', 'expert', '--video', 2], ConfigError, 'need --output'),
     (['--policy', 'expert', '--output', 'x.txt'], ConfigError, 'json'),

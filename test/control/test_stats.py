@@ -1,25 +1,6 @@
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from il_robot.control.stats import Percentiles, Rate
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50))
-def test_percentiles_are_those_of_the_newest_values(values):
-    percentiles = Percentiles(size=20)
-    for value in values:
-        percentiles.add(value)
-    newest = values[-20:]
-    found = percentiles.values()
-    assert found['p50'] == pytest.approx(np.median(newest))
-    assert found['max'] == max(newest)
-    assert found['p50'] <= found['p95'] <= found['p99'] <= found['max']
-
-
-def test_no_values_no_percentiles():
-    assert Percentiles().values() == {}
+from il_robot.control.stats import Rate
 
 
 def test_a_steady_rate_is_found_and_silence_ends_it():

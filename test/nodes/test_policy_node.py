@@ -280,7 +280,8 @@ def test_an_episode_over_topics_equals_one_in_process(graph, checkpoints):
     """sim, policy and its chunk buffer in lockstep: the joints of evaluation, bit for bit."""
     folder = checkpoints[0] / 'a'
     graph.start('sim', lockstep=True, seed=10)
-    graph.start('policy', checkpoint=str(folder), execution=['mode=newest', 'n_action_steps=3'])
+    graph.start('policy', checkpoint=str(folder), execution=['mode=newest', 'n_action_steps=3'],
+                runtime='torch')
     relay = Relay(graph)
     graph.until(lambda: len(relay.states) > 30, 'the policy drives')
     assert graph.call(Trigger, topics.SIM_RESET).message.endswith('seed 11')
