@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from il_robot.algorithms.frames import load_frames
 from il_robot.algorithms.learner import (
     Learner,
     new_learner,
@@ -31,6 +32,7 @@ from il_robot.algorithms.samples import dataset_layout, dataset_task, make_sampl
 from il_robot.algorithms.trials import BEST, Trial, mark_best, try_checkpoint
 from il_robot.config import to_dict
 from il_robot.data.dataset import Dataset
+from il_robot.data.frames import OnFrames, check_cameras
 from il_robot.errors import ConfigError, DatasetError
 from il_robot.policies.checkpoint import (
     Checkpoint,
@@ -39,6 +41,7 @@ from il_robot.policies.checkpoint import (
     save_checkpoint,
 )
 from il_robot.policies.device import choose_device
+from il_robot.policies.observation import ImagePolicy
 from il_robot.policies.registry import make_policy, model_config
 from il_robot.spec import RobotSpec, spec_differences
 
@@ -72,6 +75,7 @@ def train(
     resume: bool = False,
     trial: Trial | None = None,
     on_log: Callable[[Record], None] = lambda record: None,
+    on_frames: OnFrames = lambda camera, done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
     """Train a policy, or go on with a run.
@@ -84,6 +88,7 @@ def train(
         resume: Go on with the run in ``output``, with the same recipe and dataset.
         trial: Where checkpoints are tried; needed where ``training.evaluate_every`` is not 0.
         on_log: Called with each record of ``metrics.jsonl``.
+        on_frames: Called while pictures are decoded, before the first step.
         should_stop: Asked before each step; True saves a checkpoint and returns.
 
     Raises:
@@ -101,19 +106,27 @@ def train(
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     robot = _robot_of(dataset, robot)
-    layout = dataset_layout(dataset)
+    observation = recipe.observation
+    recorded = check_cameras(dataset, observation.cameras, observation.image_size)
+    layout = dataset_layout(dataset, observation.objects)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
-    policy = make_policy(recipe.policy, model, layout, dataset.action.shape[1]).to(device)
+    policy = make_policy(
+        recipe.policy, model, layout, dataset.action.shape[1], observation).to(device)
+    if isinstance(policy, ImagePolicy) and not resume:
+        policy.encoder.load_pretrained()
     samples = make_samples(
         dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device)
     settings = dict(trial.settings) if trial and config.evaluate_every else {}
     open_run(output, recipe, dataset, robot, resume, settings)  # nothing for a bad dataset
+    frames = load_frames(dataset, observation, device, output, on_frames)
+    samples = replace(samples, frames=frames)
     learner = new_learner(policy, config)
     if resume and list_checkpoints(output):
         restore(learner, load_training_state(output))
     describe = Checkpoint(
         recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
-        to_dict(config), dataset.hash, dataset_task(dataset), config.seed)
+        to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
+        observation=observation, recorded=recorded)
 
     metrics: Record = {}
     journal = Journal(output, learner.step)

@@ -93,8 +93,10 @@ def validation_loss(policy: Policy, samples: Samples, config: Training) -> float
     count, total = len(samples.validation), 0.0
     policy.eval()
     with torch.inference_mode():
-        for start in range(0, count, _VALIDATION_BATCH):
-            windows = np.arange(start, min(start + _VALIDATION_BATCH, count))
+        # pictures are large: as many as fit in training
+        size = _VALIDATION_BATCH if samples.frames is None else config.batch_size
+        for start in range(0, count, size):
+            windows = np.arange(start, min(start + size, count))
             batch = samples.batch(samples.validation, windows)
             total += float(policy.loss(batch, generator)['loss']) * len(windows)
     policy.train()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +20,9 @@ from rich.progress import (
 from il_robot.algorithms.evaluate import EpisodeResult, Evaluation
 from il_robot.algorithms.records import NO_LOSS, Record
 from il_robot.statistics import wilson
+
+if TYPE_CHECKING:
+    from il_robot.data.frames import OnFrames
 
 
 def _progress(name: str, console: Console | None) -> Progress:
@@ -58,6 +62,19 @@ class TrainingBar:
         solved = sum(e.success for e in evaluation.results.values())
         text = f'evaluation: {solved}/{done} solved, {len(evaluation.remaining)} to go'
         self._progress.update(self._bar, description=text)
+
+
+def frame_lines() -> OnFrames:
+    """The ``on_frames`` of :func:`il_robot.algorithms.bc.train`: a line per camera and fifth."""
+    shown: dict[str, int] = {}
+
+    def show(camera: str, done: int, total: int) -> None:
+        fifth = 5 * done // total
+        if fifth != shown.get(camera, 0):
+            shown[camera] = fifth
+            print(f'decoding {camera}: {done} of {total} frames')
+
+    return show
 
 
 @contextmanager

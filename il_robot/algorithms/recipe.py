@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from il_robot.config import build, load_yaml, override, to_dict
 from il_robot.control.chunks import Execution
+from il_robot.policies.observation import ObservationConfig
 from il_robot.policies.registry import model_config
 
 
@@ -91,12 +92,14 @@ class Recipe:
         model: The policy's configuration, with every key.
         training: See :class:`Training`.
         execution: How the trained policy's chunks are executed.
+        observation: What it sees: cameras and their encoder, and which objects.
     """
 
     policy: str
     model: Mapping[str, Any] = field(default_factory=dict)
     training: Training = Training()
     execution: Execution = Execution()
+    observation: ObservationConfig = ObservationConfig()
 
 
 def make_recipe(
@@ -105,7 +108,7 @@ def make_recipe(
     """A checked recipe from a mapping with ``key=value`` texts applied.
 
     Args:
-        data: Keys ``policy``, ``model``, ``training``, ``execution``.
+        data: Keys ``policy``, ``model``, ``training``, ``execution``, ``observation``.
         settings: For example ``training.steps=2000`` or ``model.hidden=[512,512]``.
         where: Shown in errors.
 
@@ -128,4 +131,4 @@ def load_recipe(path: Path | str, settings: Sequence[str] = ()) -> Recipe:
 def _completed(recipe: Recipe, where: str) -> Recipe:
     """The same with every key of the model's configuration, checked."""
     model = to_dict(model_config(recipe.policy, recipe.model, f'{where}: model'))
-    return Recipe(recipe.policy, model, recipe.training, recipe.execution)
+    return replace(recipe, model=model)

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from il_robot.algorithms.frames import Frames
 from il_robot.algorithms.recipe import Training
 from il_robot.data import keys
 from il_robot.data.dataset import Dataset
 from il_robot.data.filters import episode_mask, row_mask, split_episodes
 from il_robot.data.normalizer import Normalizer, fit_normalizer
 from il_robot.data.windows import WindowIndex, window_index
-from il_robot.errors import DatasetError
+from il_robot.errors import DatasetError, unknown
 from il_robot.policies.features import FeatureLayout, batch_features
 from il_robot.policies.policy import Batch
 from il_robot.types import Float32, Source
@@ -34,6 +35,7 @@ class Samples:
         train: Windows to train on.
         validation: Windows of the episodes held out, or None.
         normalizer: Keys ``features`` and ``action``, fitted on the training rows.
+        frames: Pictures of all rows, where cameras are observed.
     """
 
     features: torch.Tensor
@@ -41,6 +43,7 @@ class Samples:
     train: WindowIndex
     validation: WindowIndex | None
     normalizer: Normalizer
+    frames: Frames | None = None
 
     def batch(self, index: WindowIndex, windows: NDArray[np.int64]) -> Batch:
         """The batch of windows ``(B,)`` of ``index``; keys: :mod:`il_robot.policies.policy`."""
@@ -49,7 +52,7 @@ class Samples:
         batch = {'features': _gather(self.features, past), 'action': _gather(self.labels, rows)}
         if index.chunk_size > 1:  # an anchor always has its label
             batch['is_pad'] = torch.from_numpy(padding).to(self.features.device)
-        return batch
+        return batch if self.frames is None else {**batch, **self.frames.batch(past)}
 
 
 def _gather(values: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -58,15 +61,27 @@ def _gather(values: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
     return values.index_select(0, flat).unflatten(0, rows.shape)
 
 
-def dataset_layout(dataset: Dataset) -> FeatureLayout:
-    """Every joint and every object of a dataset."""
+def dataset_layout(
+    dataset: Dataset, objects: tuple[str, ...] | None = None
+) -> FeatureLayout:
+    """Every joint of a dataset, and the objects named, or every one.
+
+    Raises:
+        DatasetError: it lacks an object.
+    """
+    for name in objects or ():
+        if name not in dataset.object_names:
+            raise DatasetError(
+                f'{unknown("object", name, dataset.object_names, str(dataset.path))} '
+                f'(observation.objects)')
     names = dataset.features[keys.STATE].get('names')
     if isinstance(names, dict):  # LeRobot also writes {'motors': [...]}
         names = next(iter(names.values()), None)
     width = dataset.state.shape[1]
     if names is None or len(names) != width:
         names = [f'state_{i}' for i in range(width)]
-    return FeatureLayout(tuple(map(str, names)), dataset.object_names)
+    return FeatureLayout(
+        tuple(map(str, names)), dataset.object_names if objects is None else objects)
 
 
 def dataset_task(dataset: Dataset) -> str:

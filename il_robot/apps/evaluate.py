@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> int:
     from il_robot.algorithms.evaluate import Evaluation
 
     _check(args)
-    make_env = SimFactory(task_arguments(args))
-    make_controller, policy = controller_factory(
+    make_controller, policy, seen = controller_factory(
         args.policy, args.execution, args.runtime)
+    make_env = SimFactory({**task_arguments(args), **seen})
     settings = {**make_env.arguments, **policy}
     evaluation = Evaluation()
     if args.resume:
@@ -120,13 +120,16 @@ def _check(args: argparse.Namespace) -> None:
 
 def controller_factory(
     policy: str, execution: Sequence[str] = (), runtime: str = 'torch'
-) -> tuple[MakeController, dict[str, Any]]:
-    """The factory of the controller, and the settings that decide what it does.
+) -> tuple[MakeController, dict[str, Any], dict[str, Any]]:
+    """The factory of the controller, the settings that decide what it does, and what it sees.
 
     Args:
         policy: ``expert``, or the folder of a checkpoint or a run.
         execution: ``KEY=VALUE`` texts that change how chunks are executed.
         runtime: A key of :data:`il_robot.policies.backends.BACKENDS`.
+
+    Returns:
+        The factory; the settings; the arguments of :func:`il_robot.sim.make` for its cameras.
 
     Raises:
         CheckpointError: no such checkpoint.
@@ -140,8 +143,8 @@ def controller_factory(
             raise ConfigError('--execution is for policies; the expert has no chunks')
         if runtime != 'torch':
             raise ConfigError('--runtime is for policies; the expert has no network')
-        return expert_controller, {'policy': 'expert'}
-    from il_robot.algorithms.controller import PolicyFactory
+        return expert_controller, {'policy': 'expert'}, {}
+    from il_robot.algorithms.controller import PolicyFactory, camera_arguments
     from il_robot.config import build, override, to_dict
     from il_robot.control.chunks import Execution
     from il_robot.policies.checkpoint import find_checkpoint, read_description
@@ -156,7 +159,8 @@ def controller_factory(
     if runtime != 'torch':
         described['runtime'] = runtime
         print(_check_runtime(folder, runtime))
-    return PolicyFactory(folder, settings, runtime=runtime), described
+    return PolicyFactory(folder, settings, runtime=runtime), described, camera_arguments(
+        checkpoint.recorded, checkpoint.robot)
 
 
 def _check_runtime(folder: Path, runtime: str) -> str:
@@ -248,7 +252,7 @@ def _write_pictures(
         written.append(args.output.with_suffix('.mp4'))
         seeds = range(args.seed0, args.seed0 + min(args.video, args.episodes))
         filmed = SimFactory({
-            **make_env.arguments, 'render_mode': 'rgb_array', 'image_size': _VIDEO_SIZE})
+            'image_size': _VIDEO_SIZE, **make_env.arguments, 'render_mode': 'rgb_array'})
         write(written[-1], film(filmed, make_controller, seeds), fps=25)
     print('written: ' + ', '.join(map(str, written)))
 

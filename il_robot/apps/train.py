@@ -83,13 +83,17 @@ def run(args: argparse.Namespace) -> int:
         robot = _robot(args.robot, None)
         if args.task and not recipe.training.evaluate_every:
             raise ConfigError('--task says where to evaluate: add --evaluate N, every N steps')
-        environment = _environment(args, dataset) if recipe.training.evaluate_every else {}
+        environment = _environment(args, dataset, recipe) if recipe.training.evaluate_every else {}
     return _train(dataset, recipe, args, robot, environment)
 
 
-def _environment(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
+def _environment(
+    args: argparse.Namespace, dataset: Dataset, recipe: Recipe
+) -> dict[str, Any]:
     """Arguments of :func:`il_robot.sim.make`: the task of the dataset, or the one given."""
+    from il_robot.algorithms.controller import camera_arguments
     from il_robot.algorithms.samples import dataset_task
+    from il_robot.data.frames import check_cameras
     from il_robot.sim.tasks import task_names
 
     task = args.task or dataset_task(dataset)
@@ -99,7 +103,9 @@ def _environment(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
             f'{", ".join(task_names())}')
     if task not in task_names():
         raise ConfigError(unknown('task', task, task_names()))
-    return {**task_arguments(args), 'task': task}
+    seen = recipe.observation
+    recorded = check_cameras(dataset, seen.cameras, seen.image_size)
+    return {**task_arguments(args), 'task': task, **camera_arguments(recorded, dataset.spec)}
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -130,7 +136,7 @@ def _train(
     environment: dict[str, Any],
 ) -> int:
     from il_robot.algorithms.bc import train
-    from il_robot.algorithms.progress import training_bar
+    from il_robot.algorithms.progress import frame_lines, training_bar
     from il_robot.algorithms.trials import BEST, Trial
     from il_robot.policies.checkpoint import list_checkpoints, read_description
 
@@ -146,7 +152,7 @@ def _train(
             workers = args.workers or len(os.sched_getaffinity(0))
             trial = Trial(SimFactory(environment), environment, workers, bar.trying)
         result = train(dataset, recipe, output, robot=robot, resume=args.resume, trial=trial,
-                       on_log=bar.show, should_stop=stopped)
+                       on_log=bar.show, on_frames=frame_lines(), should_stop=stopped)
     print(f'checkpoint: {result.checkpoint}')
     if result.best:
         print(f'best: {output / BEST} (step {result.best["step"]:.0f}, '

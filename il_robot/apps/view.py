@@ -37,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.episodes < 1 or args.seed < 0:
         raise ConfigError('--episodes must be >= 1 and --seed >= 0')
-    make_controller, _ = controller_factory(args.policy)
+    make_controller, _, seen = controller_factory(args.policy)
     seeds = range(args.seed, args.seed + args.episodes)
     mode = 'human' if args.gui else 'rgb_array'
-    make_env = SimFactory({**task_arguments(args), 'render_mode': mode})
+    make_env = SimFactory({**task_arguments(args), **seen, 'render_mode': mode})
     if args.gui:
         _show(make_env, make_controller, seeds)
         return 0

@@ -27,8 +27,16 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from il_robot.policies.attention import DecoderLayer, EncoderLayer, LayerConfig, sinusoid
+from il_robot.errors import ConfigError
+from il_robot.policies.attention import (
+    DecoderLayer,
+    EncoderLayer,
+    LayerConfig,
+    sinusoid,
+    sinusoid_2d,
+)
 from il_robot.policies.features import FeatureLayout
+from il_robot.policies.observation import EncodedLayout
 from il_robot.policies.policy import Batch, Losses, Policy, masked_mean
 
 
@@ -146,6 +154,33 @@ class Posterior(nn.Module):
         return mean, log_variance
 
 
+class MapTokens(nn.Module):
+    """The cells of all cameras' feature maps as tokens, as in the paper's appendix C.
+
+    A cell's position is the 2-D sinusoid of its place and a learned vector of its camera.
+
+    Raises:
+        ConfigError: more than one observation, or a width that does not divide by 4.
+    """
+
+    places: torch.Tensor
+
+    def __init__(self, layout: EncodedLayout, config: ACTConfig) -> None:
+        super().__init__()
+        if config.n_obs_steps > 1 or config.dim % 4:
+            raise ConfigError(
+                f'act with observation.encoder.output map needs n_obs_steps 1 and a dim that '
+                f'divides by 4, got {config.n_obs_steps} and {config.dim}')
+        self.project = nn.Linear(layout.channels, config.dim)
+        self.camera = nn.Parameter(torch.randn(len(layout.grids), 1, config.dim))
+        self.register_buffer('places', torch.stack(
+            [sinusoid_2d(grid, config.dim) for grid in layout.grids]), persistent=False)
+
+    def forward(self, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(B, S, channels)`` to tokens ``(B, S, d)`` and their positions ``(S, d)``."""
+        return self.project(cells), (self.places + self.camera).flatten(0, 1)
+
+
 class ACTPolicy(Policy):
     """``(B, n_obs_steps, F)`` features to ``(B, T, D)`` targets; deterministic when running."""
 
@@ -155,12 +190,15 @@ class ACTPolicy(Policy):
         self.n_obs_steps = config.n_obs_steps
         self._config = config
         self._joints = len(layout.joints)
-        objects = layout.dim - self._joints
-        widths = [config.n_obs_steps * width for width in (self._joints, objects) if width]
+        self._parts = layout.parts
+        widths = [config.n_obs_steps * width for width in layout.parts]
         self.posterior = Posterior(config, widths[0], action_dim)
         self.latent_in = nn.Linear(config.latent_dim, config.dim)
         self.feature_in = nn.ModuleList(nn.Linear(width, config.dim) for width in widths)
         self.positions = nn.Parameter(torch.randn(1 + len(widths), config.dim))
+        self.map: MapTokens | None = None
+        if isinstance(layout, EncodedLayout) and layout.grids:
+            self.map = MapTokens(layout, config)
         self.encoder = Encoder(config.layer, config.encoder_layers)
         self.start = nn.Parameter(0.02 * torch.randn(config.chunk_size, config.dim))
         self.queries = nn.Parameter(torch.randn(config.chunk_size, config.dim))
@@ -192,15 +230,19 @@ class ACTPolicy(Policy):
     def _decode(self, batch: Batch, z: torch.Tensor) -> torch.Tensor:
         """``(B, T, D)`` targets of an observation and ``(B, L)`` z."""
         tokens = torch.stack([self.latent_in(z), *self._observation_tokens(batch)], dim=1)
-        memory = self.encoder(tokens, self.positions)  # (B, S, d)
+        positions: torch.Tensor = self.positions
+        if self.map is not None:
+            cells, places = self.map(batch['map'])
+            tokens, positions = torch.cat([tokens, cells], 1), torch.cat([positions, places])
+        memory = self.encoder(tokens, positions)  # (B, S, d)
         x = self.start[None]  # (1, T, d)
         for layer in self.decoder:
-            x = layer(x, self.queries, memory + self.positions, memory)  # (B, T, d)
+            x = layer(x, self.queries, memory + positions, memory)  # (B, T, d)
         return self.action_out(self.norm(x))
 
     def _observation_tokens(self, batch: Batch) -> list[torch.Tensor]:
-        """What is observed, ``(B, d)`` each: joint state; all object poses where there are."""
-        parts = batch['features'].tensor_split([self._joints], dim=-1)
+        """What is observed, ``(B, d)`` each: joints; all object poses; each camera's vector."""
+        parts = batch['features'].split(self._parts, dim=-1)
         return [linear(part.flatten(1)) for linear, part in zip(self.feature_in, parts)]
 
 

@@ -45,6 +45,16 @@ def sinusoid(count: int, dim: int) -> torch.Tensor:
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
 
 
+def sinusoid_2d(grid: tuple[int, int], dim: int) -> torch.Tensor:
+    """Fixed positions ``(h w, dim)`` of a map's cells, row by row; ``dim`` divides by 4.
+
+    Half of the numbers for the row and half for the column, as in DETR.
+    """
+    rows, columns = (sinusoid(count, dim // 2) for count in grid)
+    return torch.cat([
+        rows[:, None].expand(-1, grid[1], -1), columns.expand(grid[0], -1, -1)], -1).flatten(0, 1)
+
+
 def keep_mask(like: torch.Tensor, dropout: float) -> torch.Tensor:
     """Random 0 (with probability ``dropout``, to 2^-16) and 1, shape and type of ``like``."""
     bits = torch.empty(-(-like.numel() // 4), dtype=torch.int64, device=like.device)

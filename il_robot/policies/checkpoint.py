@@ -26,12 +26,13 @@ from il_robot.config import build, to_dict
 from il_robot.data.normalizer import Normalizer
 from il_robot.errors import CheckpointError, IlRobotError
 from il_robot.policies.features import FeatureLayout
+from il_robot.policies.observation import ObservationConfig
 from il_robot.policies.policy import Policy
 from il_robot.policies.registry import make_policy, model_config
 from il_robot.spec import RobotSpec, robot_spec_from_dict, spec_differences
 
 FORMAT = 'il_robot.checkpoint'
-VERSION = 1
+VERSION = 2
 WEIGHTS, DESCRIPTION, STATE = 'model.safetensors', 'checkpoint.json', 'training.safetensors'
 
 
@@ -52,6 +53,8 @@ class Checkpoint:
         seed: Training seed.
         step: Training steps done.
         metrics: Losses at this step.
+        observation: Cameras and their encoder.
+        recorded: Height and width [px] of each camera's pictures in the dataset.
         package: Version of il_robot that wrote it.
         hash: 16 hex digits over weights and description; empty until written.
     """
@@ -68,6 +71,8 @@ class Checkpoint:
     seed: int = 0
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    observation: ObservationConfig = ObservationConfig()
+    recorded: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     package: str = __version__
     hash: str = ''
 
@@ -78,7 +83,8 @@ class Checkpoint:
 
     def make_policy(self) -> Policy:
         """The policy with fresh weights."""
-        return make_policy(self.policy, self.model, self.layout, self.action_dim)
+        return make_policy(
+            self.policy, self.model, self.layout, self.action_dim, self.observation)
 
 
 def save_checkpoint(
@@ -231,6 +237,8 @@ def _to_dict(checkpoint: Checkpoint) -> dict[str, Any]:
         'format': FORMAT, 'version': VERSION, 'package': checkpoint.package, 'hash': '',
         'policy': checkpoint.policy, 'model': to_dict(checkpoint.model),
         'layout': to_dict(checkpoint.layout), 'normalizer': checkpoint.normalizer.to_dict(),
+        'observation': to_dict(checkpoint.observation),
+        'recorded': {name: list(size) for name, size in checkpoint.recorded.items()},
         'execution': dict(checkpoint.execution), 'training': dict(checkpoint.training),
         'dataset': checkpoint.dataset, 'task': checkpoint.task, 'seed': checkpoint.seed,
         'step': checkpoint.step, 'metrics': dict(checkpoint.metrics),
@@ -246,6 +254,10 @@ def _from_dict(data: Mapping[str, Any], where: str) -> Checkpoint:
             'model': model_config(data['policy'], data['model'], where),
             'layout': build(FeatureLayout, data['layout'], where),
             'normalizer': Normalizer.from_dict(data['normalizer']),
+            # version 1 knew no cameras
+            'observation': build(ObservationConfig, data.get('observation', {}), where),
+            'recorded': {
+                name: tuple(size) for name, size in data.get('recorded', {}).items()},
             'robot': data['robot'] and robot_spec_from_dict(data['robot'], where),
         })
     except (KeyError, TypeError, IlRobotError) as error:

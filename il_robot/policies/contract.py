@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 
 from il_robot.policies.features import FeatureLayout
+from il_robot.policies.observation import IMAGES, ImagePolicy, without_targets
 from il_robot.policies.policy import Batch, Policy
 
 LAYOUT = FeatureLayout(('a', 'b', 'c', 'd'), ('cube',))
@@ -24,13 +25,22 @@ MakePolicy = Callable[[], Policy]
 
 
 def random_batch(policy: Policy, size: int, device: str = 'cpu', seed: int = 0) -> Batch:
-    """A training batch of normalised noise; every other window is padded at its end."""
+    """A training batch of normalised noise and noisy pictures, if the policy wants any.
+
+    Every other window is padded at its end.
+    """
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(size, policy.n_obs_steps, LAYOUT.dim, generator=generator)
     action = torch.randn(size, policy.chunk_size, ACTION_DIM, generator=generator)
     padded = torch.zeros(size, policy.chunk_size, dtype=torch.bool)
     padded[::2, max(1, policy.chunk_size // 2):] = True
     batch = {'features': features, 'action': action, 'is_pad': padded}
+    if isinstance(policy, ImagePolicy):
+        config = policy.encoder.config
+        for camera in config.cameras:
+            shape = (size, policy.n_obs_steps, 3, *config.image_size)
+            batch[IMAGES + camera] = torch.randint(
+                256, shape, generator=generator, dtype=torch.uint8)
     return {key: value.to(device) for key, value in batch.items()}
 
 
@@ -47,7 +57,7 @@ def check_shapes(make_policy: MakePolicy, device: str = 'cpu') -> None:
         assert 'loss' in losses, f'loss() must return an entry "loss", got {sorted(losses)}'
         for name, value in losses.items():
             assert value.shape == () and torch.isfinite(value), f'{name} is {value}'
-        action = policy.eval().predict({'features': batch['features']}, _generator(device))
+        action = policy.eval().predict(without_targets(batch), _generator(device))
         expected = (size, policy.chunk_size, ACTION_DIM)
         assert action.shape == expected, f'predict gave {tuple(action.shape)}, not {expected}'
 
@@ -72,7 +82,7 @@ def check_determinism(make_policy: MakePolicy, device: str = 'cpu') -> None:
 def check_noise(make_policy: MakePolicy, device: str = 'cpu') -> None:
     """All randomness is in the noise drawn: the forward pass is a function of its arguments."""
     policy = make_policy().to(device).eval()
-    batch = {'features': random_batch(policy, 3, device)['features']}
+    batch = without_targets(random_batch(policy, 3, device))
     generator = _generator(device, 7)
     noise = policy.draw(3, generator)
     assert noise.ndim == 2 and len(noise) == 3, f'draw(3) gave {tuple(noise.shape)}, not (3, N)'
@@ -86,10 +96,11 @@ def check_noise(make_policy: MakePolicy, device: str = 'cpu') -> None:
 def check_batch_independence(make_policy: MakePolicy, device: str = 'cpu') -> None:
     """A window's prediction does not depend on its neighbours in the batch."""
     policy = make_policy().to(device).eval()
-    features, others = (random_batch(policy, 4, device, seed)['features'] for seed in (0, 1))
-    others[0] = features[0]
-    first, second = (
-        policy.predict({'features': f}, _generator(device))[0] for f in (features, others))
+    batch, others = (
+        without_targets(random_batch(policy, 4, device, seed)) for seed in (0, 1))
+    for key, value in batch.items():
+        others[key][0] = value[0]
+    first, second = (policy.predict(b, _generator(device))[0] for b in (batch, others))
     assert torch.allclose(first, second, atol=1e-5), 'the prediction depends on the batch'
 
 

@@ -33,9 +33,15 @@ class FeatureLayout:
     objects: tuple[str, ...] = ()
 
     @property
+    def parts(self) -> tuple[int, ...]:
+        """Lengths of what belongs together, in order: the joints; all objects, if any."""
+        objects = len(_POSE) * len(self.objects)
+        return (len(self.joints), objects) if objects else (len(self.joints),)
+
+    @property
     def dim(self) -> int:
         """Length F of the vector."""
-        return len(self.joints) + len(_POSE) * len(self.objects)
+        return sum(self.parts)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ from typing import Any
 
 from il_robot.config import build, to_dict
 from il_robot.errors import ConfigError, unknown
-from il_robot.policies.act import ACTConfig, build_act
+from il_robot.policies.act import ACTConfig, ACTPolicy, build_act
 from il_robot.policies.diffusion import DiffusionConfig, build_diffusion
 from il_robot.policies.ensemble import EnsembleConfig, EnsemblePolicy
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.flow import FlowConfig, build_flow
 from il_robot.policies.heads import GaussianConfig, GMMConfig, build_mlp_gaussian, build_mlp_gmm
 from il_robot.policies.mlp import ChunkMLPConfig, MLPConfig, build_chunk_mlp, build_mlp
+from il_robot.policies.observation import ImagePolicy, ObservationConfig, ObservationEncoder
 from il_robot.policies.policy import Policy
 
 
@@ -56,12 +57,31 @@ def model_config(name: str, values: Mapping[str, Any], where: str) -> Any:
     return config
 
 
-def make_policy(name: str, config: Any, layout: FeatureLayout, action_dim: int) -> Policy:
+def make_policy(
+    name: str, config: Any, layout: FeatureLayout, action_dim: int,
+    observation: ObservationConfig | None = None,
+) -> Policy:
     """A fresh policy; its weights come from torch's global generator.
 
+    Args:
+        name: In the registry.
+        config: Of its type there.
+        layout: The low-dimensional features.
+        action_dim: Length of an action.
+        observation: With cameras, the policy gets an encoder of their pictures.
+
     Raises:
-        ConfigError: unknown policy.
+        ConfigError: unknown policy, or an encoder that it cannot use.
     """
     if name not in POLICIES:
         raise ConfigError(unknown('policy', name, POLICIES))
-    return POLICIES[name][1](config, layout, action_dim)
+    builder = POLICIES[name][1]
+    if observation is None or not observation.cameras:
+        return builder(config, layout, action_dim)
+    encoder = ObservationEncoder(observation)
+    policy = builder(config, encoder.layout(layout), action_dim)
+    if observation.encoder.output == 'map' and not any(
+            isinstance(part, ACTPolicy) for part in policy.modules()):
+        raise ConfigError(
+            f'observation.encoder.output map is for policy act; {name} needs keypoints')
+    return ImagePolicy(encoder, policy)

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from il_robot.data.pictures import resized
+from il_robot.errors import DatasetError, SpecError
 from il_robot.policies.checkpoint import Checkpoint, check_robot
 from il_robot.policies.features import batch_features
-from il_robot.policies.policy import Policy
+from il_robot.policies.observation import IMAGES
+from il_robot.policies.policy import Batch, Policy
 from il_robot.policies.runtime import PolicyRuntime
 from il_robot.spec import RobotSpec
 from il_robot.types import ActionChunk, Float64, Observation
@@ -41,6 +44,7 @@ class PolicyRunner:
         self._runtime: PolicyRuntime | str = runtime
         self._layout = checkpoint.layout
         self._rest = spec.rest
+        self._seen, self._recorded = checkpoint.observation, checkpoint.recorded
         self._normalizer = checkpoint.normalizer
         self._times: Float64 = np.arange(policy.chunk_size, dtype=np.float64) * spec.dt
         self._history: deque[Observation] = deque(maxlen=policy.n_obs_steps)
@@ -61,7 +65,8 @@ class PolicyRunner:
         """The chunk ``(chunk_size, D)`` that starts at the newest observation's time.
 
         Raises:
-            SpecError: the observation lacks an object that the policy was trained with.
+            SpecError: the observation lacks an object or a camera that the policy was trained
+                with, or its pictures have another shape.
             ConfigError: at the first call: the runtime asked for cannot be used.
             RuntimeError: nothing was observed since the reset.
         """
@@ -74,7 +79,7 @@ class PolicyRunner:
         }
         features = batch_features(state, objects, self._layout)
         features = self._normalizer.normalize('features', features)
-        batch = {'features': torch.from_numpy(features)[None]}
+        batch = {'features': torch.from_numpy(features)[None], **self._pictures()}
         if isinstance(self._runtime, str):
             self._runtime = PolicyRuntime(self._policy, batch, self._runtime)
         action = self._runtime(batch, self._generator)
@@ -89,7 +94,9 @@ class PolicyRunner:
             ConfigError: the runtime asked for cannot be used.
         """
         pose = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
-        self.observe(Observation(0.0, self._rest, dict.fromkeys(self._layout.objects, pose)))
+        self.observe(Observation(
+            0.0, self._rest, dict.fromkeys(self._layout.objects, pose),
+            {name: np.zeros((*size, 3), np.uint8) for name, size in self._recorded.items()}))
         for _ in range(_WARM_UP):
             self.predict()
         self.reset(np.random.default_rng(0))
@@ -97,3 +104,24 @@ class PolicyRunner:
     def describe(self) -> dict[str, Any]:
         """The runtime in use and what it was compared with; {} before the first prediction."""
         return {} if isinstance(self._runtime, str) else self._runtime.describe()
+
+    def _pictures(self) -> Batch:
+        """``images.<camera>`` ``(1, n_obs_steps, 3, H, W)``, as the cache of a training has them.
+
+        Raises:
+            SpecError: a camera is missing, or its pictures have another shape.
+        """
+        batch = {}
+        for name in self._seen.cameras:
+            try:
+                pictures = [resized(o.images[name], self._seen.image_size) for o in self._history]
+            except KeyError:
+                given = ', '.join(self._history[-1].images) or 'none'
+                raise SpecError(
+                    f'the policy needs camera {name}, which this observation lacks; given: '
+                    f'{given}') from None
+            except DatasetError as error:
+                raise SpecError(f'camera {name}: {error}') from None
+            stacked = torch.from_numpy(np.stack(pictures))[None]
+            batch[IMAGES + name] = stacked.permute(0, 1, 4, 2, 3)
+        return batch

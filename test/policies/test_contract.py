@@ -5,6 +5,7 @@ import torch
 
 from il_robot.config import build
 from il_robot.policies.contract import ACTION_DIM, CHECKS, LAYOUT
+from il_robot.policies.observation import ObservationConfig
 from il_robot.policies.registry import POLICIES, make_policy
 
 ACT = {'chunk_size': 6, 'dim': 16, 'heads': 2, 'feedforward': 32, 'encoder_layers': 1,
@@ -29,17 +30,27 @@ SMALL = {
         {'policy': 'flow', 'model': {'chunk_size': 3, 'width': 64, 'depth': 1}, 'size': 3},
         {'policy': 'mlp_gmm', 'model': {'hidden': [64]}, 'size': 2, 'share': 1}],
 }
+CNN = {'widths': [8, 8], 'keypoints': 4}
+# Pictures come to all policies in one way; what differs is what they make of the encoder's output.
+EYES = [
+    {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': CNN},
+    {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'shared': True}},
+]
+MAP = {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'output': 'map'}}
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
-CASES = [(name, values) for name in POLICIES for values in SMALL[name]]
+CASES = [(name, values, {}) for name in POLICIES for values in SMALL[name]]
+CASES += [(name, SMALL[name][-1], EYES[i % 2]) for i, name in enumerate(POLICIES)]
+CASES.append(('act', SMALL['act'][0], MAP))
 
 
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('check', CHECKS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize(('name', 'values'), CASES, ids=lambda v: str(v))
-def test_policy_keeps_the_contract(name, values, check, device):
+@pytest.mark.parametrize(('name', 'values', 'observation'), CASES, ids=lambda v: str(v))
+def test_policy_keeps_the_contract(name, values, observation, check, device):
     torch.manual_seed(0)
     config = build(POLICIES[name][0], values)
-    check(lambda: make_policy(name, config, LAYOUT, ACTION_DIM), device)
+    observation = build(ObservationConfig, observation)
+    check(lambda: make_policy(name, config, LAYOUT, ACTION_DIM, observation), device)
 
 
 def test_every_default_configuration_builds():
