@@ -29,6 +29,7 @@ from il_robot.algorithms.recipe import Recipe, Training
 from il_robot.algorithms.records import Journal, Record, best_record
 from il_robot.algorithms.runs import PICTURE, open_run
 from il_robot.algorithms.samples import dataset_layout, dataset_task, make_samples
+from il_robot.algorithms.team import ALONE, Team
 from il_robot.algorithms.trials import BEST, Trial, mark_best, try_checkpoint
 from il_robot.config import to_dict
 from il_robot.data.dataset import Dataset
@@ -74,6 +75,7 @@ def train(
     robot: RobotSpec | None = None,
     resume: bool = False,
     trial: Trial | None = None,
+    team: Team = ALONE,
     on_log: Callable[[Record], None] = lambda record: None,
     on_frames: OnFrames = lambda camera, done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -87,6 +89,8 @@ def train(
         robot: The robot, where the dataset does not say (LeRobot's own recordings).
         resume: Go on with the run in ``output``, with the same recipe and dataset.
         trial: Where checkpoints are tried; needed where ``training.evaluate_every`` is not 0.
+        team: The processes that train together, each calling this with the same arguments; the
+            first one writes, evaluates and logs.
         on_log: Called with each record of ``metrics.jsonl``.
         on_frames: Called while pictures are decoded, before the first step.
         should_stop: Asked before each step; True saves a checkpoint and returns.
@@ -101,7 +105,10 @@ def train(
         raise ConfigError(
             'training.evaluate_every needs an environment to try checkpoints in (train(trial=)); '
             'set it to 0 to train without')
-    device = choose_device(config.device)
+    if config.batch_size < team.size:
+        raise ConfigError(
+            f'training.batch_size={config.batch_size} cannot be shared by {team.size} processes')
+    device = choose_device(team.device(config.device))
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -117,21 +124,23 @@ def train(
     samples = make_samples(
         dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device)
     settings = dict(trial.settings) if trial and config.evaluate_every else {}
-    open_run(output, recipe, dataset, robot, resume, settings)  # nothing for a bad dataset
+    # nothing is written for a bad dataset
+    team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
     frames = load_frames(dataset, observation, device, output, on_frames)
     samples = replace(samples, frames=frames)
-    learner = new_learner(policy, config)
+    learner = new_learner(policy, config, team)
     if resume and list_checkpoints(output):
         restore(learner, load_training_state(output))
+    team.seed_dropout(config.seed, learner.step)
     describe = Checkpoint(
         recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
         to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
         observation=observation, recorded=recorded)
 
     metrics: Record = {}
-    journal = Journal(output, learner.step)
+    journal = Journal(output, learner.step, team)
     while True:
-        if trial and _due(learner.step, config) and not journal.tried(learner.step):
+        if trial and team.leads and _due(learner.step, config) and not journal.tried(learner.step):
             checkpoint = _save(output, learner, describe, metrics, config.keep)
             with journal.paused():
                 success = try_checkpoint(checkpoint, trial, config.evaluate_episodes, should_stop)
@@ -141,23 +150,31 @@ def train(
                 best = best_record(journal.records)
                 if best and best['step'] == learner.step:
                     mark_best(output, checkpoint)
-        if learner.step == config.steps or should_stop():
+        if learner.step == config.steps or team.any(should_stop()):
             break
-        journal.add(train_step(learner, samples, config))
+        journal.add(train_step(learner, samples, config, team))
         last = learner.step == config.steps
         if last or learner.step % config.log_every == 0:
             metrics = journal.means(learner.step)
             metrics['learning_rate'] = schedule(learner.step - 1, config)
-            if samples.validation and (last or _crossed(learner.step, config)):
-                metrics['validation_loss'] = validation_loss(learner.averaged, samples, config)
-            journal.write(metrics)
-            on_log(metrics)
-        if learner.step % config.checkpoint_every == 0:
+            if team.leads:
+                if samples.validation and (last or _crossed(learner.step, config)):
+                    metrics['validation_loss'] = validation_loss(learner.averaged, samples, config)
+                journal.write(metrics)
+                on_log(metrics)
+        if team.leads and learner.step % config.checkpoint_every == 0:
             _save(output, learner, describe, metrics, config.keep)
-    checkpoint = _save(output, learner, describe, metrics, config.keep)
-    plot_training(journal.records, output / PICTURE)
+    checkpoint = checkpoint_folder(output, learner.step)
+    if team.leads:
+        _save(output, learner, describe, metrics, config.keep)
+        plot_training(journal.records, output / PICTURE)
     return TrainResult(checkpoint, learner.step, learner.step == config.steps, metrics,
                        best_record(journal.records))
+
+
+def checkpoint_folder(output: Path, step: int) -> Path:
+    """Where the checkpoint of a step is, or will be."""
+    return output / 'checkpoints' / f'step_{step:08d}'
 
 
 def _due(step: int, config: Training) -> bool:
@@ -175,7 +192,7 @@ def _save(
     output: Path, learner: Learner, description: Checkpoint, metrics: Record, keep: int
 ) -> Path:
     """Write this step's checkpoint unless it exists; drop all but the newest and the best."""
-    folder = output / 'checkpoints' / f'step_{learner.step:08d}'
+    folder = checkpoint_folder(output, learner.step)
     if not folder.exists():
         described = replace(description, step=learner.step, metrics=metrics)
         save_checkpoint(folder, described, learner.averaged, training_state(learner))

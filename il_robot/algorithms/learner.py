@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,31 +18,43 @@ from numpy.typing import NDArray
 
 from il_robot.algorithms.recipe import Training
 from il_robot.algorithms.samples import Samples
+from il_robot.algorithms.team import ALONE, Team
 from il_robot.errors import CheckpointError
-from il_robot.policies.policy import Losses, Policy
+from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows
 
 _VALIDATION_BATCH = 4096
 
 
 @dataclass(eq=False)
 class Learner:
-    """What changes while training; ``averaged`` is ``policy`` itself where no mean is kept."""
+    """What changes while training.
+
+    Attributes:
+        policy: The weights being optimised.
+        averaged: Their running mean; ``policy`` itself where none is kept.
+        loss: Of a batch; with a backward pass that averages over the team.
+        optimizer: AdamW of the policy.
+        generator: Of all random numbers but dropout.
+        step: Steps done.
+        order: The windows of this epoch.
+    """
 
     policy: Policy
     averaged: Policy
+    loss: Callable[[Batch, torch.Generator], Losses]
     optimizer: torch.optim.AdamW
     generator: torch.Generator
     step: int = 0
     order: NDArray[np.int64] | None = None
 
 
-def new_learner(policy: Policy, config: Training) -> Learner:
+def new_learner(policy: Policy, config: Training, team: Team = ALONE) -> Learner:
     """At step 0, with fresh weights and AdamW (Loshchilov and Hutter, ICLR 2019)."""
     optimizer = torch.optim.AdamW(
         policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
     generator = torch.Generator(next(policy.parameters()).device).manual_seed(config.seed)
     averaged = copy.deepcopy(policy) if config.ema_decay else policy
-    return Learner(policy.train(), averaged, optimizer, generator)
+    return Learner(policy.train(), averaged, team.shared(policy), optimizer, generator)
 
 
 def schedule(step: int, config: Training) -> float:
@@ -53,22 +65,33 @@ def schedule(step: int, config: Training) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def train_step(learner: Learner, samples: Samples, config: Training) -> Losses:
-    """One step of AdamW; returns the losses, detached and still on the device."""
+def train_step(
+    learner: Learner, samples: Samples, config: Training, team: Team = ALONE
+) -> Losses:
+    """One step of AdamW.
+
+    Returns:
+        The losses, detached and still on the device; in a team, this process's share of them.
+    """
     count = len(samples.train)
     size = min(config.batch_size, count)
     epoch, turn = divmod(learner.step, count // size)
     if turn == 0 or learner.order is None:  # a new epoch, or the first step after a resume
         learner.order = np.random.default_rng([config.seed, epoch]).permutation(count)
-    batch = samples.batch(samples.train, learner.order[turn * size:(turn + 1) * size])
+    rows = team.rows(size)
+    batch = samples.batch(
+        samples.train, learner.order[turn * size:(turn + 1) * size][rows])
+    team.describe(batch, rows, size)
     if config.feature_noise:
         features = batch['features']
-        noise = torch.empty_like(features).normal_(generator=learner.generator)
+        noise = draw_rows(len(features), batch.get(PART), lambda n: features.new_empty(
+            n, *features.shape[1:]).normal_(generator=learner.generator))
         batch['features'] = features + config.feature_noise * noise
 
-    losses = learner.policy.loss(batch, learner.generator)
+    losses = learner.loss(batch, learner.generator)
     learner.optimizer.zero_grad()
-    losses['loss'].backward()
+    # shares are to be summed, and the team averages gradients
+    (losses['loss'] * team.size if team.size > 1 else losses['loss']).backward()
     if config.grad_clip:
         torch.nn.utils.clip_grad_norm_(learner.policy.parameters(), config.grad_clip)
     for group in learner.optimizer.param_groups:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from il_robot.data.frames import OnFrames
 
 
-def _progress(name: str, console: Console | None) -> Progress:
+def _progress(name: str, console: Console | None, shown: bool = True) -> Progress:
     return Progress(
         TextColumn(name), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn('eta'), TimeRemainingColumn(), TextColumn('{task.description}'),
-        console=console,
+        console=console, disable=not shown,
     )
 
 
@@ -79,10 +79,10 @@ def frame_lines() -> OnFrames:
 
 @contextmanager
 def training_bar(
-    steps: int, start: int = 0, console: Console | None = None
+    steps: int, start: int = 0, console: Console | None = None, shown: bool = True
 ) -> Iterator[TrainingBar]:
-    """A bar from ``start`` to ``steps``."""
-    with _progress('train', console) as progress:
+    """A bar from ``start`` to ``steps``; nothing at all unless ``shown``."""
+    with _progress('train', console, shown) as progress:
         yield TrainingBar(progress, steps, start)
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from il_robot.data.layout import replace
 from il_robot.errors import ConfigError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # at run time they would load torch
+    from il_robot.algorithms.team import Team
     from il_robot.policies.policy import Losses
 
 METRICS = 'metrics.jsonl'
@@ -64,6 +65,7 @@ class Journal:
     Args:
         output: The run's folder; records behind ``step`` are dropped from its file.
         step: Where the run is.
+        team: Processes whose shares of the losses are summed; the first one writes.
 
     Attributes:
         records: All records of the file.
@@ -72,16 +74,19 @@ class Journal:
         ConfigError: the file is damaged, or cannot be written.
     """
 
-    def __init__(self, output: Path, step: int) -> None:
-        self._path = output / METRICS
-        self.records = [r for r in read_metrics(output) if r['step'] <= step]
+    def __init__(self, output: Path, step: int, team: Team) -> None:
+        self._path, self._team = output / METRICS, team
+        self.records: list[Record] = []
+        self._restart()
+        if not team.leads:
+            return
+        self.records += [r for r in read_metrics(output) if r['step'] <= step]
         text = ''.join(json.dumps(r) + '\n' for r in self.records)
         try:
             if not self._path.exists() or self._path.read_text(errors='replace') != text:
                 replace(self._path, lambda temporary: temporary.write_text(text))
         except OSError as error:
             raise ConfigError(f'cannot write {self._path}: {error.strerror}') from None
-        self._restart()
 
     def _restart(self) -> None:
         self._sums: Losses = {}
@@ -111,7 +116,8 @@ class Journal:
             ConfigError: a loss is not finite.
         """
         record: Record = {'step': step}
-        record |= {name: float(value) / self._count for name, value in self._sums.items()}
+        sums = self._team.total(self._sums)
+        record |= {name: float(value) / self._count for name, value in sums.items()}
         bad = [name for name, value in record.items() if not math.isfinite(value)]
         if bad:
             raise ConfigError(

@@ -11,15 +11,16 @@ from types import FrameType
 
 
 @contextmanager
-def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C (or SIGTERM) came; a second one interrupts at once, as usual."""
+def stop_on_interrupt(insist: bool = True) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C (or SIGTERM) came; with ``insist`` a second one interrupts at once."""
     asked = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+        if asked.is_set() and insist:
             raise KeyboardInterrupt
+        if not asked.is_set() and insist:
+            print('\nstopping; once more to stop at once', file=sys.stderr)
         asked.set()
-        print('\nstopping; once more to stop at once', file=sys.stderr)
 
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set  # only the main thread may set handlers

@@ -14,6 +14,7 @@ from il_robot.apps.options import add_task_options, task_arguments
 from il_robot.errors import ConfigError, unknown
 
 if TYPE_CHECKING:
+    from il_robot.algorithms.bc import TrainResult
     from il_robot.algorithms.recipe import Recipe
     from il_robot.data.dataset import Dataset
     from il_robot.spec import RobotSpec
@@ -31,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
                '      --set model.hidden=[512,512,512] --set training.batch_size=128\n'
                '  il_robot train --policy act --dataset outputs/cube --output outputs/act \\\n'
                '      --evaluate 1000\n'
+               '  torchrun --nproc-per-node 2 -m il_robot train --policy act ...\n'
                '  il_robot train --output outputs/run --resume\n'
                'Ctrl-C saves a checkpoint; --resume goes on exactly there.')
     which = parser.add_mutually_exclusive_group()
@@ -137,22 +139,38 @@ def _train(
 ) -> int:
     from il_robot.algorithms.bc import train
     from il_robot.algorithms.progress import frame_lines, training_bar
-    from il_robot.algorithms.trials import BEST, Trial
+    from il_robot.algorithms.team import join_team
+    from il_robot.algorithms.trials import Trial
     from il_robot.policies.checkpoint import list_checkpoints, read_description
 
     output = args.output
     done = list_checkpoints(output) if args.resume else []
     start = read_description(done[-1]).step if done else 0
-    if not args.resume:
-        print(f'{recipe.policy} on {len(dataset.episodes)} episodes, {len(dataset)} steps '
-              f'({dataset.path})')
-    with stop_on_interrupt() as stopped, training_bar(recipe.training.steps, start) as bar:
-        trial = None
-        if environment:
-            workers = args.workers or len(os.sched_getaffinity(0))
-            trial = Trial(SimFactory(environment), environment, workers, bar.trying)
-        result = train(dataset, recipe, output, robot=robot, resume=args.resume, trial=trial,
-                       on_log=bar.show, on_frames=frame_lines(), should_stop=stopped)
+    with join_team() as team:
+        if team.leads and not args.resume:
+            print(f'{recipe.policy} on {len(dataset.episodes)} episodes, {len(dataset)} steps '
+                  f'({dataset.path})' + (f', {team.size} processes' if team.size > 1 else ''))
+        # torchrun passes the terminal's Ctrl-C on, so that it comes twice
+        with stop_on_interrupt(insist=team.size == 1) as stopped, \
+                training_bar(recipe.training.steps, start, shown=team.leads) as bar:
+            trial = None
+            if environment:
+                workers = args.workers or len(os.sched_getaffinity(0))
+                trial = Trial(SimFactory(environment), environment, workers, bar.trying)
+            result = train(dataset, recipe, output, robot=robot, resume=args.resume, trial=trial,
+                           team=team, on_log=bar.show, on_frames=frame_lines(),
+                           should_stop=stopped)
+        if team.leads:
+            _conclude(result, recipe.training.steps, output, environment)
+    return 0 if result.finished else 130
+
+
+def _conclude(
+    result: TrainResult, steps: int, output: Path, environment: dict[str, Any]
+) -> None:
+    """Say what there is now and how to go on."""
+    from il_robot.algorithms.trials import BEST
+
     print(f'checkpoint: {result.checkpoint}')
     if result.best:
         print(f'best: {output / BEST} (step {result.best["step"]:.0f}, '
@@ -160,7 +178,5 @@ def _train(
               f'measure it on others:\n  il_robot evaluate --policy '
               f'{shlex.quote(str(output / BEST))} --task {environment["task"]}')
     if not result.finished:
-        print(f'stopped at step {result.step} of {recipe.training.steps}; to go on:\n'
+        print(f'stopped at step {result.step} of {steps}; to go on:\n'
               f'  il_robot train --output {shlex.quote(str(output))} --resume')
-        return 130
-    return 0

@@ -37,7 +37,7 @@ from il_robot.policies.attention import (
 )
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.observation import EncodedLayout
-from il_robot.policies.policy import Batch, Losses, Policy, masked_mean
+from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows, masked_mean
 
 
 @dataclass(frozen=True)
@@ -215,10 +215,11 @@ class ACTPolicy(Policy):
         """``l1`` over real steps, ``kl`` over samples, and their weighted sum."""
         state = batch['features'][..., :self._joints].flatten(1)
         mean, log_variance = self.posterior(state, batch['action'], batch.get('is_pad'))
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+        noise = draw_rows(len(mean), batch.get(PART), lambda n: torch.randn(
+            n, mean.shape[1], generator=generator, device=mean.device))
         z = mean + torch.exp(0.5 * log_variance) * noise  # (B, L)
         l1 = masked_mean((self._decode(batch, z) - batch['action']).abs(), batch)
-        per_sample = {key: batch[key] for key in ('weight',) if key in batch}
+        per_sample = {key: batch[key] for key in ('weight', PART) if key in batch}
         kl = masked_mean(divergence(mean, log_variance)[:, None, None], per_sample)
         return {'loss': l1 + self._config.kl_weight * kl, 'l1': l1, 'kl': kl}
 

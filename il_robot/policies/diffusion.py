@@ -25,7 +25,7 @@ from torch import nn
 
 from il_robot.policies.denoising import TimeEmbedding, hold_padding
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.policy import Batch, Losses, Policy, masked_mean
+from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows, masked_mean
 from il_robot.policies.unet import UNet1d
 
 
@@ -103,9 +103,11 @@ class DiffusionPolicy(Policy):
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The masked squared error of the noise, at one random level per sample."""
         features, x0 = batch['features'], hold_padding(batch)  # (B, n_obs_steps, F), (B, T, D)
-        noise = torch.empty_like(x0).normal_(generator=generator)
-        levels = torch.randint(
-            len(self.alpha_bar), (len(x0),), generator=generator, device=x0.device)
+        rows, part = len(x0), batch.get(PART)
+        noise = draw_rows(rows, part, lambda n: x0.new_empty(n, *x0.shape[1:]).normal_(
+            generator=generator))
+        levels = draw_rows(rows, part, lambda n: torch.randint(
+            len(self.alpha_bar), (n,), generator=generator, device=x0.device))  # (B,)
         signal = self.alpha_bar[levels][:, None, None]  # (B, 1, 1)
         x = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
         film = self._modulation(features.flatten(1), levels)

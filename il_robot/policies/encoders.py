@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from il_robot.errors import ConfigError
+from il_robot.policies.policy import draw_rows
 
 #: Of ImageNet, red, green, blue, on a scale from 0 to 1: what pretrained weights expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -243,7 +244,8 @@ def cropped_size(size: tuple[int, int], crop: float) -> tuple[int, int]:
 
 
 def crop_pictures(
-    pictures: torch.Tensor, size: tuple[int, int], generator: torch.Generator | None
+    pictures: torch.Tensor, size: tuple[int, int], generator: torch.Generator | None,
+    part: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """A part of each picture.
 
@@ -252,6 +254,7 @@ def crop_pictures(
         size: ``(h, w)`` of the part.
         generator: Draws where the part lies, one place per sample, the same at all its T
             instants; None takes the middle.
+        part: The batch's ``part``, see :func:`il_robot.policies.policy.draw_rows`.
 
     Returns:
         ``(B, T, 3, h, w)``.
@@ -263,8 +266,8 @@ def crop_pictures(
         return pictures[..., top:top + h, left:left + w]
 
     def places(spare: int) -> torch.Tensor:
-        return torch.randint(
-            spare + 1, (len(pictures),), generator=generator, device=pictures.device)
+        return draw_rows(len(pictures), part, lambda n: torch.randint(
+            spare + 1, (n,), generator=generator, device=pictures.device))
 
     y, x = places(spare_y), places(spare_x)
     sample = torch.arange(len(pictures), device=pictures.device)
@@ -273,7 +276,8 @@ def crop_pictures(
 
 
 def scaled(
-    pictures: torch.Tensor, jitter: float = 0.0, generator: torch.Generator | None = None
+    pictures: torch.Tensor, jitter: float = 0.0, generator: torch.Generator | None = None,
+    part: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Bytes to numbers of ImageNet's mean 0 and deviation 1, with the colours changed.
 
@@ -285,6 +289,7 @@ def scaled(
         pictures: ``(B, T, 3, h, w)`` uint8.
         jitter: See :class:`EncoderConfig`.
         generator: None changes no colour.
+        part: The batch's ``part``, see :func:`il_robot.policies.policy.draw_rows`.
 
     Returns:
         ``(B, T, 3, h, w)`` float32.
@@ -292,7 +297,8 @@ def scaled(
     x = pictures.float() / 255
     mean, std = (x.new_tensor(v)[:, None, None] for v in (_MEAN, _STD))
     if jitter and generator is not None:
-        draw = torch.rand(3, len(x), 1, 1, generator=generator, device=x.device)
+        draw = draw_rows(len(x), part, lambda n: torch.rand(
+            n, 3, 1, 1, generator=generator, device=x.device)).transpose(0, 1)
         brightness, contrast, saturation = 1 + jitter * (2 * draw - 1)  # (B, 1, 1) each
         luma = x.new_tensor(_LUMA)
         grey = brightness * (x.mean((1, 3, 4)) @ luma)[:, None, None]  # (B, 1, 1)

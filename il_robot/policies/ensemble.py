@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from il_robot.policies.policy import Batch, Losses, Policy
+from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows
 
 
 @dataclass(frozen=True)
@@ -115,5 +115,7 @@ class EnsemblePolicy(Policy):
         if self._share == 1:
             return batch
         action = batch['action']
-        chosen = torch.rand(len(action), generator=generator, device=action.device) < self._share
+        drawn = draw_rows(len(action), batch.get(PART), lambda n: torch.rand(
+            n, generator=generator, device=action.device))
+        chosen = drawn < self._share
         return {**batch, 'weight': chosen * batch.get('weight', action.new_ones(()))}

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from il_robot.policies.denoising import TimeEmbedding, hold_padding
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.policy import Batch, Losses, Policy, masked_mean
+from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows, masked_mean
 
 _TIME_SCALE = 100.0  # t in [0, 1] to the range that TimeEmbedding resolves
 
@@ -80,8 +80,10 @@ class FlowPolicy(Policy):
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The masked squared error of the clean chunk, at one random time per sample."""
         features, x1 = batch['features'], hold_padding(batch)  # (B, n_obs_steps, F), (B, T, D)
-        x0 = torch.empty_like(x1).normal_(generator=generator)
-        t = torch.rand(len(x1), generator=generator, device=x1.device)  # (B,)
+        x0 = draw_rows(len(x1), batch.get(PART), lambda n: x1.new_empty(n, *x1.shape[1:]).normal_(
+            generator=generator))
+        t = draw_rows(len(x1), batch.get(PART), lambda n: torch.rand(
+            n, generator=generator, device=x1.device))  # (B,)
         x_t = torch.lerp(x0, x1, t[:, None, None])
         film = self.net.modulation(features.flatten(1), t)
         predicted = self.net(x_t.flatten(1), film).view_as(x1)

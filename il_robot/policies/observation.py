@@ -24,7 +24,7 @@ from il_robot.policies.encoders import (
     scaled,
 )
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.policy import Batch, Losses, Policy
+from il_robot.policies.policy import PART, Batch, Losses, Policy
 
 IMAGES = 'images.'
 """Prefix of the keys of pictures in a batch."""
@@ -111,10 +111,10 @@ class ObservationEncoder(nn.Module):
             batch: With ``images.<camera>`` ``(B, T, 3, H, W)`` uint8 of every camera.
             generator: Draws the augmentation; None for none.
         """
-        encoder, config = self.config.encoder, self.config
+        encoder, config, part = self.config.encoder, self.config, batch.get(PART)
         pictures = [
-            scaled(crop_pictures(batch[IMAGES + name], self._seen, generator),
-                   encoder.jitter, generator)
+            scaled(crop_pictures(batch[IMAGES + name], self._seen, generator, part),
+                   encoder.jitter, generator, part)
             for name in config.cameras]
         count, steps = pictures[0].shape[:2]
         # the layout of the convolutions that is fast on CPU and GPU

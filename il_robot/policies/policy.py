@@ -11,6 +11,8 @@ it predicts is scaled back by the runner. The keys of a batch:
 - ``is_pad``: ``(B, chunk_size)`` bool, True where there is no target, for example behind the
   episode's end; absent when nothing is padded (training only).
 - ``weight``: ``(B,)`` importance of each sample; absent when all are equal (training only).
+- ``part``: ``(2,)`` int64 on the CPU: first row and size of the whole batch of which this one is
+  the rows of one process; absent when it is the whole (training only).
 
 Randomness (dropout aside) comes from the generator passed in, so that a seed repeats an episode.
 Running, all of it is drawn beforehand as one tensor of noise: the forward pass is a pure function,
@@ -21,6 +23,7 @@ which another runtime can compute just as well (:mod:`il_robot.policies.runtime`
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
@@ -28,6 +31,8 @@ from torch import nn
 
 Batch: TypeAlias = dict[str, torch.Tensor]
 Losses: TypeAlias = dict[str, torch.Tensor]
+
+PART = 'part'
 
 
 class Policy(nn.Module, abc.ABC):
@@ -43,7 +48,11 @@ class Policy(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """Scalars to report; the entry ``loss`` is the one to minimise."""
+        """Scalars to report; the entry ``loss`` is the one to minimise.
+
+        Made of :func:`masked_mean` and :func:`draw_rows`, it can be trained by several processes:
+        every scalar is a weighted sum of such means, and random numbers are drawn by row.
+        """
 
     @abc.abstractmethod
     def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
@@ -65,22 +74,50 @@ class Policy(nn.Module, abc.ABC):
         return prediction
 
 
+def draw_rows(
+    rows: int, part: torch.Tensor | None, draw: Callable[[int], torch.Tensor]
+) -> torch.Tensor:
+    """Random numbers for the rows of a training batch.
+
+    A process that has a part of a batch draws for the whole and keeps its rows, so that they do
+    not depend on the number of processes and all generators stay alike.
+
+    Args:
+        rows: B.
+        part: The batch's ``part``, or None.
+        draw: Gives ``(n, ...)`` numbers for n rows.
+
+    Returns:
+        ``(B, ...)``.
+    """
+    if part is None:
+        return draw(rows)
+    start, whole = part.tolist()
+    return draw(whole)[start:start + rows]
+
+
 def masked_mean(error: torch.Tensor, batch: Batch) -> torch.Tensor:
     """The mean of ``error`` over real steps, weighted by sample.
 
     Args:
         error: ``(B, T, D)``.
-        batch: Its ``is_pad`` and ``weight``, where present, decide what counts.
+        batch: Its ``is_pad`` and ``weight``, where present, decide what counts; where there is a
+            ``part``, all processes must call this.
 
     Returns:
-        A scalar; padding has neither value nor gradient.
+        A scalar; padding has neither value nor gradient. Of a part: its share of the mean over
+        the whole, the shares of all processes summing up to it.
     """
     if 'is_pad' not in batch and 'weight' not in batch:
-        return error.mean()
+        mean = error.mean()
+        return mean * (len(error) / int(batch[PART][1])) if PART in batch else mean
     per_step = error.mean(-1)
     counts = torch.ones_like(per_step)
     if 'is_pad' in batch:
         counts = counts.masked_fill(batch['is_pad'], 0.0)
     if 'weight' in batch:
         counts = counts * batch['weight'][:, None]
-    return (per_step * counts).sum() / counts.sum().clamp_min(1e-9)
+    total = counts.sum()
+    if PART in batch:
+        torch.distributed.all_reduce(total)
+    return (per_step * counts).sum() / total.clamp_min(1e-9)

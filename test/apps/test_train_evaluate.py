@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +15,9 @@ import pytest
 from il_robot.apps import evaluate, record, train
 from il_robot.apps.interrupt import stop_on_interrupt
 from il_robot.errors import CheckpointError, ConfigError, DatasetError
+from il_robot.policies.checkpoint import load_training_state
+
+ROOT = Path(__file__).parents[2]
 
 
 def call(module, *words):
@@ -184,3 +189,27 @@ def test_checkpoints_are_tried_in_the_task_of_the_dataset(folder, tmp_path, caps
     with pytest.raises(ConfigError, match='add --evaluate'):
         call(train, '--dataset', folder / 'data', '--output', tmp_path / 'x', '--task', 'cube')
     assert not (tmp_path / 'x').exists()
+
+
+def test_torchrun_trains_with_two_processes_and_ctrl_c_keeps_a_checkpoint(folder, tmp_path):
+    output = tmp_path / 'run'
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node',
+                '2', '-m', 'il_robot', 'train']
+    words = ['--policy', 'mlp', '--dataset', folder / 'data', '--output', output, *TINY, '--steps',
+             100_000]
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(
+        [*torchrun, *map(str, words)], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    metrics = output / 'metrics.jsonl'
+    while process.poll() is None and not (
+            metrics.exists() and metrics.read_text().count('\n') > 2):
+        threading.Event().wait(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert '2 processes' in out and out.count('stopped at step') == 1, err
+    [checkpoint] = (output / 'checkpoints').iterdir()
+    assert load_training_state(checkpoint)['step'] > 20
+    again = subprocess.run([*torchrun, *map(str, words)], env=environment, text=True,
+                           capture_output=True, timeout=100)
+    assert again.returncode and again.stderr.count('is not empty; add --resume') == 1
