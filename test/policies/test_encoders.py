@@ -78,11 +78,11 @@ def test_jitter_is_brightness_then_contrast_then_saturation():
     """Against the three steps one after the other."""
     images = (pictures(3, 1).float() * 0.4 + 60).to(torch.uint8)  # far from 0 and 255
     found = encoders.scaled(images, 0.2, generator())
-    draw = torch.rand(3, 3, 1, 1, generator=generator())
+    draw = torch.rand(3, 3, generator=generator())  # (samples, factors)
     luma = torch.tensor([0.299, 0.587, 0.114])
     mean, std = (torch.tensor(v)[:, None, None] for v in (encoders._MEAN, encoders._STD))
     for i, image in enumerate(images[:, 0].float() / 255):
-        brightness, contrast, saturation = (1 + 0.2 * (2 * draw[:, i, 0, 0] - 1)).tolist()
+        brightness, contrast, saturation = (1 + 0.2 * (2 * draw[i] - 1)).tolist()
         x = brightness * image
         x = contrast * x + (1 - contrast) * (luma @ x.flatten(1)).mean()
         x = saturation * x + (1 - saturation) * torch.einsum('c,chw->hw', luma, x)
