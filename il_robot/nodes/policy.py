@@ -14,15 +14,12 @@ import threading
 import time as wall
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -31,76 +28,21 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from il_robot.config import build, key_values
-from il_robot.control.chunks import Execution
+from il_robot.config import key_values
 from il_robot.control.inference import InferenceWorker, Timing
-from il_robot.control.observe import ObservationAssembler
 from il_robot.control.stats import Rate
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
+from il_robot.nodes.loaded_policy import LoadedPolicy, load_policy
 from il_robot.nodes.node import Complaints, declare, run_node
-from il_robot.policies.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
-from il_robot.policies.device import choose_device
-from il_robot.policies.runner import PolicyRunner
+from il_robot.nodes.policy_inputs import PolicyInputs
 from il_robot.policies.runtime import AUTO
 from il_robot.resources import named_config
-from il_robot.spec import RobotSpec, load_robot_spec
+from il_robot.spec import load_robot_spec
 from il_robot.statistics import Percentiles
 from il_robot.types import ActionChunk
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-
-
-@dataclass(frozen=True)
-class LoadedPolicy:
-    """A policy ready to run, and how its chunks are executed."""
-
-    folder: Path
-    checkpoint: Checkpoint
-    runner: PolicyRunner
-    execution: Execution
-    device: str
-
-    def describe(self) -> dict[str, Any]:
-        """What ``policy/status`` says of it."""
-        execution = asdict(self.execution)
-        return {
-            'checkpoint': self.checkpoint.hash, 'folder': self.folder,
-            'policy': self.checkpoint.policy, 'task': self.checkpoint.task,
-            'step': self.checkpoint.step, 'objects': ' '.join(self.checkpoint.layout.objects),
-            'chunk_size': self.runner.chunk_size, 'execution_mode': execution.pop('mode'),
-            **execution, 'device': self.device, **self.runner.describe()}
-
-
-def load_policy(
-    path: str, spec: RobotSpec, device: str, execution: dict[str, Any], runtime: str = AUTO
-) -> LoadedPolicy:
-    """Load a checkpoint and run it a few times, so that its first answer is not slower.
-
-    Args:
-        path: A checkpoint, or a training run, whose newest one is taken.
-        spec: The robot it shall drive.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1`` ...
-        execution: Fields of :class:`Execution` that replace the checkpoint's own.
-        runtime: See :class:`~il_robot.policies.runtime.PolicyRuntime`.
-
-    Raises:
-        ConfigError: no path, no such device or runtime, or a wrong execution.
-        CheckpointError: missing, damaged, or of another robot.
-    """
-    if not path:
-        raise ConfigError('parameter checkpoint is empty; give the folder of "il_robot train"')
-    folder = find_checkpoint(path)
-    where = str(choose_device(device))
-    checkpoint, policy = load_checkpoint(folder, robot=spec, device=where)
-    runner = PolicyRunner(checkpoint, policy, spec, runtime)
-    executed = build(Execution, {**checkpoint.execution, **execution}, 'execution')
-    if executed.n_action_steps > runner.chunk_size:
-        raise ConfigError(
-            f'execution: n_action_steps {executed.n_action_steps} is more than the '
-            f'{runner.chunk_size} steps of a chunk: nothing would drive in between')
-    runner.warm_up()
-    return LoadedPolicy(folder, checkpoint, runner, executed, where)
 
 
 class PolicyNode(LifecycleNode):
@@ -120,9 +62,13 @@ class PolicyNode(LifecycleNode):
                 "KEY=VALUE instead of the checkpoint's: mode, n_action_steps, decay")
         self._seed = declare(
             self, 'seed', 0, 'of a stochastic policy, until sim/episode names one', low=0)
-        self._max_age = declare(
-            self, 'max_object_age', 0.1, 'oldest object pose that counts [s]', low=0.001,
-            high=5.0, read_only=True)
+        age = partial(declare, self, low=0.001, high=5.0, read_only=True)
+        self._seeing = {
+            'max_age': age('max_object_age', 0.1, 'oldest object pose that counts [s]'),
+            'max_image_age': age('max_image_age', 0.2, 'oldest picture that counts [s]'),
+            'transport': declare(
+                self, 'image_transport', 'compressed', 'pictures: compressed or raw',
+                read_only=True)}
         # One sample is too small to share, and the other cores have other nodes to run.
         torch.set_num_threads(declare(
             self, 'threads', 1, "torch's threads", low=1, high=256, read_only=True))
@@ -133,8 +79,7 @@ class PolicyNode(LifecycleNode):
         self._loaded: LoadedPolicy | None = None
         self._active = False
         self._episode = ''
-        self._assembler: ObservationAssembler | None = None
-        self._object_subscriptions: list[Any] = []
+        self._inputs: PolicyInputs | None = None
         self._rate, self._latency, self._inference = Rate(), Percentiles(), Percentiles()
         self._worker = InferenceWorker(
             self.spec.dt, self._publish_chunk, partial(self._complain, 'inference'),
@@ -225,14 +170,12 @@ class PolicyNode(LifecycleNode):
 
     def _adopt(self, policy: LoadedPolicy) -> None:
         """From now on this policy answers."""
-        for subscription in self._object_subscriptions:
-            self.destroy_subscription(subscription)
-        objects = policy.checkpoint.layout.objects
-        self._assembler = ObservationAssembler(
-            objects, period=self.spec.dt, max_age=self._max_age)
-        self._object_subscriptions = [
-            self._listen(PoseStamped, topics.object_pose(name), partial(self._on_object, name),
-                         topics.STATE_QOS) for name in objects]
+        inputs = PolicyInputs(
+            self, policy.checkpoint, self._listen, self._submit, period=self.spec.dt,
+            **self._seeing)
+        if self._inputs is not None:
+            self._inputs.close()
+        self._inputs = inputs
         self._policy = policy
         self._worker.replace(
             policy.runner, policy.execution.n_action_steps, self._publish_status)
@@ -288,25 +231,19 @@ class PolicyNode(LifecycleNode):
             self._episode, self._seed = episode, seed
             self._worker.reset(self._rng())
 
-    def _on_object(self, name: str, message: PoseStamped) -> None:
-        assert self._assembler is not None
-        pose = convert.pose(message, topics.object_pose(name))
-        self._assembler.put_object(name, convert.seconds(message.header.stamp), pose)
-        self._submit()
-
     def _on_state(self, message: JointState) -> None:
-        if self._assembler is None:
+        if self._inputs is None:
             return
         state = convert.positions_by_name(
             message.name, message.position, self.spec, topics.JOINT_STATES)
-        why = self._assembler.put_state(convert.seconds(message.header.stamp), state)
+        why = self._inputs.assembler.put_state(convert.seconds(message.header.stamp), state)
         if why:
             self._complain(topics.JOINT_STATES, f'ignored a message: {why}')
         self._submit()
 
     def _submit(self) -> None:
-        assert self._assembler is not None
-        observation = self._assembler.take()
+        assert self._inputs is not None
+        observation = self._inputs.assembler.take()
         if observation is not None and self._active:
             self._worker.submit(observation)
 
@@ -335,14 +272,14 @@ class PolicyNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         rate = self._rate.hertz(wall.perf_counter())
         level, message, values = 'warn', 'no checkpoint is loaded: configure, or reload', {}
-        if self._policy is not None and self._assembler is not None:
+        if self._policy is not None and self._inputs is not None:
             values = {**self._values(), 'chunks_per_s': rate}
             level, message = 'ok', values['state']
-            missing = [topics.object_pose(name) for name in self._assembler.missing()]
+            missing = self._inputs.missing()
             if self._active and missing:
                 level, message = 'warn', f'waiting for {", ".join(missing)}'
-                self._complain('objects', f'{message}; does the simulator run the task '
-                               f'{self._policy.checkpoint.task!r}?')
+                self._complain('inputs', f'{message}; does the simulator run the task '
+                               f'{self._policy.checkpoint.task!r}, with these cameras?')
             elif self._active and rate == 0:
                 level, message = 'stale', f'no {topics.JOINT_STATES}'
         values |= {f'ignored {k}': v for k, v in self._complain.counts.items()}

@@ -94,6 +94,10 @@ def export_onnx(checkpoint: Checkpoint, policy: Policy, output: Path) -> Export:
         import onnx
     except ImportError as missing:
         raise ConfigError(f"{missing}: pip install 'il_robot[onnx]'") from None
+    if checkpoint.observation.cameras:
+        raise CheckpointError(
+            f'{checkpoint.policy} sees {", ".join(checkpoint.observation.cameras)}; only policies '
+            f'without cameras can be exported')
     raw = RawPolicy(checkpoint, policy).eval()
     examples = [_example(checkpoint, policy, seed) for seed in range(_TESTS)]
     try:

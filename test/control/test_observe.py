@@ -109,3 +109,60 @@ def test_without_objects_the_joints_are_enough():
     joined = assembler()
     joined.put_state(1.0, state(1))
     assert dict(joined.take().objects) == {}
+
+
+def picture(k):
+    return np.full((2, 2, 3), k, np.uint8)
+
+
+def seeing(*cameras, **settings):
+    return ObservationAssembler(
+        (), period=DT, max_age=0.1, cameras=cameras, **{'max_image_age': 0.2, **settings})
+
+
+def test_pictures_in_step_are_joined_by_stamp_whatever_comes_first():
+    joined = seeing('front', 'wrist')
+    for k in range(1, 8):
+        for name in ('front', 'wrist') if k % 2 else ():
+            joined.put_image(name, k * DT, picture(k))
+        joined.put_state(k * DT, state(k))
+        if k % 2 == 0:
+            assert joined.take() is None
+            assert set(joined.missing_cameras()) == {'front', 'wrist'}
+            for name in ('front', 'wrist'):
+                joined.put_image(name, k * DT, picture(k))
+        images = joined.take().images
+        assert all((images[name] == k).all() for name in ('front', 'wrist'))
+        assert joined.missing_cameras() == ()
+
+
+@pytest.mark.parametrize('hertz', [10, 25, 30])
+def test_a_camera_slower_than_the_control_does_not_hold_it_up(hertz):
+    """Stamps on the control grid, as the simulator gives them in real time."""
+    joined, shown, found = seeing('front'), -1, []
+    for k in range(60):
+        due = int(k * DT * hertz + 1e-6)
+        if due > shown:
+            shown = due
+            joined.put_image('front', k * DT, picture(k))
+        joined.put_state(k * DT, state(k))
+        observation = joined.take()
+        if observation is not None:
+            found.append((k, int(observation.images['front'][0, 0, 0])))
+    assert len(found) >= 57  # until the camera's rate is known
+    assert all(0 <= k - seen <= 50 / hertz for k, seen in found)
+
+
+def test_a_camera_that_falls_silent_is_named():
+    joined = seeing('front', 'wrist')
+    for k in range(1, 20):
+        joined.put_image('front', k * DT - 0.005, picture(k))
+        if k < 4:
+            joined.put_image('wrist', k * DT - 0.005, picture(k))
+        joined.put_state(k * DT, state(k))
+        observation = joined.take()
+        silent = k * DT - (3 * DT - 0.005) > 0.2
+        assert (observation is None) == silent
+        assert joined.missing_cameras() == (('wrist',) if silent else ())
+    joined.put_image('wrist', 19 * DT, picture(19))
+    assert joined.take().images['wrist'][0, 0, 0] == 19

@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from relay import Relay
 from ros_graph import open_graph
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -231,58 +232,13 @@ def test_a_node_without_a_checkpoint_starts_with_the_first_reload(graph, checkpo
     robot.answered()
 
 
-class Relay:
-    """Executes the policy's chunks in lockstep, as the arbiter does while the policy drives."""
-
-    def __init__(self, graph):
-        self.buffer, self.stamp = None, None
-        self.states, self.episode = [], {}
-        self.command = graph.publisher(JointState, topics.COMMAND, topics.COMMAND_QOS)
-        for kind, topic, callback, qos in (
-            (DiagnosticArray, topics.POLICY_STATUS, self.on_status, topics.LATCHED_QOS),
-            (DiagnosticArray, topics.SIM_EPISODE, self.on_episode, topics.LATCHED_QOS),
-            (JointTrajectory, topics.POLICY_PROPOSAL, self.on_chunk, topics.CHUNK_QOS),
-            (JointState, topics.JOINT_STATES, self.on_state, topics.STATE_QOS),
-        ):
-            graph.subscribe(kind, topic, callback, qos)
-
-    def on_status(self, message):
-        _, self.buffer = convert.chunk_buffer(message, SPEC)
-
-    def on_episode(self, message):
-        values = convert.status_values(message)
-        if values['episode'] != self.episode.get('episode'):
-            self.states.clear()
-            if self.buffer is not None:
-                self.buffer.clear()
-        self.episode = values
-
-    def on_state(self, message):
-        self.states.append(np.array(message.position, np.float32))
-        self.stamp = convert.seconds(message.header.stamp)
-        self.answer()
-
-    def on_chunk(self, message):
-        self.buffer.push(convert.chunk(message, SPEC, 'chunk'))
-        self.answer()
-
-    def answer(self):
-        if self.buffer is None or self.stamp is None or self.buffer.due(self.stamp):
-            return
-        action = self.buffer.action(self.stamp)
-        if action is not None:
-            stamp, self.stamp = self.stamp, None
-            self.command.publish(convert.joint_state(
-                stamp, SPEC, np.clip(action, SPEC.lower, SPEC.upper)))
-
-
 def test_an_episode_over_topics_equals_one_in_process(graph, checkpoints):
     """sim, policy and its chunk buffer in lockstep: the joints of evaluation, bit for bit."""
     folder = checkpoints[0] / 'a'
     graph.start('sim', lockstep=True, seed=10)
     graph.start('policy', checkpoint=str(folder), execution=['mode=newest', 'n_action_steps=3'],
                 runtime='torch')
-    relay = Relay(graph)
+    relay = Relay(graph, SPEC)
     graph.until(lambda: len(relay.states) > 30, 'the policy drives')
     assert graph.call(Trigger, topics.SIM_RESET).message.endswith('seed 11')
     graph.until(lambda: relay.episode['seed'] == '11' and len(relay.states) >= 40)
