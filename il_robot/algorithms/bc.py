@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from il_robot.algorithms.frames import load_frames
+from il_robot.algorithms.frames import load_frames, pose_targets
 from il_robot.algorithms.learner import (
     Learner,
     new_learner,
@@ -115,6 +115,7 @@ def train(
     robot = _robot_of(dataset, robot)
     observation = recipe.observation
     recorded = check_cameras(dataset, observation.cameras, observation.image_size)
+    poses = pose_targets(dataset, observation.estimate)
     layout = dataset_layout(dataset, observation.objects)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
     policy = make_policy(
@@ -126,7 +127,7 @@ def train(
     settings = dict(trial.settings) if trial and config.evaluate_every else {}
     # nothing is written for a bad dataset
     team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
-    frames = load_frames(dataset, observation, device, output, on_frames)
+    frames = load_frames(dataset, observation, device, output, poses, on_frames)
     samples = replace(samples, frames=frames)
     learner = new_learner(policy, config, team)
     if resume and list_checkpoints(output):

@@ -4,6 +4,11 @@ The one way by which pictures come into a policy: :class:`ImagePolicy` encodes t
 appends what comes out to the features, and hands the batch to any policy of the registry, which
 has been built for a longer feature vector and knows nothing of cameras. The encoder learns from
 that policy's loss.
+
+Where the dataset knows object poses, the encoder can also learn to estimate them (Levine et al.,
+JMLR 2016, section 5.2, begin with such a regression): few demonstrations say little about where
+the object must be seen, its pose in every picture says it plainly. The estimate joins the
+features; running, no pose is needed.
 """
 
 from __future__ import annotations
@@ -24,10 +29,14 @@ from il_robot.policies.encoders import (
     scaled,
 )
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.policy import PART, Batch, Losses, Policy
+from il_robot.policies.mlp import mlp
+from il_robot.policies.policy import PART, Batch, Losses, Policy, masked_mean
 
+POSES = 'poses'
+POSE_DIM = 9
 IMAGES = 'images.'
-"""Prefix of the keys of pictures in a batch."""
+"""Prefix of the keys of pictures in a batch; ``poses`` are ``(B, T, 9 n)``, normalised."""
+_HIDDEN = (128,)
 
 
 @dataclass(frozen=True)
@@ -40,19 +49,29 @@ class ObservationConfig:
         image_size: Height and width [px] of the pictures as cached and encoded. Larger ones
             are made smaller, in training and in running by the same function.
         encoder: The network.
+        estimate: Objects whose poses are estimated from pictures and joints; the dataset must
+            know them.
+        estimate_weight: Of the squared error of the estimates, in deviations, in the loss.
     """
 
     cameras: tuple[str, ...] = ()
     objects: tuple[str, ...] | None = None
     image_size: tuple[int, int] = (96, 128)
     encoder: EncoderConfig = EncoderConfig()
+    estimate: tuple[str, ...] = ()
+    estimate_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        for what, names in (('cameras', self.cameras), ('objects', self.objects or ())):
+        for what, names in (('cameras', self.cameras), ('objects', self.objects or ()),
+                            ('estimate', self.estimate)):
             if len(set(names)) != len(names):
                 raise ValueError(f'{what} must differ, got {", ".join(names)}')
         if min(self.image_size) < 16:
             raise ValueError(f'image_size must be at least [16, 16], got {self.image_size}')
+        if self.estimate and (not self.cameras or self.encoder.output == 'map'):
+            raise ValueError('estimate needs cameras and encoder.output keypoints')
+        if self.estimate_weight < 0:
+            raise ValueError(f'estimate_weight must be >= 0, got {self.estimate_weight}')
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,7 @@ class EncodedLayout(FeatureLayout):
     """The features with what the cameras' encoders add; only policies see it.
 
     Attributes:
-        vectors: Length of each camera's vector, behind the other features.
+        vectors: Length of each camera's vector, then of the estimate, behind the other features.
         grids: Height and width of each camera's map, where there are maps instead.
         channels: Numbers per cell of a map.
     """
@@ -71,28 +90,40 @@ class EncodedLayout(FeatureLayout):
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """The joints, the objects, each camera."""
+        """The joints, the objects, each camera, the estimate."""
         return (*super().parts, *self.vectors)
 
 
 class ObservationEncoder(nn.Module):
-    """Encodes the pictures of a batch."""
+    """Encodes the pictures of a batch.
 
-    def __init__(self, config: ObservationConfig) -> None:
+    Args:
+        config: Cameras, network and estimate.
+        low: The features without cameras.
+
+    Attributes:
+        layout: The features with what this adds.
+    """
+
+    def __init__(self, config: ObservationConfig, low: FeatureLayout) -> None:
         super().__init__()
         self.config = config
         self._seen = cropped_size(config.image_size, config.encoder.crop)
         count = 1 if config.encoder.shared else len(config.cameras)
         self.cameras = cast('Sequence[CameraEncoder]', nn.ModuleList(
             CameraEncoder(config.encoder, self._seen) for _ in range(count)))
-
-    def layout(self, low: FeatureLayout) -> EncodedLayout:
-        """``low`` with what this adds."""
-        first, count = self.cameras[0], len(self.config.cameras)
-        if self.config.encoder.output == 'map':
-            return EncodedLayout(
+        first, count = self.cameras[0], len(config.cameras)
+        if config.encoder.output == 'map':
+            self.layout = EncodedLayout(
                 **vars(low), grids=(first.grid,) * count, channels=first.channels)
-        return EncodedLayout(**vars(low), vectors=(first.channels,) * count)
+            return
+        vectors = (first.channels,) * count
+        self.poses: nn.Module | None = None
+        if config.estimate:
+            poses = POSE_DIM * len(config.estimate)
+            self.poses = mlp(low.dim + sum(vectors), _HIDDEN, poses)
+            vectors += (poses,)
+        self.layout = EncodedLayout(**vars(low), vectors=vectors)
 
     def load_pretrained(self) -> None:
         """Start from the weights the configuration names, if any.
@@ -106,6 +137,8 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         """The batch with longer ``features``, or with ``map`` ``(B, S, channels)``.
+
+        The features are the given ones, each camera's vector, and the estimated poses.
 
         Args:
             batch: With ``images.<camera>`` ``(B, T, 3, H, W)`` uint8 of every camera.
@@ -129,7 +162,10 @@ class ObservationEncoder(nn.Module):
             cells = torch.cat([e.flatten(2) for e in encoded], 2).transpose(1, 2)
             return {**rest, 'map': cells}
         vectors = [e.unflatten(0, (count, steps)) for e in encoded]  # (B, T, 2 K) each
-        return {**rest, 'features': torch.cat([batch['features'], *vectors], -1)}
+        features = torch.cat([batch['features'], *vectors], -1)
+        if self.poses is not None:
+            features = torch.cat([features, self.poses(features)], -1)
+        return {**rest, 'features': features}
 
 
 class ImagePolicy(Policy):
@@ -143,7 +179,16 @@ class ImagePolicy(Policy):
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The policy's own; pictures are augmented in training mode."""
         augment = generator if self.training else None
-        return self.policy.loss(self.encoder(batch, augment), generator)
+        encoded = self.encoder(batch, augment)
+        losses = self.policy.loss(encoded, generator)
+        if POSES not in batch:
+            return losses
+        poses = batch[POSES]  # (B, T, 9 n)
+        error = (encoded['features'][..., -poses.shape[-1]:] - poses).square()
+        per_sample = {key: batch[key] for key in ('weight',) if key in batch}
+        estimate = masked_mean(error, per_sample)
+        weight = self.encoder.config.estimate_weight
+        return {**losses, 'estimate': estimate, 'loss': losses['loss'] + weight * estimate}
 
     def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """The policy's own, without augmentation."""

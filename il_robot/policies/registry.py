@@ -78,8 +78,8 @@ def make_policy(
     builder = POLICIES[name][1]
     if observation is None or not observation.cameras:
         return builder(config, layout, action_dim)
-    encoder = ObservationEncoder(observation)
-    policy = builder(config, encoder.layout(layout), action_dim)
+    encoder = ObservationEncoder(observation, layout)
+    policy = builder(config, encoder.layout, action_dim)
     if observation.encoder.output == 'map' and not any(
             isinstance(part, ACTPolicy) for part in policy.modules()):
         raise ConfigError(

@@ -20,7 +20,8 @@ from il_robot.policies.observation import ImagePolicy
 CAMERAS, SIZE = ('overhead', 'wrist_right'), (24, 32)
 TINY = ('--policy', 'chunk_mlp', '--steps', 3, '--set', 'model.hidden=[32]', '--set',
         'training.device=cpu', '--set', 'training.batch_size=8', '--set',
-        'observation.image_size=[24,32]', '--set', 'observation.objects=[]')
+        'observation.image_size=[24,32]', '--set', 'observation.objects=[]', '--set',
+        'observation.estimate=[cube]')
 
 
 def call(module, *words):
@@ -90,7 +91,9 @@ def test_evaluate_draws_what_the_policy_sees(folder):
     (['--set', 'observation.image_size=[96,128]'], DatasetError, 'grow'),
     (['--set', 'observation.image_size=[24,24]'], DatasetError, 'distorted'),
     (['--set', 'observation.objects=[ball]'], DatasetError, 'unknown object.*cube'),
-    (['--set', 'observation.encoder.output=map'], ConfigError, 'for policy act'),
+    (['--set', 'observation.estimate=[ball]'], DatasetError, 'unknown object.*cube'),
+    (['--set', 'observation.encoder.output=map', '--set', 'observation.estimate=[]'],
+     ConfigError, 'for policy act'),
     (['--set', 'observation.encoder.network=vgg'], ConfigError, 'resnet18'),
     (['--set', 'observation.encoder.network=resnet18', '--set',
       'observation.encoder.pretrained=no.pth'], ConfigError, 'image_size|no file'),

@@ -34,7 +34,8 @@ CNN = {'widths': [8, 8], 'keypoints': 4}
 # Pictures come to all policies in one way; what differs is what they make of the encoder's output.
 EYES = [
     {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': CNN},
-    {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'shared': True}},
+    {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'shared': True},
+     'estimate': ['cube']},
 ]
 MAP = {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'output': 'map'}}
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
