@@ -138,7 +138,8 @@ def main() -> int:
                     ours, theirs = (statistics.median(v) for v in rates.values())
                     rows.append({
                         'policy': policy, 'hidden': hidden, 'batch': batch,
-                        'ours_samples_per_s': round(ours), 'imitation_samples_per_s': round(theirs),
+                        'ours_samples_per_s': round(ours),
+                        'imitation_samples_per_s': round(theirs),
                         'ratio': round(ours / theirs, 2), 'target': target})
                     print(', '.join(f'{k} {v}' for k, v in rows[-1].items()), flush=True)
         imitation.close()

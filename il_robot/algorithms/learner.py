@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.adamw import adamw
 
 from il_robot.algorithms.recipe import Training
 from il_robot.algorithms.samples import Samples
@@ -23,6 +24,7 @@ from il_robot.errors import CheckpointError
 from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows
 
 _VALIDATION_BATCH = 4096
+_GATHERED = 4096  # windows gathered at once: a small batch costs as much as a large one
 
 
 @dataclass(eq=False)
@@ -37,6 +39,7 @@ class Learner:
         generator: Of all random numbers but dropout.
         step: Steps done.
         order: The windows of this epoch.
+        gathered: The next batches of this epoch, one behind the other.
     """
 
     policy: Policy
@@ -46,6 +49,7 @@ class Learner:
     generator: torch.Generator
     step: int = 0
     order: NDArray[np.int64] | None = None
+    gathered: Batch | None = None
 
 
 def new_learner(policy: Policy, config: Training, team: Team = ALONE) -> Learner:
@@ -78,9 +82,9 @@ def train_step(
     epoch, turn = divmod(learner.step, count // size)
     if turn == 0 or learner.order is None:  # a new epoch, or the first step after a resume
         learner.order = np.random.default_rng([config.seed, epoch]).permutation(count)
+        learner.gathered = None
     rows = team.rows(size)
-    batch = samples.batch(
-        samples.train, learner.order[turn * size:(turn + 1) * size][rows])
+    batch = _next_batch(learner, samples, size, turn, rows, team)
     team.describe(batch, rows, size)
     if config.feature_noise:
         features = batch['features']
@@ -89,14 +93,13 @@ def train_step(
         batch['features'] = features + config.feature_noise * noise
 
     losses = learner.loss(batch, learner.generator)
-    learner.optimizer.zero_grad()
+    for parameter in learner.policy.parameters():
+        parameter.grad = None
     # shares are to be summed, and the team averages gradients
     (losses['loss'] * team.size if team.size > 1 else losses['loss']).backward()
     if config.grad_clip:
         torch.nn.utils.clip_grad_norm_(learner.policy.parameters(), config.grad_clip)
-    for group in learner.optimizer.param_groups:
-        group['lr'] = schedule(learner.step, config)
-    learner.optimizer.step()
+    _adamw_step(learner, schedule(learner.step, config))
     learner.step += 1
     if config.ema_decay:
         # a mean over the steps there are, until there are enough of them
@@ -107,6 +110,42 @@ def train_step(
             for mean, value in zip(learner.averaged.buffers(), learner.policy.buffers()):
                 mean.copy_(value)
     return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _next_batch(
+    learner: Learner, samples: Samples, size: int, turn: int, rows: slice, team: Team
+) -> Batch:
+    """The batch of a turn of this epoch; without pictures, several are gathered at once."""
+    assert learner.order is not None
+    if team.size > 1 or samples.frames is not None:
+        return samples.batch(
+            samples.train, learner.order[turn * size:(turn + 1) * size][rows])
+    many = max(1, _GATHERED // size)
+    part = turn % many
+    if part == 0 or learner.gathered is None:  # None in the middle: after a resume
+        begin = (turn - part) * size
+        learner.gathered = samples.batch(
+            samples.train, learner.order[begin:begin + many * size])
+    return {key: value[part * size:(part + 1) * size] for key, value in learner.gathered.items()}
+
+
+def _adamw_step(learner: Learner, rate: float) -> None:
+    """``optimizer.step()``: the same kernel, called with less around it."""
+    optimizer = learner.optimizer
+    parameters = optimizer.param_groups[0]['params']
+    if len(optimizer.state) < len(parameters):  # torch makes the state
+        optimizer.param_groups[0]['lr'] = rate
+        optimizer.step()
+        return
+    group, moving = optimizer.param_groups[0], [p for p in parameters if p.grad is not None]
+    states = [optimizer.state[p] for p in moving]
+    first, second = group['betas']
+    with torch.no_grad():
+        adamw(
+            moving, [p.grad for p in moving], [s['exp_avg'] for s in states],
+            [s['exp_avg_sq'] for s in states], [], [s['step'] for s in states], fused=True,
+            amsgrad=False, beta1=first, beta2=second, lr=rate,
+            weight_decay=group['weight_decay'], eps=group['eps'], maximize=False)
 
 
 def validation_loss(policy: Policy, samples: Samples, config: Training) -> float:

@@ -1,0 +1,59 @@
+"""What a step does for speed changes nothing."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from il_robot.algorithms.learner import _adamw_step, _next_batch, new_learner
+from il_robot.algorithms.recipe import Training
+from il_robot.algorithms.samples import Samples
+from il_robot.algorithms.team import ALONE
+from il_robot.data.normalizer import Normalizer
+from il_robot.data.windows import window_index
+from il_robot.policies.contract import ACTION_DIM, LAYOUT, random_batch
+from il_robot.policies.mlp import ChunkMLPConfig, build_chunk_mlp
+
+
+def learner():
+    torch.manual_seed(0)
+    policy = build_chunk_mlp(ChunkMLPConfig((8,), chunk_size=3), LAYOUT, ACTION_DIM)
+    return new_learner(policy, Training(weight_decay=0.1))
+
+
+def test_the_optimiser_takes_torchs_own_steps():
+    ours, torchs = learner(), learner()
+    for step in range(4):
+        for each in (ours, torchs):
+            batch = random_batch(each.policy, 5, seed=step)
+            each.optimizer.zero_grad()
+            each.policy.loss(batch, each.generator)['loss'].backward()
+        _adamw_step(ours, 1e-2 / (step + 1))
+        torchs.optimizer.param_groups[0]['lr'] = 1e-2 / (step + 1)
+        torchs.optimizer.step()
+    for a, b in zip(ours.policy.parameters(), torchs.policy.parameters()):
+        assert torch.equal(a, b)
+        for key, value in torchs.optimizer.state[b].items():
+            assert torch.equal(ours.optimizer.state[a][key], value), key
+
+
+@pytest.mark.parametrize('size', [7, 5000])
+@pytest.mark.parametrize('resumed', [False, True])
+def test_batches_gathered_together_are_those_gathered_alone(size, resumed):
+    count = 11_000
+    index = window_index(np.array([0]), np.array([count]), 3)
+    values = torch.arange(count, dtype=torch.float32)[:, None]
+    samples = Samples(values, -values, index, None, Normalizer({}))
+    each = learner()
+    each.order = np.random.default_rng(0).permutation(count)
+    for turn in range(count // size):
+        if resumed:
+            each = copy.copy(each)
+            each.gathered = None if turn % 3 == 1 else each.gathered
+        found = _next_batch(each, samples, size, turn, slice(0, size), ALONE)
+        expected = samples.batch(index, each.order[turn * size:(turn + 1) * size])
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+        if turn > 1300:
+            break
