@@ -20,14 +20,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from il_robot.policies.encoders import (
-    CameraEncoder,
-    EncoderConfig,
-    crop_pictures,
-    cropped_size,
-    load_pretrained,
-    scaled,
-)
+from il_robot.policies.augmentation import crop_pictures, cropped_size, scaled
+from il_robot.policies.encoders import CameraEncoder, EncoderConfig, load_pretrained
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.mlp import mlp
 from il_robot.policies.policy import PART, Batch, Losses, Policy, masked_mean

@@ -3,9 +3,12 @@ import pytest
 import torch
 import toy
 
+from il_robot.algorithms import bc
 from il_robot.algorithms.frames import Frames, load_frames, pose_targets
+from il_robot.algorithms.recipe import make_recipe
 from il_robot.config import build
 from il_robot.errors import DatasetError
+from il_robot.policies.checkpoint import load_training_state
 from il_robot.policies.observation import ObservationConfig
 from il_robot.rotations import rotation_6d
 
@@ -32,6 +35,29 @@ def test_a_batch_is_the_rows_asked_for(tmp_path):
             np.testing.assert_array_equal(found.permute(0, 1, 3, 4, 2), array[rows])
         np.testing.assert_array_equal(batch['poses'], poses[rows])
     assert 'poses' not in Frames(shown, CPU).batch(rows)
+
+
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(monkeypatch, tmp_path):
+    """Crops and colours are drawn by the generator that is saved."""
+    dataset = toy.toy_dataset(3)
+    monkeypatch.setattr(bc, 'check_cameras', lambda *_: {'top': (16, 20)})
+    monkeypatch.setattr(
+        'il_robot.algorithms.frames.cached_frames',
+        lambda *_: np.random.default_rng(0).integers(
+            0, 256, (len(dataset), 16, 20, 3), dtype=np.uint8))
+    recipe = make_recipe({
+        'policy': 'mlp', 'model': {'hidden': [8]},
+        'training': {'steps': 6, 'batch_size': 4, 'device': 'cpu', 'threads': 1},
+        'observation': {
+            'cameras': ['top'], 'objects': [], 'estimate': ['ball'], 'image_size': [16, 20],
+            'encoder': {'widths': [4, 4], 'keypoints': 3, 'crop': 0.8, 'jitter': 0.3}}})
+    straight = bc.train(dataset, recipe, tmp_path / 'a')
+    left = iter([False] * 3)
+    bc.train(dataset, recipe, tmp_path / 'b', should_stop=lambda: next(left, True))
+    resumed = bc.train(dataset, recipe, tmp_path / 'b', resume=True)
+    first, second = (load_training_state(r.checkpoint) for r in (straight, resumed))
+    assert first.keys() == second.keys() and resumed.step == 6
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_without_cameras_there_is_nothing_to_load(tmp_path):
