@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -197,9 +198,11 @@ def onnx_graph(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> bytes:
                 output_names=[OUTPUT], opset_version=17,
                 dynamo=False)  # the other exporter needs onnxscript
         except Exception as error:  # of many kinds, by torch's version
+            if find_spec('onnx') is None:
+                raise UnavailableError(
+                    "onnx is not installed: pip install 'il_robot[onnx]'") from None
             why = (str(error).strip() or repr(error)).splitlines()[-1]
-            raise UnavailableError(
-                f"no export to ONNX: {why} (pip install 'il_robot[onnx]')") from None
+            raise UnavailableError(f'no export to ONNX: {why}') from None
     return file.getvalue()
 
 

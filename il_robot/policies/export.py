@@ -86,8 +86,13 @@ def export_onnx(checkpoint: Checkpoint, policy: Policy, output: Path) -> Export:
 
     Raises:
         ConfigError: the file exists, or a package is missing.
-        CheckpointError: the graph cannot be exported, or does not act as torch does.
+        CheckpointError: the policy looks at cameras, the graph cannot be exported, or it does
+            not act as torch does.
     """
+    if checkpoint.observation.cameras:
+        raise CheckpointError(
+            f'the policy looks at cameras ({", ".join(checkpoint.observation.cameras)}); only '
+            f'policies of joint states and object poses can be exported so far')
     if output.exists():
         raise ConfigError(f'{output} exists already; give another --output')
     try:

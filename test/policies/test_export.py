@@ -1,6 +1,7 @@
 """An exported policy acts as in torch, says what its numbers mean, and replaces no file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from il_robot.errors import CheckpointError, ConfigError
 from il_robot.policies import export
 from il_robot.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from il_robot.policies.features import FeatureLayout
+from il_robot.policies.observation import ObservationConfig
 from il_robot.policies.registry import model_config
 from il_robot.policies.runner import PolicyRunner
 from il_robot.resources import named_config
@@ -87,6 +89,9 @@ def test_nothing_is_overwritten_and_a_wrong_graph_is_not_written(tmp_path, monke
     with pytest.raises(ConfigError, match='exists already'):
         export.export_onnx(checkpoint, policy, file)
     assert file.read_text() == 'mine'
+    seeing = replace(checkpoint, observation=ObservationConfig(cameras=('overhead',)))
+    with pytest.raises(CheckpointError, match='looks at cameras .overhead'):
+        export.export_onnx(seeing, policy, tmp_path / 'b.onnx')
     monkeypatch.setattr(export, 'TOLERANCE', -1.0)
     with pytest.raises(CheckpointError, match='differs from torch'):
         export.export_onnx(checkpoint, policy, tmp_path / 'b.onnx')
