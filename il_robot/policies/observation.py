@@ -179,7 +179,7 @@ class ImagePolicy(Policy):
             return losses
         poses = batch[POSES]  # (B, T, 9 n)
         error = (encoded['features'][..., -poses.shape[-1]:] - poses).square()
-        per_sample = {key: batch[key] for key in ('weight',) if key in batch}
+        per_sample = {key: batch[key] for key in ('weight', PART) if key in batch}
         estimate = masked_mean(error, per_sample)
         weight = self.encoder.config.estimate_weight
         return {**losses, 'estimate': estimate, 'loss': losses['loss'] + weight * estimate}

@@ -151,6 +151,24 @@ def test_the_estimate_joins_the_features_and_its_error_the_loss():
         (features[0, :, -9:] - poses[0]).square().mean())
 
 
+def test_the_shares_of_two_processes_sum_up_to_the_whole():
+    seen = replace(SEEN, estimate=('cube',))
+    torch.manual_seed(0)
+    policy = make_policy('chunk_mlp', ChunkMLPConfig((8,)), LAYOUT, ACTION_DIM, seen).train()
+    batch = random_batch(policy, 4)
+    del batch['is_pad']
+
+    def losses(rows, **more):
+        part = {key: value[rows] for key, value in batch.items()}
+        return policy.loss({**part, **more}, torch.Generator().manual_seed(0))
+
+    whole = losses(slice(0, 4))
+    first, second = (
+        losses(rows, part=torch.tensor([rows.start, 4])) for rows in (slice(0, 1), slice(1, 4)))
+    for name, value in whole.items():
+        torch.testing.assert_close(first[name] + second[name], value)
+
+
 def test_act_looks_at_every_cell_and_knows_cameras_apart():
     torch.manual_seed(0)
     config = ACTConfig(6, dim=16, heads=2, feedforward=32, encoder_layers=1, posterior_layers=1)
