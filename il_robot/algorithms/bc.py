@@ -7,6 +7,7 @@ here is the run around it: records, checkpoints, evaluation, stopping and going 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,11 +25,12 @@ from il_robot.algorithms.learner import (
     training_state,
     validation_loss,
 )
+from il_robot.algorithms.memory import explain, is_out_of_memory
 from il_robot.algorithms.plots import plot_training
 from il_robot.algorithms.recipe import Recipe, Training
 from il_robot.algorithms.records import Journal, Record, best_record
-from il_robot.algorithms.runs import PICTURE, open_run
-from il_robot.algorithms.samples import dataset_layout, dataset_task, make_samples
+from il_robot.algorithms.runs import PICTURE, forget_run, open_run
+from il_robot.algorithms.samples import Samples, dataset_layout, dataset_task, make_samples
 from il_robot.algorithms.team import ALONE, Team
 from il_robot.algorithms.trials import BEST, Trial, mark_best, try_checkpoint
 from il_robot.config import to_dict
@@ -37,8 +39,10 @@ from il_robot.data.frames import OnFrames, check_cameras
 from il_robot.errors import ConfigError, DatasetError
 from il_robot.policies.checkpoint import (
     Checkpoint,
+    find_checkpoint,
     list_checkpoints,
     load_training_state,
+    read_description,
     save_checkpoint,
 )
 from il_robot.policies.device import choose_device
@@ -96,27 +100,23 @@ def train(
         should_stop: Asked before each step; True saves a checkpoint and returns.
 
     Raises:
-        ConfigError: the folder is in use, the recipe differs on resume, the loss diverged, or
-            an episode of the evaluation broke.
+        ConfigError: the folder is in use, the recipe differs on resume, the loss diverged, memory
+            ran out (says which batch fits), or an episode of the evaluation broke.
+        CheckpointError: on resume, the checkpoint is damaged or of a newer version; or the disk
+            is full, which leaves the older ones.
         DatasetError: nothing to train on, another dataset on resume, or another robot.
     """
     config = recipe.training
-    if config.evaluate_every and trial is None:
-        raise ConfigError(
-            'training.evaluate_every needs an environment to try checkpoints in (train(trial=)); '
-            'set it to 0 to train without')
-    if config.batch_size < team.size:
-        raise ConfigError(
-            f'training.batch_size={config.batch_size} cannot be shared by {team.size} processes')
+    _check(config, trial, team)
     device = choose_device(team.device(config.device))
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    robot = _robot_of(dataset, robot)
     observation = recipe.observation
-    recorded = check_cameras(dataset, observation.cameras, observation.image_size)
     poses = pose_targets(dataset, observation.estimate)
     layout = dataset_layout(dataset, observation.objects)
+    robot = _robot_of(dataset, robot)
+    recorded = check_cameras(dataset, observation.cameras, observation.image_size)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
     policy = make_policy(
         recipe.policy, model, layout, dataset.action.shape[1], observation).to(device)
@@ -124,53 +124,112 @@ def train(
         policy.encoder.load_pretrained()
     samples = make_samples(
         dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device)
-    settings = dict(trial.settings) if trial and config.evaluate_every else {}
-    # nothing is written for a bad dataset
-    team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
-    frames = load_frames(dataset, observation, device, output, poses, on_frames)
-    samples = replace(samples, frames=frames)
-    learner = new_learner(policy, config, team)
-    if resume and list_checkpoints(output):
-        restore(learner, load_training_state(output))
-    team.seed_dropout(config.seed, learner.step)
     describe = Checkpoint(
         recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
         to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
         observation=observation, recorded=recorded)
+    settings = dict(trial.settings) if trial and config.evaluate_every else {}
+    # nothing is written for a bad dataset
+    lock = team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
+    learner = new_learner(policy, config, team)
+    try:
+        frames = load_frames(dataset, observation, device, output, poses, on_frames)
+        if resume and list_checkpoints(output):
+            newest = find_checkpoint(output)
+            read_description(newest)  # refuses what is damaged or of a newer version
+            restore(learner, load_training_state(newest))
+        team.seed_dropout(config.seed, learner.step)
+        run = _Run(output, config, replace(samples, frames=frames), describe, team, trial,
+                   Journal(output, learner.step, team), on_log, should_stop)
+        return _train(run, learner)
+    except BaseException:
+        if team.leads and learner.step == 0 and not resume:
+            forget_run(output)
+        raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
-    metrics: Record = {}
-    journal = Journal(output, learner.step, team)
+
+def _check(config: Training, trial: Trial | None, team: Team) -> None:
+    if config.evaluate_every and trial is None:
+        raise ConfigError(
+            'training.evaluate_every needs an environment to try checkpoints in (train(trial=)); '
+            'set it to 0 to train without')
+    if config.batch_size < team.size:
+        raise ConfigError(
+            f'training.batch_size={config.batch_size} cannot be shared by {team.size} processes')
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What stays the same from the first step to the last."""
+
+    output: Path
+    config: Training
+    samples: Samples
+    description: Checkpoint
+    team: Team
+    trial: Trial | None
+    journal: Journal
+    on_log: Callable[[Record], None]
+    should_stop: Callable[[], bool]
+
+
+def _train(run: _Run, learner: Learner) -> TrainResult:
+    """Steps, records, evaluations and checkpoints until the end or a stop."""
+    config, team, metrics = run.config, run.team, Record()
     while True:
-        if trial and team.leads and _due(learner.step, config) and not journal.tried(learner.step):
-            checkpoint = _save(output, learner, describe, metrics, config.keep)
-            with journal.paused():
-                success = try_checkpoint(checkpoint, trial, config.evaluate_episodes, should_stop)
-            if success is not None:
-                journal.write({'step': learner.step, **success})
-                on_log(journal.records[-1])
-                best = best_record(journal.records)
-                if best and best['step'] == learner.step:
-                    mark_best(output, checkpoint)
-        if learner.step == config.steps or team.any(should_stop()):
+        if team.leads and _due(learner.step, config) and not run.journal.tried(learner.step):
+            _try(run, _save(run, learner, metrics), learner.step)
+        if learner.step == config.steps or team.any(run.should_stop()):
             break
-        journal.add(train_step(learner, samples, config, team))
-        last = learner.step == config.steps
-        if last or learner.step % config.log_every == 0:
-            metrics = journal.means(learner.step)
-            metrics['learning_rate'] = schedule(learner.step - 1, config)
-            if team.leads:
-                if samples.validation and (last or _crossed(learner.step, config)):
-                    metrics['validation_loss'] = validation_loss(learner.averaged, samples, config)
-                journal.write(metrics)
-                on_log(metrics)
+        try:
+            run.journal.add(train_step(learner, run.samples, config, team))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            error.__traceback__ = None  # it holds the tensors that were too many
+            raise explain(learner, run.samples, config, team.size) from None
+        if learner.step == config.steps or learner.step % config.log_every == 0:
+            metrics = _log(run, learner)
         if team.leads and learner.step % config.checkpoint_every == 0:
-            _save(output, learner, describe, metrics, config.keep)
-    checkpoint = checkpoint_folder(output, learner.step)
+            _save(run, learner, metrics)
     if team.leads:
-        _save(output, learner, describe, metrics, config.keep)
-        plot_training(journal.records, output / PICTURE)
-    return TrainResult(checkpoint, learner.step, learner.step == config.steps, metrics,
-                       best_record(journal.records))
+        _save(run, learner, metrics)
+        plot_training(run.journal.records, run.output / PICTURE)
+    return TrainResult(
+        checkpoint_folder(run.output, learner.step), learner.step, learner.step == config.steps,
+        metrics, best_record(run.journal.records))
+
+
+def _log(run: _Run, learner: Learner) -> Record:
+    """The record of this step, which the first process writes."""
+    config, samples = run.config, run.samples
+    metrics = run.journal.means(learner.step)
+    metrics['learning_rate'] = schedule(learner.step - 1, config)
+    if run.team.leads:
+        last = learner.step == config.steps
+        if samples.validation and (last or _crossed(learner.step, config)):
+            metrics['validation_loss'] = validation_loss(learner, samples, config)
+        run.journal.write(metrics)
+        run.on_log(metrics)
+    return metrics
+
+
+def _try(run: _Run, checkpoint: Path, step: int) -> None:
+    """Evaluate a checkpoint; note whether it is the best."""
+    assert run.trial is not None, 'checked at the beginning'
+    with run.journal.paused():
+        success = try_checkpoint(
+            checkpoint, run.trial, run.config.evaluate_episodes, run.should_stop)
+    if success is None:
+        return
+    run.journal.write({'step': step, **success})
+    run.on_log(run.journal.records[-1])
+    best = best_record(run.journal.records)
+    if best and best['step'] == step:
+        mark_best(run.output, checkpoint)
 
 
 def checkpoint_folder(output: Path, step: int) -> Path:
@@ -189,16 +248,14 @@ def _crossed(step: int, config: Training) -> bool:
     return step // config.validate_every > (step - config.log_every) // config.validate_every
 
 
-def _save(
-    output: Path, learner: Learner, description: Checkpoint, metrics: Record, keep: int
-) -> Path:
+def _save(run: _Run, learner: Learner, metrics: Record) -> Path:
     """Write this step's checkpoint unless it exists; drop all but the newest and the best."""
-    folder = checkpoint_folder(output, learner.step)
+    folder = checkpoint_folder(run.output, learner.step)
     if not folder.exists():
-        described = replace(description, step=learner.step, metrics=metrics)
+        described = replace(run.description, step=learner.step, metrics=metrics)
         save_checkpoint(folder, described, learner.averaged, training_state(learner))
-    best = (output / BEST).resolve()
-    for old in list_checkpoints(output)[:-keep]:
+    best = (run.output / BEST).resolve()
+    for old in list_checkpoints(run.output)[:-run.config.keep]:
         if old.resolve() != best:
             shutil.rmtree(old)
     return folder

@@ -10,7 +10,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,6 +27,45 @@ from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows
 
 _VALIDATION_BATCH = 4096
 _GATHERED = 4096  # windows gathered at once: a small batch costs as much as a large one
+
+
+class AdamW:
+    """AdamW (Loshchilov and Hutter, ICLR 2019): torch's fused kernel without its Optimizer class.
+
+    The first use of that class loads torch's compiler, which takes as long as torch itself.
+
+    Args:
+        policy: Its trainable weights are optimised.
+        weight_decay: Decoupled from the gradient.
+    """
+
+    def __init__(self, policy: Policy, weight_decay: float) -> None:
+        self._parameters = {n: p for n, p in policy.named_parameters() if p.requires_grad}
+        self._weight_decay = weight_decay
+        self._step = {n: torch.zeros((), device=p.device) for n, p in self._parameters.items()}
+        self._mean = {n: torch.zeros_like(p) for n, p in self._parameters.items()}
+        self._square = {n: torch.zeros_like(p) for n, p in self._parameters.items()}
+
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Steps, and running means of the gradient and its square, each by parameter."""
+        return {'step': self._step, 'exp_avg': self._mean, 'exp_avg_sq': self._square}
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def update(self, learning_rate: float) -> None:
+        """One step along the gradients, of the weights that have one."""
+        moving: dict[str, torch.Tensor] = {
+            n: p for n, p in self._parameters.items() if p.grad is not None}
+        with torch.no_grad():
+            adamw(
+                list(moving.values()), [cast('torch.Tensor', p.grad) for p in moving.values()],
+                [self._mean[n] for n in moving], [self._square[n] for n in moving], [],
+                [self._step[n] for n in moving], fused=True, amsgrad=False, beta1=0.9,
+                beta2=0.999, lr=learning_rate, weight_decay=self._weight_decay, eps=1e-8,
+                maximize=False)
 
 
 @dataclass(eq=False)
@@ -45,7 +86,7 @@ class Learner:
     policy: Policy
     averaged: Policy
     loss: Callable[[Batch, torch.Generator], Losses]
-    optimizer: torch.optim.AdamW
+    optimizer: AdamW
     generator: torch.Generator
     step: int = 0
     order: NDArray[np.int64] | None = None
@@ -53,9 +94,8 @@ class Learner:
 
 
 def new_learner(policy: Policy, config: Training, team: Team = ALONE) -> Learner:
-    """At step 0, with fresh weights and AdamW (Loshchilov and Hutter, ICLR 2019)."""
-    optimizer = torch.optim.AdamW(
-        policy.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    """At step 0, with fresh weights."""
+    optimizer = AdamW(policy, config.weight_decay)
     generator = torch.Generator(next(policy.parameters()).device).manual_seed(config.seed)
     averaged = copy.deepcopy(policy) if config.ema_decay else policy
     return Learner(policy.train(), averaged, team.shared(policy), optimizer, generator)
@@ -67,6 +107,15 @@ def schedule(step: int, config: Training) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """Where matrix products are in bfloat16, as ``training.precision`` says."""
+    if precision == 'auto' and device.type == 'cuda' and torch.cuda.is_bf16_supported():
+        precision = 'bf16'
+    if precision != 'bf16':
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def train_step(
@@ -92,14 +141,14 @@ def train_step(
             n, *features.shape[1:]).normal_(generator=learner.generator))
         batch['features'] = features + config.feature_noise * noise
 
-    losses = learner.loss(batch, learner.generator)
-    for parameter in learner.policy.parameters():
-        parameter.grad = None
+    with autocast(learner.generator.device, config.precision):
+        losses = learner.loss(batch, learner.generator)
+    learner.optimizer.zero_grad()
     # shares are to be summed, and the team averages gradients
     (losses['loss'] * team.size if team.size > 1 else losses['loss']).backward()
     if config.grad_clip:
         torch.nn.utils.clip_grad_norm_(learner.policy.parameters(), config.grad_clip)
-    _adamw_step(learner, schedule(learner.step, config))
+    learner.optimizer.update(schedule(learner.step, config))
     learner.step += 1
     if config.ema_decay:
         # a mean over the steps there are, until there are enough of them
@@ -129,32 +178,14 @@ def _next_batch(
     return {key: value[part * size:(part + 1) * size] for key, value in learner.gathered.items()}
 
 
-def _adamw_step(learner: Learner, rate: float) -> None:
-    """``optimizer.step()``: the same kernel, called with less around it."""
-    optimizer = learner.optimizer
-    parameters = optimizer.param_groups[0]['params']
-    if len(optimizer.state) < len(parameters):  # torch makes the state
-        optimizer.param_groups[0]['lr'] = rate
-        optimizer.step()
-        return
-    group, moving = optimizer.param_groups[0], [p for p in parameters if p.grad is not None]
-    states = [optimizer.state[p] for p in moving]
-    first, second = group['betas']
-    with torch.no_grad():
-        adamw(
-            moving, [p.grad for p in moving], [s['exp_avg'] for s in states],
-            [s['exp_avg_sq'] for s in states], [], [s['step'] for s in states], fused=True,
-            amsgrad=False, beta1=first, beta2=second, lr=rate,
-            weight_decay=group['weight_decay'], eps=group['eps'], maximize=False)
-
-
-def validation_loss(policy: Policy, samples: Samples, config: Training) -> float:
-    """Mean loss over all held-out windows, with the same noise at every call."""
+def validation_loss(learner: Learner, samples: Samples, config: Training) -> float:
+    """Mean loss of the averaged weights over all held-out windows, with the same noise always."""
     assert samples.validation is not None
+    policy = learner.averaged
     generator = torch.Generator(samples.features.device).manual_seed(config.seed)
     count, total = len(samples.validation), 0.0
     policy.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(learner.generator.device, config.precision):
         # pictures are large: as many as fit in training
         size = _VALIDATION_BATCH if samples.frames is None else config.batch_size
         for start in range(0, count, size):
@@ -170,9 +201,8 @@ def training_state(learner: Learner) -> dict[str, torch.Tensor]:
     state = {f'policy.{k}': v for k, v in learner.policy.state_dict().items()}
     if learner.averaged is not learner.policy:
         state |= {f'averaged.{k}': v for k, v in learner.averaged.state_dict().items()}
-    for name, parameter in learner.policy.named_parameters():
-        for key, value in learner.optimizer.state[parameter].items():
-            state[f'optimizer.{key}.{name}'] = value
+    for key, values in learner.optimizer.state().items():
+        state |= {f'optimizer.{key}.{name}': value for name, value in values.items()}
     state['step'] = torch.tensor(learner.step)
     state['random.policy'] = learner.generator.get_state()
     state['random.cpu'] = torch.get_rng_state()
@@ -195,11 +225,9 @@ def restore(learner: Learner, state: Mapping[str, torch.Tensor]) -> None:
         learner.policy.load_state_dict(part('policy.'))
         if learner.averaged is not learner.policy:
             learner.averaged.load_state_dict(part('averaged.'))
-        for name, parameter in learner.policy.named_parameters():
-            learner.optimizer.state[parameter] = {
-                key: state[f'optimizer.{key}.{name}'].to(device)
-                for key in ('step', 'exp_avg', 'exp_avg_sq')
-            }
+        for key, values in learner.optimizer.state().items():
+            for name, value in values.items():
+                value.copy_(state[f'optimizer.{key}.{name}'])
         learner.step = int(state['step'])
         learner.generator.set_state(state['random.policy'])
         torch.set_rng_state(state['random.cpu'])

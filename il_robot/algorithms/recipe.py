@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from il_robot.config import build, load_yaml, override, to_dict
 from il_robot.control.chunks import Execution
+from il_robot.errors import ConfigError, unknown
 from il_robot.policies.observation import ObservationConfig
 from il_robot.policies.registry import model_config
 
@@ -42,6 +43,8 @@ class Training:
         evaluate_episodes: Episodes of each, always the same
             (:mod:`il_robot.algorithms.trials`).
         device: ``auto`` (CUDA where available), ``cpu``, ``cuda``, ``cuda:1`` ...
+        precision: ``bf16``: matrix products in bfloat16 (autocast), weights and optimiser in
+            float32; ``auto``: on a GPU that has it; ``fp32``: never.
         threads: CPU threads of torch; 0 leaves torch's choice (all cores).
     """
 
@@ -65,6 +68,7 @@ class Training:
     evaluate_every: int = 0
     evaluate_episodes: int = 50
     device: str = 'auto'
+    precision: Literal['auto', 'fp32', 'bf16'] = 'auto'
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -109,14 +113,38 @@ def make_recipe(
 
     Args:
         data: Keys ``policy``, ``model``, ``training``, ``execution``, ``observation``.
-        settings: For example ``training.steps=2000`` or ``model.hidden=[512,512]``.
+        settings: For example ``training.steps=2000`` or ``model.hidden=[512,512]``; a key alone,
+            ``chunk_size=20``, where one section has it.
         where: Shown in errors.
 
     Raises:
         ConfigError: unknown policy, unknown key, or a bad value.
     """
     recipe = _completed(build(Recipe, data, where), where)
-    return _completed(override(recipe, settings), '--set') if settings else recipe
+    if not settings:
+        return recipe
+    settings = [_full_key(recipe, text) for text in settings]
+    return _completed(override(recipe, settings), '--set')
+
+
+def _full_key(recipe: Recipe, text: str) -> str:
+    """``chunk_size=20`` as ``model.chunk_size=20``.
+
+    Raises:
+        ConfigError: no section has the key, or several have.
+    """
+    sections = to_dict(recipe)
+    key, equals, value = text.partition('=')
+    if '.' in key or key in sections or not equals:
+        return text
+    keys = {f'{name}.{k}': k for name, section in sections.items()
+            if isinstance(section, dict) for k in section}
+    found = [full for full, k in keys.items() if k == key]
+    if not found:
+        raise ConfigError(unknown('key', key, {*sections, *keys.values()}, f'--set {text}'))
+    if len(found) > 1:
+        raise ConfigError(f'--set {text}: there are {" and ".join(found)}; write one of them')
+    return f'{found[0]}={value}'
 
 
 def load_recipe(path: Path | str, settings: Sequence[str] = ()) -> Recipe:

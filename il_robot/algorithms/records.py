@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from il_robot.algorithms.events import EventFile
 from il_robot.data.layout import replace
 from il_robot.errors import ConfigError
 
@@ -60,7 +61,7 @@ def read_metrics(output: Path) -> list[Record]:
 
 
 class Journal:
-    """Means of the losses since the last record, and the file of records.
+    """Means of the losses since the last record, and the files of records.
 
     Args:
         output: The run's folder; records behind ``step`` are dropped from its file.
@@ -85,6 +86,7 @@ class Journal:
         try:
             if not self._path.exists() or self._path.read_text(errors='replace') != text:
                 replace(self._path, lambda temporary: temporary.write_text(text))
+            self._events = EventFile(output, self.records)
         except OSError as error:
             raise ConfigError(f'cannot write {self._path}: {error.strerror}') from None
 
@@ -137,6 +139,7 @@ class Journal:
         try:
             with self._path.open('a') as file:
                 file.write(json.dumps(record) + '\n')
+            self._events.write(record)
         except OSError as error:
             raise ConfigError(
                 f'cannot write {self._path}: {error.strerror}; checkpoints are kept, --resume '

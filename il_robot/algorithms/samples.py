@@ -67,8 +67,13 @@ def dataset_layout(
     """Every joint of a dataset, and the objects named, or every one.
 
     Raises:
-        DatasetError: it lacks an object.
+        DatasetError: it lacks an object, the state or the action.
     """
+    lacking = [key for key in (keys.STATE, keys.ACTION) if key not in dataset.columns]
+    if lacking:
+        raise DatasetError(
+            f'{dataset.path} lacks {" and ".join(lacking)}, without which nothing can be learned; '
+            f'it has: {", ".join(sorted(dataset.columns))}')
     for name in objects or ():
         if name not in dataset.object_names:
             raise DatasetError(
@@ -158,8 +163,12 @@ def _split(
             f'{dataset.path} has no episode with outcome {" or ".join(config.outcomes)}; '
             f'it has: {", ".join(found)} (training.outcomes)'
         )
-    if config.validation == 0 or chosen.size < 2:
+    if config.validation == 0:
         return chosen, chosen[:0]
+    if chosen.size < 2:
+        raise DatasetError(
+            f'{dataset.path} has one usable episode, of which training.validation='
+            f'{config.validation} cannot be held out; record more, or set it to 0')
     rng = np.random.default_rng(config.seed)
     train, validation = split_episodes(
         chosen.size, [1 - config.validation, config.validation], rng)

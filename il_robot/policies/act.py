@@ -150,7 +150,8 @@ class Posterior(nn.Module):
             mask = tokens.new_zeros(len(tokens), 1, 1, tokens.shape[1])
             mask[:, 0, 0, 2:].masked_fill_(is_pad, -torch.inf)
         summary = self.encoder(tokens, self.positions, mask, count=1)[:, 0]  # (B, d)
-        mean, log_variance = self.out(summary).chunk(2, dim=-1)
+        # the divergence squares and exponentiates: not in bfloat16
+        mean, log_variance = self.out(summary).float().chunk(2, dim=-1)
         return mean, log_variance
 
 

@@ -121,8 +121,10 @@ def save_checkpoint(
             _sync(path)
         temporary.rename(folder)
         _sync(folder.parent)
-    except OSError as error:
-        raise CheckpointError(f'cannot write checkpoint {folder}: {error}') from None
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f'cannot write checkpoint {folder}: {error}; older ones are kept') from None
     return str(data['hash'])
 
 

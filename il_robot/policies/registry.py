@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from il_robot.config import build, to_dict
@@ -50,6 +50,13 @@ def model_config(name: str, values: Mapping[str, Any], where: str) -> Any:
     """
     if name not in POLICIES:
         raise ConfigError(unknown('policy', name, POLICIES, where))
+    own = {f.name for f in fields(POLICIES[name][0])}
+    foreign = [key for key in values if key not in own]
+    for other, (their, _) in POLICIES.items():
+        if foreign and {*values} <= {f.name for f in fields(their)}:
+            raise ConfigError(
+                f'{where}: {", ".join(foreign)} belongs to policy {other}, this is {name}; '
+                f'change the policy, or give the keys of {name}: {", ".join(sorted(own))}')
     config = build(POLICIES[name][0], values, where)
     if isinstance(config, EnsembleConfig):
         member = model_config(config.policy, config.model, f'{where}: model')

@@ -55,7 +55,8 @@ def test_the_split_is_by_episode_and_the_normalizer_of_the_training_part():
     again = samples_of(dataset)
     np.testing.assert_array_equal(again.train.anchors, samples.train.anchors)
     assert samples_of(dataset, replace(CONFIG, validation=0.0)).validation is None
-    assert samples_of(toy.toy_dataset(1)).validation is None
+    with pytest.raises(DatasetError, match='one usable episode.*set it to 0'):
+        samples_of(toy.toy_dataset(1))
 
 
 def test_labels_are_the_experts_where_there_are_any():
@@ -85,7 +86,7 @@ def test_labels_are_the_experts_where_there_are_any():
 
 def test_outcomes_choose_the_episodes():
     dataset = toy.toy_dataset(3, outcomes=['failure', 'success', 'failure'])
-    samples = samples_of(dataset, replace(CONFIG, outcomes=('success',)))
+    samples = samples_of(dataset, replace(CONFIG, outcomes=('success',), validation=0.0))
     assert set(dataset.episode_of_row[samples.train.anchors]) == {1}
     with pytest.raises(DatasetError, match='no episode with outcome unknown; it has: failure, s'):
         samples_of(dataset, replace(CONFIG, outcomes=('unknown',)))

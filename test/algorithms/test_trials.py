@@ -105,6 +105,19 @@ def test_evaluation_changes_nothing_of_the_training(dataset, tmp_path):
     assert plain.best is None and not (tmp_path / 'b/best').exists()
 
 
+@pytest.mark.parametrize('policy', sorted(SMALL))
+def test_every_policy_trains_in_bfloat16(dataset, tmp_path, policy):
+    """Weights and optimiser stay in float32, and the loss is that of float32 but for rounding."""
+    finest, coarse = (
+        bc.train(dataset, recipe(policy, precision=p, steps=30, log_every=10, evaluate_every=0),
+                 tmp_path / p) for p in ('fp32', 'bf16'))
+    state = load_training_state(coarse.checkpoint)
+    assert {v.dtype for k, v in state.items() if k.startswith(('policy', 'optim'))} == {
+        torch.float32}
+    assert coarse.metrics['loss'] != finest.metrics['loss']
+    assert coarse.metrics['loss'] == pytest.approx(finest.metrics['loss'], rel=0.1, abs=0.05)
+
+
 def scripted(monkeypatch, successes):
     left = iter(successes)
     monkeypatch.setattr(bc, 'try_checkpoint', lambda *_: {

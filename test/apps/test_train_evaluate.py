@@ -27,7 +27,7 @@ def call(module, *words):
     return args.run(args)
 
 
-TINY = ('--steps', 60, '--set', 'model.hidden=[32]', '--set', 'training.log_every=10',
+TINY = ('--steps', 60, '--set', 'model.hidden=[32]', '--set', 'log_every=10',
         '--set', 'training.device=cpu')
 
 
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 
 def test_a_run_holds_everything(folder):
     names = {p.name for p in (folder / 'run').iterdir()}
-    assert names == {'run.json', 'metrics.jsonl', 'loss.png', 'checkpoints'}
+    assert names == {'run.json', 'metrics.jsonl', 'tensorboard', 'loss.png', 'checkpoints'}
     steps = [json.loads(line)['step'] for line in (folder / 'run/metrics.jsonl').open()]
     assert steps == [10, 20, 30, 40, 50, 60]
 
