@@ -1,6 +1,10 @@
 """What a step does for speed changes nothing."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,3 +63,17 @@ def test_batches_gathered_together_are_those_gathered_alone(size, resumed):
         assert all(torch.equal(found[key], expected[key]) for key in expected)
         if turn > 1300:
             break
+
+
+def test_the_compiler_of_torch_is_not_loaded_before_the_first_step():
+    """It takes seconds; `benchmarks/startup.py` measures them."""
+    script = ('import sys, test_learner; from il_robot.algorithms import bc; '
+              'from il_robot.policies.contract import random_batch; '
+              'each = test_learner.learner(); '
+              'each.policy.loss(random_batch(each.policy, 5), each.generator)["loss"].backward(); '
+              'each.optimizer.update(1e-3); '
+              'print(*({"torch._dynamo", "matplotlib", "onnxruntime"} & set(sys.modules)))')
+    found = subprocess.run(
+        [sys.executable, '-c', script], cwd=Path(__file__).parent, capture_output=True, text=True,
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}, check=True)
+    assert found.stdout.split() == []
