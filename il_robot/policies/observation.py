@@ -43,8 +43,8 @@ class ObservationConfig:
         image_size: Height and width [px] of the pictures as cached and encoded. Larger ones
             are made smaller, in training and in running by the same function.
         encoder: The network.
-        estimate: Objects whose poses are estimated from pictures and joints; the dataset must
-            know them.
+        estimate: Objects whose poses are estimated from the pictures alone (the expert's joints
+            would give them away without looking); the dataset must know them.
         estimate_weight: Of the squared error of the estimates, in deviations, in the loss.
     """
 
@@ -115,7 +115,7 @@ class ObservationEncoder(nn.Module):
         self.poses: nn.Module | None = None
         if config.estimate:
             poses = POSE_DIM * len(config.estimate)
-            self.poses = mlp(low.dim + sum(vectors), _HIDDEN, poses)
+            self.poses = mlp(sum(vectors), _HIDDEN, poses)
             vectors += (poses,)
         self.layout = EncodedLayout(**vars(low), vectors=vectors)
 
@@ -156,10 +156,9 @@ class ObservationEncoder(nn.Module):
             cells = torch.cat([e.flatten(2) for e in encoded], 2).transpose(1, 2)
             return {**rest, 'map': cells}
         vectors = [e.unflatten(0, (count, steps)) for e in encoded]  # (B, T, 2 K) each
-        features = torch.cat([batch['features'], *vectors], -1)
         if self.poses is not None:
-            features = torch.cat([features, self.poses(features)], -1)
-        return {**rest, 'features': features}
+            vectors.append(self.poses(torch.cat(vectors, -1)))
+        return {**rest, 'features': torch.cat([batch['features'], *vectors], -1)}
 
 
 class ImagePolicy(Policy):

@@ -138,6 +138,8 @@ def test_the_estimate_joins_the_features_and_its_error_the_loss():
     batch = random_batch(policy, 4)
     features = policy.encoder(batch, None)['features']
     assert features.shape == (4, 1, policy.encoder.layout.dim)
+    moved = policy.encoder({**batch, 'features': batch['features'] + 1}, None)['features']
+    assert torch.equal(moved[..., -9:], features[..., -9:]), 'estimated from joints, not seen'
     losses = policy.loss(batch, torch.Generator())
     error = (features[..., -9:] - batch['poses']).square().mean()
     torch.testing.assert_close(losses['estimate'], error)
