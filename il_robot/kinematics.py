@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from il_robot.errors import SpecError
-from il_robot.rotations import rotation_rpy
+from il_robot.rotations import axis_rotations, rotation_rpy
 from il_robot.spec import ArmSpec, RobotSpec
 from il_robot.types import Float64
 
@@ -119,6 +119,23 @@ class ArmKinematics:
         rotation = self.base.rotation @ rotation
         wrist = self.base.rotation @ wrist + self._origin
         return Pose(rotation, wrist + self.hand * rotation[:, 0])
+
+    def fk_batch(self, q: ArrayLike) -> tuple[Float64, Float64]:
+        """The eef poses in ``base`` for many joint angles ``(N, 6)`` [rad].
+
+        Returns:
+            Rotations ``(N, 3, 3)`` and positions ``(N, 3)`` [m]; one row gives the same bits as
+            it does among many.
+        """
+        q = np.asarray(q, dtype=np.float64)
+        waist, roll = axis_rotations(2, q[:, 0]), axis_rotations(0, q[:, 3])
+        upper = waist @ axis_rotations(1, q[:, 1])
+        forearm = waist @ axis_rotations(1, q[:, 1] + q[:, 2])
+        hand = forearm @ roll @ axis_rotations(1, q[:, 4]) @ axis_rotations(0, q[:, 5])
+        reached = (self.upper_arm * upper[:, :, 2] + self.forearm * forearm[:, :, 0]
+                   + self.hand * hand[:, :, 0])
+        rotation, position = self.base.rotation @ hand, self.base.rotation @ reached[:, :, None]
+        return rotation, position[:, :, 0] + self._origin
 
     def ik(self, pose: Pose, near: ArrayLike | None = None) -> Float64:
         """All joint angles that reach an eef pose, joint limits not looked at.

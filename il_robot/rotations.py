@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from il_robot.types import Float32, Float64
+from il_robot.types import Float64
 
 
 def matrix_from_quaternion(quaternion: ArrayLike) -> Float64:
@@ -53,21 +53,22 @@ def quaternion_from_matrix(matrix: ArrayLike) -> Float64:
     return -q if q[3] < 0 else q
 
 
-def rotation_6d(quaternion: ArrayLike) -> Float32:
-    """The first two columns of the rotation matrix, ``(..., 6)`` float32.
-
-    A continuous representation for networks (Zhou et al. 2019, "On the Continuity of Rotation
-    Representations in Neural Networks", eq. 5 inverts it).
-    """
-    matrix = matrix_from_quaternion(quaternion)
-    columns = np.swapaxes(matrix[..., :2], -1, -2)
-    return columns.reshape(*columns.shape[:-2], 6).astype(np.float32)
-
-
 def rotation_z(angle: float) -> Float64:
     """``(3, 3)`` rotation about z by ``angle`` [rad]."""
     c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def axis_rotations(axis: int, angles: ArrayLike) -> Float64:
+    """Rotations about axis 0, 1 or 2 by many angles ``(N,)`` [rad]: ``(N, 3, 3)``."""
+    angles = np.asarray(angles, dtype=np.float64)
+    c, s = np.cos(angles), np.sin(angles)
+    matrix: Float64 = np.zeros((len(angles), 3, 3))
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    matrix[:, axis, axis] = 1.0
+    matrix[:, i, i] = matrix[:, j, j] = c
+    matrix[:, i, j], matrix[:, j, i] = -s, s
+    return matrix
 
 
 def rotation_rpy(rpy: tuple[float, float, float]) -> Float64:

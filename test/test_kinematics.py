@@ -51,6 +51,19 @@ def test_every_branch_reaches_the_pose_and_one_is_where_we_came_from(arm, q):
         assert min(distances) > 1e-4, 'all eight differ'
 
 
+@settings(max_examples=30)
+@given(rows=st.integers(1, 40), seed=st.integers(0, 999))
+def test_many_forward_kinematics_are_the_single_ones_and_one_row_has_the_bits_of_many(rows, seed):
+    q = np.random.default_rng(seed).uniform(-math.pi, math.pi, (rows, 6))
+    for arm in ARMS.values():
+        rotations, positions = arm.fk_batch(q)
+        for i in range(rows):
+            assert_same(Pose(rotations[i], positions[i]), arm.fk(q[i]), atol=1e-12)
+            alone = arm.fk_batch(q[i:i + 1])
+            assert alone[0].tobytes() == rotations[i].tobytes()
+            assert alone[1].tobytes() == positions[i].tobytes()
+
+
 SINGULAR = {
     'straight wrist': [0.3, -0.4, 0.5, 0.7, 0.0, 0.2],
     'folded wrist': [0.3, -0.4, 0.5, -2.0, math.pi, 0.2],

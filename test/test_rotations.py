@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from il_robot.rotations import (
+    axis_rotations,
     matrix_from_quaternion,
     matrix_from_vector,
     quaternion_from_matrix,
-    rotation_6d,
     rotation_rpy,
     rotation_vector,
     rotation_z,
@@ -72,22 +72,19 @@ def test_rpy_turns_about_fixed_axes_in_the_order_of_urdf(roll, pitch, yaw):
         rotation_rpy((roll, pitch, yaw)), rotation_z(yaw) @ y @ x, atol=1e-12)
 
 
-@given(q=quaternions)
-def test_rotation_6d_is_two_orthonormal_columns_that_give_the_third(q):
-    six = rotation_6d(q)
-    assert six.shape == (6,) and six.dtype == np.float32
-    a, b = six[:3].astype(float), six[3:].astype(float)
-    assert abs(a @ b) < 1e-6 and abs(a @ a - 1) < 1e-6 and abs(b @ b - 1) < 1e-6
-    np.testing.assert_allclose(
-        np.column_stack([a, b, np.cross(a, b)]), matrix_from_quaternion(q), atol=1e-6)
+@given(angle=angles)
+def test_rotations_about_an_axis_are_those_of_a_vector_along_it(angle):
+    for axis, vector in enumerate(np.eye(3)):
+        one, turned = axis_rotations(axis, [0.0, angle])
+        np.testing.assert_array_equal(one, np.eye(3))
+        np.testing.assert_allclose(turned, matrix_from_vector(angle * vector), atol=1e-12)
 
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 999))
 def test_batches_are_rows_of_single_ones(seed):
     q = np.random.default_rng(seed).normal(size=(2, 3, 4))
-    matrices, sixes = matrix_from_quaternion(q), rotation_6d(q)
-    assert matrices.shape == (2, 3, 3, 3) and sixes.shape == (2, 3, 6)
+    matrices = matrix_from_quaternion(q)
+    assert matrices.shape == (2, 3, 3, 3)
     for index in np.ndindex(2, 3):
         np.testing.assert_array_equal(matrices[index], matrix_from_quaternion(q[index]))
-        np.testing.assert_array_equal(sixes[index], rotation_6d(q[index]))

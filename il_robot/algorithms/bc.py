@@ -46,6 +46,7 @@ from il_robot.policies.checkpoint import (
     save_checkpoint,
 )
 from il_robot.policies.device import choose_device
+from il_robot.policies.features import hand_kinematics
 from il_robot.policies.observation import ImagePolicy
 from il_robot.policies.registry import make_policy, model_config
 from il_robot.spec import RobotSpec, spec_differences
@@ -114,8 +115,9 @@ def train(
     torch.manual_seed(config.seed)
     observation = recipe.observation
     poses = pose_targets(dataset, observation.estimate)
-    layout = dataset_layout(dataset, observation.objects)
     robot = _robot_of(dataset, robot)
+    arms = hand_kinematics(robot) if observation.hands else {}
+    layout = dataset_layout(dataset, observation.objects, tuple(arms))
     recorded = check_cameras(dataset, observation.cameras, observation.image_size)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
     policy = make_policy(
@@ -123,7 +125,7 @@ def train(
     if isinstance(policy, ImagePolicy) and not resume:
         policy.encoder.load_pretrained()
     samples = make_samples(
-        dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device)
+        dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device, arms)
     describe = Checkpoint(
         recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
         to_dict(config), dataset.hash, dataset_task(dataset), config.seed,

@@ -30,6 +30,10 @@ class Training:
         feature_noise: Standard deviation of the Gaussian noise on the normalised features of
             every training batch (Bishop, "Training with Noise is Equivalent to Tikhonov
             Regularization", 1995); 0 adds none.
+        feature_floor: Least unit of a feature, in its own [rad, m, or none]: what varies less
+            over the demonstrations is not blown up to unit variance, where a slight tilt would
+            look like nothing ever seen.
+        feature_clip: Normalised features further out are taken for this much; 0 clips nothing.
         label: ``expert``: the expert's proposal where there is one, else the action executed,
             and nothing where the policy drove. ``executed``: always the action executed.
         outcomes: Which episodes are used.
@@ -56,6 +60,8 @@ class Training:
     grad_clip: float = 1.0
     ema_decay: float = 0.0
     feature_noise: float = 0.0
+    feature_floor: float = 0.1
+    feature_clip: float = 4.0
     label: Literal['expert', 'executed'] = 'expert'
     outcomes: tuple[Literal['success', 'failure', 'unknown'], ...] = ('success', 'unknown')
     validation: float = 0.1
@@ -76,8 +82,8 @@ class Training:
                      'keep', 'evaluate_episodes'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
-        for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'feature_noise', 'threads',
-                     'seed', 'evaluate_every'):
+        for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'feature_noise', 'feature_floor',
+                     'feature_clip', 'threads', 'seed', 'evaluate_every'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         if self.learning_rate <= 0:

@@ -20,7 +20,7 @@ from il_robot.data.filters import episode_mask, row_mask, split_episodes
 from il_robot.data.normalizer import Normalizer, fit_normalizer
 from il_robot.data.windows import WindowIndex, window_index
 from il_robot.errors import DatasetError, unknown
-from il_robot.policies.features import FeatureLayout, batch_features
+from il_robot.policies.features import Arms, FeatureLayout, batch_features
 from il_robot.policies.policy import Batch
 from il_robot.types import Float32, Source
 
@@ -62,9 +62,9 @@ def _gather(values: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
 
 
 def dataset_layout(
-    dataset: Dataset, objects: tuple[str, ...] | None = None
+    dataset: Dataset, objects: tuple[str, ...] | None = None, hands: tuple[str, ...] = ()
 ) -> FeatureLayout:
-    """Every joint of a dataset, and the objects named, or every one.
+    """Every joint of a dataset, the objects named, or every one, and the hands named.
 
     Raises:
         DatasetError: it lacks an object, the state or the action.
@@ -86,7 +86,7 @@ def dataset_layout(
     if names is None or len(names) != width:
         names = [f'state_{i}' for i in range(width)]
     return FeatureLayout(
-        tuple(map(str, names)), dataset.object_names if objects is None else objects)
+        tuple(map(str, names)), dataset.object_names if objects is None else objects, hands)
 
 
 def dataset_task(dataset: Dataset) -> str:
@@ -117,7 +117,7 @@ def labels_of(dataset: Dataset, label: str) -> tuple[Float32, NDArray[np.bool_]]
 
 def make_samples(
     dataset: Dataset, layout: FeatureLayout, config: Training,
-    chunk_size: int, n_obs_steps: int, device: torch.device,
+    chunk_size: int, n_obs_steps: int, device: torch.device, arms: Arms | None = None,
 ) -> Samples:
     """Labels, split by episode, normaliser of the training rows, windows, tensors.
 
@@ -125,7 +125,7 @@ def make_samples(
         DatasetError: nothing is left to train on, or a value is not finite.
     """
     objects = {name: dataset.objects[:, i] for i, name in enumerate(dataset.object_names)}
-    features = batch_features(dataset.state, objects, layout)
+    features = batch_features(dataset.state, objects, layout, arms)
     labels, usable = labels_of(dataset, config.label)
     for what, array in (('observations', features), ('labels', labels)):
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
@@ -143,7 +143,8 @@ def make_samples(
     train = windows(held_in)
     normalizer = fit_normalizer(
         {'features': features[train.anchors], 'action': labels[train.anchors]},
-        config.normalization,
+        config.normalization, least={'features': config.feature_floor},
+        clip={'features': config.feature_clip},
     )
     return Samples(
         torch.from_numpy(normalizer.normalize('features', features)).to(device),

@@ -1,10 +1,12 @@
 """Normalisation fitted once on the training rows, saved with the checkpoint.
 
-``normalize``: ``y = (x - offset) / scale``; ``unnormalize``: ``x = y * scale + offset``.
+``normalize``: ``y = (x - offset) / scale``, cut off at ``clip`` on both sides where there is one;
+``unnormalize``: ``x = y * scale + offset``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,11 +27,15 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """Offset and scale ``(D,)`` float32 of one key, and the mode they came from."""
+    """Offset and scale ``(D,)`` float32 of one key, and the mode they came from.
+
+    ``clip``: largest normalised value; infinite for none.
+    """
 
     mode: Mode
     offset: Float32
     scale: Float32
+    clip: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,11 @@ class Normalizer:
             DatasetError: unknown key or another last dimension.
         """
         entry = self._entry(key, value)
-        return ((value - entry.offset) / entry.scale).astype(np.float32, copy=False)
+        scaled = ((value - entry.offset) / entry.scale).astype(np.float32, copy=False)
+        return scaled if math.isinf(entry.clip) else scaled.clip(-entry.clip, entry.clip)
 
     def unnormalize(self, key: str, value: NDArray[Any]) -> Float32:
-        """The inverse of :meth:`normalize`.
+        """The inverse of :meth:`normalize` within the clip.
 
         Raises:
             DatasetError: unknown key or another last dimension.
@@ -76,7 +83,8 @@ class Normalizer:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; float32 values survive the round trip bit for bit."""
         return {
-            key: {'mode': e.mode, 'offset': e.offset.tolist(), 'scale': e.scale.tolist()}
+            key: {'mode': e.mode, 'offset': e.offset.tolist(), 'scale': e.scale.tolist(),
+                  **({} if math.isinf(e.clip) else {'clip': e.clip})}
             for key, e in self.entries.items()
         }
 
@@ -92,6 +100,7 @@ class Normalizer:
             try:
                 mode = entry['mode']
                 offset, scale = (np.array(entry[k], dtype=np.float32) for k in ('offset', 'scale'))
+                clip = float(entry.get('clip', math.inf))
             except (KeyError, TypeError, ValueError) as error:
                 raise DatasetError(f'normalizer entry {key!r} is damaged: {error!r}') from None
             if mode not in get_args(Mode) or offset.ndim != 1 or offset.shape != scale.shape:
@@ -99,12 +108,13 @@ class Normalizer:
                     f'normalizer entry {key!r}: mode {mode!r} must be one of {get_args(Mode)}, '
                     f'offset {offset.shape} and scale {scale.shape} of one equal length'
                 )
-            entries[key] = Affine(mode, offset, scale)
+            entries[key] = Affine(mode, offset, scale, clip)
         return cls(entries)
 
 
 def fit_normalizer(
-    arrays: Mapping[str, NDArray[Any]], modes: Mode | Mapping[str, Mode] = 'mean_std'
+    arrays: Mapping[str, NDArray[Any]], modes: Mode | Mapping[str, Mode] = 'mean_std', *,
+    least: Mapping[str, float] | None = None, clip: Mapping[str, float] | None = None,
 ) -> Normalizer:
     """Fit on exactly the rows that are trained on.
 
@@ -112,6 +122,8 @@ def fit_normalizer(
         arrays: Key to ``(..., D)`` values; rows with NaN are left out.
         modes: One mode for all keys, or one per key: ``mean_std`` gives mean 0 and standard
             deviation 1, ``min_max`` maps onto [-1, 1], ``identity`` changes nothing.
+        least: Smallest scale per key, 0 where a key is missing; not for ``identity``.
+        clip: Largest normalised value per key; 0 or missing for none.
 
     Raises:
         DatasetError: a key without a finite row, or an unknown mode.
@@ -124,9 +136,11 @@ def fit_normalizer(
         if not len(finite):
             raise DatasetError(f'nothing to fit the normalizer on: {key} has no finite row')
         offset, scale = _fit(finite, mode, key)
+        if mode != 'identity':
+            scale = np.maximum(scale, (least or {}).get(key, 0.0))
         entries[key] = Affine(
-            mode, offset.astype(np.float32), scale.astype(np.float32)  # type: ignore[arg-type]
-        )
+            mode, offset.astype(np.float32), scale.astype(np.float32),  # type: ignore[arg-type]
+            (clip or {}).get(key) or math.inf)
     return Normalizer(entries)
 
 

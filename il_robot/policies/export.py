@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class RawPolicy(nn.Module):
     def __init__(self, checkpoint: Checkpoint, policy: Policy) -> None:
         super().__init__()
         self.policy = Positional(policy)
+        self._clip = checkpoint.normalizer.entries['features'].clip
         for key in ('features', 'action'):
             entry: Affine = checkpoint.normalizer.entries[key]
             for name in ('offset', 'scale'):
@@ -72,6 +74,8 @@ class RawPolicy(nn.Module):
     def forward(self, features: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """``(1, n_obs_steps, F)`` features [units] to ``(1, T, D)`` actions [units]."""
         normalised = (features - self.features_offset) / self.features_scale
+        if not math.isinf(self._clip):
+            normalised = normalised.clamp(-self._clip, self._clip)
         actions: torch.Tensor = self.policy(normalised, noise)
         return actions * self.action_scale + self.action_offset
 

@@ -1,23 +1,36 @@
 """What a low-dimensional policy sees: one float32 vector per observation, by name.
 
-The state ``(D,)``, then for each object its position [m] and the first two columns of its
-rotation matrix (Zhou et al. 2019, "On the Continuity of Rotation Representations in Neural
-Networks"): 9 numbers per object, no jump where a quaternion changes its sign. Live
-observations and dataset columns run through the same function and give the same bits.
+The state ``(D,)``, then poses of 9 numbers each: a position [m] and the first two columns of
+the rotation matrix (Zhou et al. 2019, "On the Continuity of Rotation Representations in Neural
+Networks"), which do not jump where a quaternion changes its sign. First every object in
+``base``; then, where the robot's kinematics is known, every hand in ``base``, every object and
+every later hand as seen from each hand, and every later object as seen from each object. All of
+it follows from joints and objects, but a network has to learn that from the demonstrations: with
+few of them, what is nearly the same in each one should look nearly the same.
+
+Live observations and dataset columns run through the same function and give the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from il_robot.errors import SpecError
-from il_robot.rotations import rotation_6d
-from il_robot.types import Float32, Observation
+from il_robot.kinematics import ArmKinematics
+from il_robot.rotations import matrix_from_quaternion
+from il_robot.spec import RobotSpec
+from il_robot.types import Float32, Float64, Observation
 
 _POSE = ('x', 'y', 'z', 'r00', 'r10', 'r20', 'r01', 'r11', 'r21')
+
+Arms: TypeAlias = Mapping[str, ArmKinematics]
+"""The arms whose hands are among the features, by name, in RobotSpec order."""
+# Rotations (N, 3, 3) and positions (N, 3) [m] of one frame in `base`
+_Frames: TypeAlias = tuple[Float64, Float64]
 
 
 @dataclass(frozen=True)
@@ -27,16 +40,26 @@ class FeatureLayout:
     Attributes:
         joints: Names of the state's entries, in RobotSpec order.
         objects: Names of the objects whose poses follow; empty on a robot without them.
+        hands: Names of the arms whose hands' poses, and all relative ones, follow.
     """
 
     joints: tuple[str, ...]
     objects: tuple[str, ...] = ()
+    hands: tuple[str, ...] = ()
+
+    @property
+    def poses(self) -> tuple[str, ...]:
+        """Names of the poses behind the joints; ``cube@left`` is the cube in the left hand."""
+        hands = tuple(f'{name}_hand' for name in self.hands)
+        return (
+            *self.objects, *hands,
+            *(f'{name}@{hand}' for hand, seen in _seen(hands, self.objects) for name in seen))
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Lengths of what belongs together, in order: the joints; all objects, if any."""
-        objects = len(_POSE) * len(self.objects)
-        return (len(self.joints), objects) if objects else (len(self.joints),)
+        """Lengths of what belongs together, in order: the joints; all poses, if any."""
+        poses = len(_POSE) * len(self.poses)
+        return (len(self.joints), poses) if poses else (len(self.joints),)
 
     @property
     def dim(self) -> int:
@@ -46,11 +69,28 @@ class FeatureLayout:
     @property
     def names(self) -> tuple[str, ...]:
         """One name per entry, for example ``left_waist`` or ``cube.r00``."""
-        return (*self.joints, *(f'{o}.{p}' for o in self.objects for p in _POSE))
+        return (*self.joints, *(f'{name}.{p}' for name in self.poses for p in _POSE))
+
+
+def _seen(
+    hands: Sequence[str], objects: Sequence[str]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Every frame that others are seen from, and those; nothing without hands."""
+    if not hands:
+        return []
+    seen = [(hand, (*objects, *hands[i + 1:])) for i, hand in enumerate(hands)]
+    return seen + [(name, tuple(objects[i + 1:])) for i, name in enumerate(objects)]
+
+
+def hand_kinematics(robot: RobotSpec | None) -> dict[str, ArmKinematics]:
+    """The arms of a robot whose kinematics is known, by name; {} where it is not."""
+    if robot is None or robot.geometry is None:
+        return {}
+    return {arm.name: ArmKinematics.from_spec(robot, arm) for arm in robot.arms}
 
 
 def batch_features(
-    state: Float32, objects: Mapping[str, Float32], layout: FeatureLayout
+    state: Float32, objects: Mapping[str, Float32], layout: FeatureLayout, arms: Arms | None = None
 ) -> Float32:
     """Feature vectors ``(N, F)`` of many observations.
 
@@ -59,31 +99,60 @@ def batch_features(
         objects: Named poses ``(N, 7)`` xyz [m] and quaternion xyzw; more than the layout
             names is fine.
         layout: The entries wanted.
+        arms: See :func:`hand_kinematics`; needed where the layout has hands.
 
     Raises:
-        SpecError: the state has another length, or an object is missing.
+        SpecError: the state has another length, or an object or an arm is missing.
     """
     if state.ndim != 2 or state.shape[1] != len(layout.joints):
         raise SpecError(
             f'state has shape {state.shape}, expected (N, {len(layout.joints)}) for '
             f'{", ".join(layout.joints)}'
         )
-    features = np.empty((len(state), layout.dim), np.float32)
-    column = len(layout.joints)
-    features[:, :column] = state
+    parts: dict[str, _Frames] = {}
     for name in layout.objects:
         if name not in objects:
             raise SpecError(_missing(layout.objects, objects))
-        features[:, column:column + 3] = objects[name][:, :3]
-        features[:, column + 3:column + 9] = rotation_6d(objects[name][:, 3:])
+        pose = objects[name]
+        parts[name] = matrix_from_quaternion(pose[:, 3:]), pose[:, :3].astype(np.float64)
+    hands = {f'{name}_hand': _hand(state, layout, name, arms or {}) for name in layout.hands}
+    frames = {**parts, **hands}
+    wanted = [*frames.values()]
+    for base, seen in _seen(tuple(hands), layout.objects):
+        wanted += [_relative(frames[base], frames[name]) for name in seen]
+
+    features = np.empty((len(state), layout.dim), np.float32)
+    features[:, :state.shape[1]] = state
+    column = state.shape[1]
+    for rotation, position in wanted:
+        features[:, column:column + 3] = position
+        features[:, column + 3:column + 6] = rotation[:, :, 0]
+        features[:, column + 6:column + 9] = rotation[:, :, 1]
         column += len(_POSE)
     return features
 
 
-def observation_features(observation: Observation, layout: FeatureLayout) -> Float32:
+def observation_features(
+    observation: Observation, layout: FeatureLayout, arms: Arms | None = None
+) -> Float32:
     """The feature vector ``(F,)`` of one observation, bit-equal to :func:`batch_features`."""
     objects = {name: pose[None] for name, pose in observation.objects.items()}
-    return batch_features(observation.state[None], objects, layout)[0]
+    return batch_features(observation.state[None], objects, layout, arms)[0]
+
+
+def _hand(state: Float32, layout: FeatureLayout, name: str, arms: Arms) -> _Frames:
+    if name not in arms:
+        raise SpecError(
+            f'the policy needs the pose of the hand of arm {name!r}, but the kinematics of this '
+            f'robot is not known (its file has no `geometry`); train with observation.hands=false')
+    first = (len(layout.joints) // len(arms)) * list(arms).index(name)
+    return arms[name].fk_batch(state[:, first:first + len(arms[name].lower)])
+
+
+def _relative(base: _Frames, other: _Frames) -> _Frames:
+    """``other`` as seen from ``base``."""
+    back = base[0].swapaxes(1, 2)
+    return back @ other[0], (back @ (other[1] - base[1])[:, :, None])[:, :, 0]
 
 
 def _missing(wanted: Sequence[str], given: Mapping[str, Float32]) -> str:

@@ -40,6 +40,8 @@ class ObservationConfig:
     Attributes:
         cameras: Names of the cameras, in order; empty for none.
         objects: Names of the objects whose poses are known; None for all of the dataset.
+        hands: Also the poses of the hands, and of hands and objects as seen from one another
+            (:mod:`il_robot.policies.features`), where the robot's kinematics is known.
         image_size: Height and width [px] of the pictures as cached and encoded. Larger ones
             are made smaller, in training and in running by the same function.
         encoder: The network.
@@ -50,6 +52,7 @@ class ObservationConfig:
 
     cameras: tuple[str, ...] = ()
     objects: tuple[str, ...] | None = None
+    hands: bool = True
     image_size: tuple[int, int] = (96, 128)
     encoder: EncoderConfig = EncoderConfig()
     estimate: tuple[str, ...] = ()

@@ -221,10 +221,10 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
                 self._noisy = rng.uniform() < d.noise_share
             self._noise = dist.correlated(rng, self._noise, self._noise_sigma * self._noisy)
             command = (command + self._noise).astype(np.float32)
-        for arm, start, stop in self._pauses:
+        for which, start, stop in self._pauses:
             if start <= self._tick < stop:
                 command = command.copy()
-                still = spec.arm_slice(spec.arms[arm].name)
+                still = spec.arm_slice(spec.arms[which].name)
                 command[still] = self._executed[still]
         if any(0 <= self._tick - t < dist.DROP_TICKS for t in self._drops):
             command = command.copy()
