@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from il_robot.types import Float64
+from il_robot.types import Float32, Float64
 
 
 def matrix_from_quaternion(quaternion: ArrayLike) -> Float64:
@@ -51,6 +51,17 @@ def quaternion_from_matrix(matrix: ArrayLike) -> Float64:
         q[3] = m[k, j] - m[j, k]
     q /= np.linalg.norm(q)
     return -q if q[3] < 0 else q
+
+
+def rotation_6d(quaternion: ArrayLike) -> Float32:
+    """The first two columns of the rotation matrix, ``(..., 6)`` float32.
+
+    A continuous representation for networks (Zhou et al. 2019, "On the Continuity of Rotation
+    Representations in Neural Networks", eq. 5 inverts it).
+    """
+    matrix = matrix_from_quaternion(quaternion)
+    columns = np.swapaxes(matrix[..., :2], -1, -2)
+    return columns.reshape(*columns.shape[:-2], 6).astype(np.float32)
 
 
 def rotation_z(angle: float) -> Float64:

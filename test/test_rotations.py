@@ -10,6 +10,7 @@ from il_robot.rotations import (
     matrix_from_quaternion,
     matrix_from_vector,
     quaternion_from_matrix,
+    rotation_6d,
     rotation_rpy,
     rotation_vector,
     rotation_z,
@@ -80,11 +81,22 @@ def test_rotations_about_an_axis_are_those_of_a_vector_along_it(angle):
         np.testing.assert_allclose(turned, matrix_from_vector(angle * vector), atol=1e-12)
 
 
+@given(q=quaternions)
+def test_rotation_6d_is_two_orthonormal_columns_that_give_the_third(q):
+    six = rotation_6d(q)
+    assert six.shape == (6,) and six.dtype == np.float32
+    a, b = six[:3].astype(float), six[3:].astype(float)
+    assert abs(a @ b) < 1e-6 and abs(a @ a - 1) < 1e-6 and abs(b @ b - 1) < 1e-6
+    np.testing.assert_allclose(
+        np.column_stack([a, b, np.cross(a, b)]), matrix_from_quaternion(q), atol=1e-6)
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 999))
 def test_batches_are_rows_of_single_ones(seed):
     q = np.random.default_rng(seed).normal(size=(2, 3, 4))
-    matrices = matrix_from_quaternion(q)
-    assert matrices.shape == (2, 3, 3, 3)
+    matrices, sixes = matrix_from_quaternion(q), rotation_6d(q)
+    assert matrices.shape == (2, 3, 3, 3) and sixes.shape == (2, 3, 6)
     for index in np.ndindex(2, 3):
         np.testing.assert_array_equal(matrices[index], matrix_from_quaternion(q[index]))
+        np.testing.assert_array_equal(sixes[index], rotation_6d(q[index]))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SETTLE_STEPS = 5
 _STREAMS = ('reset', 'events', 'action_noise', 'observation_noise', 'posture', 'physics',
-            'camera', 'style', 'pauses')
+            'camera', 'style')
 _WORKSPACE = 2.0
 RENDER_MODES = ('rgb_array', 'human')
 """``human`` is not offered by an environment on a machine without a display."""
@@ -163,7 +163,6 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         self._stage = self.task.stage(world)
         self._shoves = dist.event_ticks(self._rng['events'], d.shoves)
         self._drops = dist.event_ticks(self._rng['events'], d.drops)
-        self._pauses = dist.pauses(self._rng['pauses'], d.pauses, len(spec.arms))
         self._noise, self._noisy = np.zeros(spec.dim), True
         self._noise_sigma = d.action_noise * np.where(joints, 1.0, spec.gripper.upper / np.pi)
         self._commanded = start
@@ -221,11 +220,6 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
                 self._noisy = rng.uniform() < d.noise_share
             self._noise = dist.correlated(rng, self._noise, self._noise_sigma * self._noisy)
             command = (command + self._noise).astype(np.float32)
-        for which, start, stop in self._pauses:
-            if start <= self._tick < stop:
-                command = command.copy()
-                still = spec.arm_slice(spec.arms[which].name)
-                command[still] = self._executed[still]
         if any(0 <= self._tick - t < dist.DROP_TICKS for t in self._drops):
             command = command.copy()
             for arm in spec.arms:

@@ -13,8 +13,6 @@ EVENT_WINDOW = (10, 110)
 DROP_TICKS = 8
 NOISE_CORRELATION = 0.82
 """Per tick; exp(-0.02 s / 0.1 s)."""
-PAUSE_TICKS = (10, 40)
-"""Shortest and longest pause of an arm [control ticks]."""
 BURST_TICKS = 25
 """Control ticks for which noise that comes in bursts is on or off; 0.5 s at 50 Hz."""
 
@@ -37,7 +35,6 @@ class Disturbances:
         start_posture: Standard deviation of the start posture around rest [rad].
         camera_jitter: Standard deviation of camera position [m] and aim [m].
         drops: How many times all grippers are forced open for 8 ticks.
-        pauses: How many times one arm stands still for 0.2 to 0.8 s while the other goes on.
     """
 
     shoves: int = 0
@@ -51,7 +48,6 @@ class Disturbances:
     start_posture: float = 0.0
     camera_jitter: float = 0.0
     drops: int = 0
-    pauses: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -61,7 +57,7 @@ class Disturbances:
         if self.noise_share > 1:
             raise ValueError(f'noise_share must be from 0 to 1, got {self.noise_share}')
         most = EVENT_WINDOW[1] - EVENT_WINDOW[0]
-        for name in ('shoves', 'drops', 'pauses'):
+        for name in ('shoves', 'drops'):
             if getattr(self, name) > most:
                 raise ValueError(f'{name} must be at most {most}, got {getattr(self, name)}')
 
@@ -86,12 +82,3 @@ def correlated(
     a = NOISE_CORRELATION
     fresh = rng.standard_normal(previous.shape)
     return a * previous + np.sqrt(1 - a * a) * sigma * fresh
-
-
-def pauses(rng: np.random.Generator, count: int, arms: int) -> tuple[tuple[int, int, int], ...]:
-    """``count`` pauses: which arm stands still, from which tick, to which tick (excluded)."""
-    starts = rng.integers(*EVENT_WINDOW, size=count)
-    lengths = rng.integers(PAUSE_TICKS[0], PAUSE_TICKS[1] + 1, size=count)
-    return tuple(
-        (int(arm), int(start), int(start + length))
-        for arm, start, length in zip(rng.integers(arms, size=count), starts, lengths))

@@ -4,6 +4,7 @@ import pytest
 from il_robot.sim import make
 from il_robot.sim.bullet import p
 from il_robot.sim.disturbances import (
+    BURST_TICKS,
     DROP_TICKS,
     EVENT_WINDOW,
     NOISE_CORRELATION,
@@ -72,7 +73,7 @@ def test_action_noise_has_its_deviation_and_its_memory():
 
 @pytest.mark.parametrize('name, value', [
     ('shoves', -1), ('action_noise', -0.1), ('drops', -2), ('mass_scale', float('nan')),
-    ('shoves', 101), ('drops', 101),
+    ('shoves', 101), ('drops', 101), ('noise_share', 1.1),
 ])
 def test_impossible_values_are_refused_by_name(name, value):
     with pytest.raises(ValueError, match=name):
@@ -81,7 +82,8 @@ def test_impossible_values_are_refused_by_name(name, value):
 
 # -- what they do ---------------------------------------------------------------------------
 def test_off_by_default():
-    assert all(v == 0 for k, v in vars(Disturbances()).items() if k != 'shove_speed')
+    strengths = ('shove_speed', 'noise_share')  # of what is off
+    assert all(v == 0 for k, v in vars(Disturbances()).items() if k not in strengths)
 
 
 def test_with_none_the_executed_action_is_the_command(disturbed):
@@ -121,6 +123,18 @@ def test_shoves_push_a_part_as_often_and_as_hard_as_told(disturbed):
                 assert speed < 0.5 + last
             last = speed
         assert 1 <= jumps <= 3
+
+
+def test_noise_comes_in_bursts_as_often_as_told(disturbed):
+    env = disturbed(action_noise=0.02, noise_share=0.3)
+    loud = []
+    for seed in range(4):
+        env.reset(seed=seed)
+        noise = (play(env, 300) - env.robot.rest)[:, :6].std(1)
+        bursts = noise.reshape(-1, BURST_TICKS)[:, 15:].mean(1)  # when the last one has faded
+        assert ((bursts > 0.01) | (bursts < 0.003)).all()
+        loud += list(bursts > 0.01)
+    assert np.mean(loud) == pytest.approx(0.3, abs=0.15)
 
 
 def test_action_noise_is_on_the_executed_action_of_every_joint(disturbed):
