@@ -30,7 +30,13 @@ from il_robot.algorithms.plots import plot_training
 from il_robot.algorithms.recipe import Recipe, Training
 from il_robot.algorithms.records import Journal, Record, best_record
 from il_robot.algorithms.runs import PICTURE, forget_run, open_run
-from il_robot.algorithms.samples import Samples, dataset_layout, dataset_task, make_samples
+from il_robot.algorithms.samples import (
+    Samples,
+    check_columns,
+    dataset_layout,
+    dataset_task,
+    make_samples,
+)
 from il_robot.algorithms.team import ALONE, Team
 from il_robot.algorithms.trials import BEST, Trial, mark_best, try_checkpoint
 from il_robot.config import to_dict
@@ -108,13 +114,14 @@ def train(
         DatasetError: nothing to train on, another dataset on resume, or another robot.
     """
     config = recipe.training
-    _check(config, trial, team)
+    _check(recipe, trial, team)
     device = choose_device(team.device(config.device))
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     observation = recipe.observation
     poses = pose_targets(dataset, observation.estimate)
+    check_columns(dataset)
     robot = _robot_of(dataset, robot)
     arms = hand_kinematics(robot) if observation.hands else {}
     layout = dataset_layout(dataset, observation.objects, tuple(arms))
@@ -153,11 +160,16 @@ def train(
             os.close(lock)
 
 
-def _check(config: Training, trial: Trial | None, team: Team) -> None:
+def _check(recipe: Recipe, trial: Trial | None, team: Team) -> None:
+    config = recipe.training
     if config.evaluate_every and trial is None:
         raise ConfigError(
             'training.evaluate_every needs an environment to try checkpoints in (train(trial=)); '
             'set it to 0 to train without')
+    if config.recombine and recipe.observation.cameras:
+        raise ConfigError(
+            'training.recombine makes scenes that no camera has seen; set it to 0, or '
+            'observation.cameras=[]')
     if config.batch_size < team.size:
         raise ConfigError(
             f'training.batch_size={config.batch_size} cannot be shared by {team.size} processes')

@@ -34,6 +34,10 @@ class Training:
             over the demonstrations is not blown up to unit variance, where a slight tilt would
             look like nothing ever seen.
         feature_clip: Normalised features further out are taken for this much; 0 clips nothing.
+        recombine: Rows of new episodes, as a multiple of the demonstrated ones, that take each
+            arm from another demonstration while the arms work apart
+            (:mod:`il_robot.data.recombine`, which says when that is right); 0 for none.
+        recombine_distance: How far apart the arms and their objects are then [m].
         label: ``expert``: the expert's proposal where there is one, else the action executed,
             and nothing where the policy drove. ``executed``: always the action executed.
         outcomes: Which episodes are used.
@@ -62,6 +66,8 @@ class Training:
     feature_noise: float = 0.0
     feature_floor: float = 0.1
     feature_clip: float = 4.0
+    recombine: float = 0.0
+    recombine_distance: float = 0.2
     label: Literal['expert', 'executed'] = 'expert'
     outcomes: tuple[Literal['success', 'failure', 'unknown'], ...] = ('success', 'unknown')
     validation: float = 0.1
@@ -83,7 +89,8 @@ class Training:
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
         for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'feature_noise', 'feature_floor',
-                     'feature_clip', 'threads', 'seed', 'evaluate_every'):
+                     'feature_clip', 'recombine', 'recombine_distance', 'threads', 'seed',
+                     'evaluate_every'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         if self.learning_rate <= 0:

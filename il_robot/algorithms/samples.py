@@ -18,9 +18,10 @@ from il_robot.data import keys
 from il_robot.data.dataset import Dataset
 from il_robot.data.filters import episode_mask, row_mask, split_episodes
 from il_robot.data.normalizer import Normalizer, fit_normalizer
+from il_robot.data.recombine import Recombined, Scene, recombine
 from il_robot.data.windows import WindowIndex, window_index
 from il_robot.errors import DatasetError, unknown
-from il_robot.policies.features import Arms, FeatureLayout, batch_features
+from il_robot.policies.features import Arms, FeatureLayout, arm_slices, batch_features
 from il_robot.policies.policy import Batch
 from il_robot.types import Float32, Source
 
@@ -61,19 +62,27 @@ def _gather(values: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
     return values.index_select(0, flat).unflatten(0, rows.shape)
 
 
-def dataset_layout(
-    dataset: Dataset, objects: tuple[str, ...] | None = None, hands: tuple[str, ...] = ()
-) -> FeatureLayout:
-    """Every joint of a dataset, the objects named, or every one, and the hands named.
+def check_columns(dataset: Dataset) -> None:
+    """Refuse a dataset from which nothing can be learned.
 
     Raises:
-        DatasetError: it lacks an object, the state or the action.
+        DatasetError: it lacks the state or the action.
     """
     lacking = [key for key in (keys.STATE, keys.ACTION) if key not in dataset.columns]
     if lacking:
         raise DatasetError(
             f'{dataset.path} lacks {" and ".join(lacking)}, without which nothing can be learned; '
             f'it has: {", ".join(sorted(dataset.columns))}')
+
+
+def dataset_layout(
+    dataset: Dataset, objects: tuple[str, ...] | None = None, hands: tuple[str, ...] = ()
+) -> FeatureLayout:
+    """Every joint of a dataset, the objects named, or every one, and the hands named.
+
+    Raises:
+        DatasetError: it lacks an object.
+    """
     for name in objects or ():
         if name not in dataset.object_names:
             raise DatasetError(
@@ -124,9 +133,21 @@ def make_samples(
     Raises:
         DatasetError: nothing is left to train on, or a value is not finite.
     """
-    objects = {name: dataset.objects[:, i] for i, name in enumerate(dataset.object_names)}
-    features = batch_features(dataset.state, objects, layout, arms)
     labels, usable = labels_of(dataset, config.label)
+    state, poses, starts, stops = dataset.state, dataset.objects, dataset.starts, dataset.stops
+    held_in, held_out = _split(dataset, config)
+    if config.recombine:
+        new = _recombined(dataset, config, held_in, arms or {})
+        slices = tuple(arm_slices(arms or {}, state.shape[1]).values())
+        held_in = np.concatenate([held_in, len(starts) + np.arange(len(new.starts))])
+        starts = np.concatenate([starts, len(dataset) + new.starts])
+        stops = np.concatenate([stops, len(dataset) + new.stops])
+        state = np.concatenate([state, new.arms(state, slices)])
+        poses = np.concatenate([poses, new.objects(poses)])
+        labels = np.concatenate([labels, new.arms(labels, slices)])
+        usable = np.concatenate([usable, usable[new.arm_rows].all(1)])
+    objects = {name: poses[:, i] for i, name in enumerate(dataset.object_names)}
+    features = batch_features(state, objects, layout, arms)
     for what, array in (('observations', features), ('labels', labels)):
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
@@ -134,11 +155,10 @@ def make_samples(
                 f'{dataset.path}: {what} of {bad.size} rows have NaN or infinity, first row '
                 f'{bad[0]}; see: il_robot dataset verify'
             )
-    held_in, held_out = _split(dataset, config)
 
     def windows(episodes: NDArray[np.int64]) -> WindowIndex:
-        return window_index(dataset.starts[episodes], dataset.stops[episodes], chunk_size,
-                            n_obs_steps, usable=usable)
+        return window_index(starts[episodes], stops[episodes], chunk_size, n_obs_steps,
+                            usable=usable)
 
     train = windows(held_in)
     normalizer = fit_normalizer(
@@ -151,6 +171,30 @@ def make_samples(
         torch.from_numpy(normalizer.normalize('action', labels)).to(device),
         train, windows(held_out) if held_out.size else None, normalizer,
     )
+
+
+def _recombined(
+    dataset: Dataset, config: Training, episodes: NDArray[np.int64], arms: Arms
+) -> Recombined:
+    """New episodes out of those to train on.
+
+    Raises:
+        DatasetError: the robot's kinematics is not known, or the arms never work apart.
+    """
+    if not arms:
+        raise DatasetError(
+            'training.recombine needs to know where the hands are, but the kinematics of this '
+            'robot is not known (or observation.hands=false); set training.recombine=0')
+    state = dataset.state
+    slices = arm_slices(arms, state.shape[1])
+    hands = np.stack([
+        kinematics.fk_batch(state[:, slices[name]][:, :len(kinematics.lower)])[1]
+        for name, kinematics in arms.items()], 1)
+    starts, stops = dataset.starts[episodes], dataset.stops[episodes]
+    scene = Scene(hands, dataset.objects[:, :, :3].astype(np.float64), starts, stops)
+    rows = round(config.recombine * int((stops - starts).sum()))
+    return recombine(
+        scene, rows, config.recombine_distance, np.random.default_rng([config.seed, 2]))
 
 
 def _split(

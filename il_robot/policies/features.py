@@ -89,6 +89,12 @@ def hand_kinematics(robot: RobotSpec | None) -> dict[str, ArmKinematics]:
     return {arm.name: ArmKinematics.from_spec(robot, arm) for arm in robot.arms}
 
 
+def arm_slices(arms: Arms, dim: int) -> dict[str, slice]:
+    """Where each arm's entries stand in a state or action of ``dim`` numbers."""
+    each = dim // len(arms)
+    return {name: slice(i * each, (i + 1) * each) for i, name in enumerate(arms)}
+
+
 def batch_features(
     state: Float32, objects: Mapping[str, Float32], layout: FeatureLayout, arms: Arms | None = None
 ) -> Float32:
@@ -145,8 +151,8 @@ def _hand(state: Float32, layout: FeatureLayout, name: str, arms: Arms) -> _Fram
         raise SpecError(
             f'the policy needs the pose of the hand of arm {name!r}, but the kinematics of this '
             f'robot is not known (its file has no `geometry`); train with observation.hands=false')
-    first = (len(layout.joints) // len(arms)) * list(arms).index(name)
-    return arms[name].fk_batch(state[:, first:first + len(arms[name].lower)])
+    own = arm_slices(arms, state.shape[1])[name]
+    return arms[name].fk_batch(state[:, own][:, :len(arms[name].lower)])
 
 
 def _relative(base: _Frames, other: _Frames) -> _Frames:

@@ -45,6 +45,11 @@ def test_batches_are_the_rows_of_the_dataset():
         np.testing.assert_allclose(features[b, :, :4], dataset.state[past], atol=1e-5)
 
 
+def test_recombining_needs_to_know_where_the_hands_are():
+    with pytest.raises(DatasetError, match='kinematics of this robot is not known'):
+        samples_of(toy.toy_dataset(4), replace(CONFIG, recombine=1.0))
+
+
 def test_the_split_is_by_episode_and_the_normalizer_of_the_training_part():
     dataset = toy.toy_dataset(8)
     samples = samples_of(dataset)

@@ -107,7 +107,7 @@ def test_a_share_of_everything_is_the_batch_itself():
     ({'share': 1.5}, 'share'),
     ({'policy': 'ensemble'}, 'ensemble of ensembles'),
     ({'policy': 'chunk_mpl'}, "did you mean 'chunk_mlp'"),
-    ({'policy': 'flow', 'model': {'hidden': [3]}}, 'unknown key'),
+    ({'policy': 'flow', 'model': {'hidden': [3]}}, 'hidden belongs to policy mlp'),
     ({'model': {'chunk_size': 0}}, 'chunk_size'),
 ])
 def test_bad_configurations_are_refused(values, message):
