@@ -124,7 +124,7 @@ def train(
     check_columns(dataset)
     robot = _robot_of(dataset, robot)
     arms = hand_kinematics(robot) if observation.hands else {}
-    layout = dataset_layout(dataset, observation.objects, tuple(arms))
+    layout = dataset_layout(dataset, observation.objects, tuple(arms), observation.scales)
     recorded = check_cameras(dataset, observation.cameras, observation.image_size)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
     policy = make_policy(

@@ -76,9 +76,10 @@ def check_columns(dataset: Dataset) -> None:
 
 
 def dataset_layout(
-    dataset: Dataset, objects: tuple[str, ...] | None = None, hands: tuple[str, ...] = ()
+    dataset: Dataset, objects: tuple[str, ...] | None = None, hands: tuple[str, ...] = (),
+    scales: tuple[float, ...] = (),
 ) -> FeatureLayout:
-    """Every joint of a dataset, the objects named, or every one, and the hands named.
+    """Every joint of a dataset, the objects named, or every one, the hands and scales named.
 
     Raises:
         DatasetError: it lacks an object.
@@ -95,7 +96,8 @@ def dataset_layout(
     if names is None or len(names) != width:
         names = [f'state_{i}' for i in range(width)]
     return FeatureLayout(
-        tuple(map(str, names)), dataset.object_names if objects is None else objects, hands)
+        tuple(map(str, names)), dataset.object_names if objects is None else objects, hands,
+        scales if hands else ())
 
 
 def dataset_task(dataset: Dataset) -> str:

@@ -6,7 +6,9 @@ Networks"), which do not jump where a quaternion changes its sign. First every o
 ``base``; then, where the robot's kinematics is known, every hand in ``base``, every object and
 every later hand as seen from each hand, and every later object as seen from each object. All of
 it follows from joints and objects, but a network has to learn that from the demonstrations: with
-few of them, what is nearly the same in each one should look nearly the same.
+few of them, what is nearly the same in each one should look nearly the same. Last, for fine
+work, the positions of objects as seen from a hand or an object once more, as ``tanh(position /
+scale)`` for some scales: what is a millimetre in a range of half a metre becomes visible.
 
 Live observations and dataset columns run through the same function and give the same bits.
 """
@@ -41,11 +43,13 @@ class FeatureLayout:
         joints: Names of the state's entries, in RobotSpec order.
         objects: Names of the objects whose poses follow; empty on a robot without them.
         hands: Names of the arms whose hands' poses, and all relative ones, follow.
+        scales: Of the relative positions of objects once more [m].
     """
 
     joints: tuple[str, ...]
     objects: tuple[str, ...] = ()
     hands: tuple[str, ...] = ()
+    scales: tuple[float, ...] = ()
 
     @property
     def poses(self) -> tuple[str, ...]:
@@ -58,7 +62,7 @@ class FeatureLayout:
     @property
     def parts(self) -> tuple[int, ...]:
         """Lengths of what belongs together, in order: the joints; all poses, if any."""
-        poses = len(_POSE) * len(self.poses)
+        poses = len(_POSE) * len(self.poses) + len(self._scaled)
         return (len(self.joints), poses) if poses else (len(self.joints),)
 
     @property
@@ -69,7 +73,19 @@ class FeatureLayout:
     @property
     def names(self) -> tuple[str, ...]:
         """One name per entry, for example ``left_waist`` or ``cube.r00``."""
-        return (*self.joints, *(f'{name}.{p}' for name in self.poses for p in _POSE))
+        poses = (f'{name}.{p}' for name in self.poses for p in _POSE)
+        return (*self.joints, *poses, *self._scaled)
+
+    @property
+    def near(self) -> tuple[str, ...]:
+        """Names of the poses whose position is there once more for every scale."""
+        return tuple(p for p in self.poses if p.partition('@')[0] in self.objects and '@' in p)
+
+    @property
+    def _scaled(self) -> tuple[str, ...]:
+        return tuple(
+            f'{name}.{axis}/{scale:g}' for scale in self.scales for name in self.near
+            for axis in 'xyz')
 
 
 def _seen(
@@ -123,18 +139,22 @@ def batch_features(
         parts[name] = matrix_from_quaternion(pose[:, 3:]), pose[:, :3].astype(np.float64)
     hands = {f'{name}_hand': _hand(state, layout, name, arms or {}) for name in layout.hands}
     frames = {**parts, **hands}
-    wanted = [*frames.values()]
+    poses = dict(frames)
     for base, seen in _seen(tuple(hands), layout.objects):
-        wanted += [_relative(frames[base], frames[name]) for name in seen]
+        poses |= {f'{name}@{base}': _relative(frames[base], frames[name]) for name in seen}
 
     features = np.empty((len(state), layout.dim), np.float32)
     features[:, :state.shape[1]] = state
     column = state.shape[1]
-    for rotation, position in wanted:
+    for rotation, position in poses.values():
         features[:, column:column + 3] = position
         features[:, column + 3:column + 6] = rotation[:, :, 0]
         features[:, column + 6:column + 9] = rotation[:, :, 1]
         column += len(_POSE)
+    for scale in layout.scales:
+        for name in layout.near:
+            features[:, column:column + 3] = np.tanh(poses[name][1] / scale)
+            column += 3
     return features
 
 

@@ -13,6 +13,7 @@ features; running, no pose is needed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -42,6 +43,7 @@ class ObservationConfig:
         objects: Names of the objects whose poses are known; None for all of the dataset.
         hands: Also the poses of the hands, and of hands and objects as seen from one another
             (:mod:`il_robot.policies.features`), where the robot's kinematics is known.
+        scales: Scales [m] at which the relative positions are given once more.
         image_size: Height and width [px] of the pictures as cached and encoded. Larger ones
             are made smaller, in training and in running by the same function.
         encoder: The network.
@@ -53,6 +55,7 @@ class ObservationConfig:
     cameras: tuple[str, ...] = ()
     objects: tuple[str, ...] | None = None
     hands: bool = True
+    scales: tuple[float, ...] = (0.01, 0.04)
     image_size: tuple[int, int] = (96, 128)
     encoder: EncoderConfig = EncoderConfig()
     estimate: tuple[str, ...] = ()
@@ -63,6 +66,8 @@ class ObservationConfig:
                             ('estimate', self.estimate)):
             if len(set(names)) != len(names):
                 raise ValueError(f'{what} must differ, got {", ".join(names)}')
+        if any(not 0 < scale < math.inf for scale in self.scales):
+            raise ValueError(f'scales must be lengths > 0 [m], got {self.scales}')
         if min(self.image_size) < 16:
             raise ValueError(f'image_size must be at least [16, 16], got {self.image_size}')
         if self.estimate and (not self.cameras or self.encoder.output == 'map'):

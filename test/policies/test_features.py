@@ -71,7 +71,7 @@ def test_missing_object_and_wrong_state_are_named():
 
 ROBOT = load_robot_spec(named_config('robots', 'sim_dual_arm'))
 ARMS = hand_kinematics(ROBOT)
-WITH_HANDS = FeatureLayout(ROBOT.joint_names, ('cube', 'peg'), ('left', 'right'))
+WITH_HANDS = FeatureLayout(ROBOT.joint_names, ('cube', 'peg'), ('left', 'right'), (0.01, 0.1))
 
 
 def _robot_recording(rows, seed):
@@ -114,6 +114,11 @@ def test_poses_are_relative_to_what_their_names_say():
             np.testing.assert_allclose(position, expected.position, atol=1e-5)
             np.testing.assert_allclose(
                 column[f'{pose}.r20'][row], expected.rotation[2, 0], atol=1e-5)
+            if pose in WITH_HANDS.near:
+                near = column[f'{pose}.y/0.1'][row]
+                assert near == pytest.approx(np.tanh(expected.position[1] / 0.1), abs=1e-5)
+    assert WITH_HANDS.near == ('cube@left_hand', 'peg@left_hand', 'cube@right_hand',
+                               'peg@right_hand', 'peg@cube')
 
 
 def test_relative_poses_do_not_change_when_everything_is_moved_together():
