@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 FIRST_SEED = 10_000
 """Demonstrations start here; evaluation uses the seeds from 0, so that they never meet."""
-NOISE, FINE_NOISE = 0.005, {'insert_peg': 0.002}
-"""Standard deviation [rad]: as much as the expert can correct within a task's clearance."""
+NOISE, FINE_NOISE = (0.005, 1.0), {'insert_peg': (0.01, 0.5)}
+"""Standard deviation [rad], and the share of the time in which it acts: as much as a policy's own
+errors, and as often as the expert can correct it within a task's clearance."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         '--noise', type=float,
         help='noise on the executed action [rad]; labels stay clean (default '
-             f'{NOISE}; insert_peg {FINE_NOISE["insert_peg"]})')
+             f'{NOISE[0]}; insert_peg {FINE_NOISE["insert_peg"][0]}, half of the time)')
     parser.add_argument(
         '--variation', type=float, default=0.0,
         help="how much the expert's style varies between episodes, 0 to 1 (default 0)")
@@ -61,9 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.episodes < 1:
         raise ConfigError(f'--episodes must be >= 1, got {args.episodes}')
-    if args.noise is None:
-        args.noise = FINE_NOISE.get(args.task, NOISE)
-    if not 0 <= args.noise <= 0.1:
+    if args.noise is not None and not 0 <= args.noise <= 0.1:
         raise ConfigError(f'--noise must be 0 to 0.1 rad, got {args.noise}')
     if not 0 <= args.variation <= 1:
         raise ConfigError(f'--variation must be 0 to 1, got {args.variation}')
@@ -89,6 +88,10 @@ def _make_env(args: argparse.Namespace) -> BimanualEnv:
 
     options = task_arguments(args)
     disturbances = dict(key_values(args.disturb, '--disturb'))
+    noise, share = FINE_NOISE.get(args.task, NOISE)
+    if args.noise is None:
+        disturbances.setdefault('noise_share', share)
+        args.noise = noise
     disturbances.setdefault('action_noise', args.noise)
     options['disturbances'] = disturbances
     cameras = args.cameras

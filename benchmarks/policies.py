@@ -1,0 +1,176 @@
+"""Success of every recipe on every task: three training seeds, 200 unseen episodes each.
+
+    python benchmarks/policies.py [--only transfer_cube/flow ...] [--jobs 2] [--output FOLDER]
+
+Runs the commands a user would run (one thread each, ``--jobs`` at once), goes on where it was,
+and writes benchmarks/results/policies.json after each evaluation: successes with their Wilson
+interval, what failed, how long the training took. ``--table`` only prints what is there, as the
+table of docs/policies.md, and draws benchmarks/results/policies.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from il_robot.statistics import wilson
+
+RESULTS = Path(__file__).parent / 'results' / 'policies.json'
+RECIPES = {
+    'transfer_cube': ('flow', 'act', 'diffusion', 'chunk_mlp', 'mlp', 'mlp_gaussian', 'mlp_gmm'),
+    'lift_tray': ('chunk_mlp', 'flow', 'mlp'),
+    'insert_peg': ('chunk_mlp_insert_peg', 'flow_insert_peg', 'chunk_mlp', 'mlp'),
+}
+DEMONSTRATIONS = 50
+CURVE = (10, 20, 50, 100)
+CURVES = ('transfer_cube/chunk_mlp', 'transfer_cube/mlp')
+"""More and fewer demonstrations for these."""
+LOCK = Lock()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training run."""
+
+    task: str
+    recipe: str
+    demonstrations: int
+    training_seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f'{self.task}_{self.demonstrations}_{self.recipe}_{self.training_seed}'
+
+
+def cases(only: list[str], seeds: list[int]) -> Iterator[Case]:
+    """All runs, or those whose ``task/recipe`` is named."""
+    for seed in seeds:
+        for task, recipes in RECIPES.items():
+            for recipe in recipes:
+                name = f'{task}/{recipe}'
+                if only and name not in only:
+                    continue
+                for count in CURVE if name in CURVES else (DEMONSTRATIONS,):
+                    yield Case(task, recipe, count, seed)
+
+
+def call(log: Path, *words: str) -> float:
+    """Run one il_robot command with one thread, output to a file; its seconds."""
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
+    start = time.perf_counter()
+    with log.open('a') as file:
+        subprocess.run([sys.executable, '-m', 'il_robot', *words], check=True, env=environment,
+                       stdout=file, stderr=file)
+    return time.perf_counter() - start
+
+
+def run(case: Case, folder: Path, episodes: int) -> None:
+    """Train and evaluate, or take what is there; note the result."""
+    output, log = folder / case.name, folder / f'{case.name}.log'
+    report, clock = output / 'evaluation.json', output / 'seconds.json'
+    data = dataset(folder, case.task, case.demonstrations)
+    if not clock.exists():
+        resume = (['--output', str(output), '--resume'] if (output / 'run.json').exists() else [
+            '--policy', case.recipe, '--dataset', str(data), '--output', str(output),
+            '--seed', str(case.training_seed), '--set', 'training.threads=1'])
+        seconds = call(log, 'train', *resume)
+        clock.write_text(json.dumps(seconds))
+    if not report.exists():
+        call(log, 'evaluate', '--policy', str(output), '--task', case.task, '--workers', '1',
+             '--episodes', str(episodes), '--output', str(report))
+    row = {**asdict(case), **json.loads(report.read_text())['summary'],
+           'training_seconds': round(json.loads(clock.read_text()))}
+    note(case, row)
+
+
+def note(case: Case, row: dict[str, Any]) -> None:
+    """Add a row to the result file."""
+    key = asdict(case)
+    with LOCK:
+        rows = read_rows()
+        rows = [r for r in rows if {k: r[k] for k in key} != key] + [row]
+        rows.sort(key=lambda r: [str(r[k]).rjust(20) for k in key])
+        RESULTS.write_text(json.dumps(
+            {'command': 'python benchmarks/policies.py', 'rows': rows}, indent=1) + '\n')
+        low, high = (100 * v for v in row['interval_95'])
+        print(f'{case.name:44} {row["successes"]:3} of {row["episodes"]} '
+              f'[{low:.1f}, {high:.1f}] %, {row["training_seconds"]} s', flush=True)
+
+
+def read_rows() -> list[dict[str, Any]]:
+    """The rows there are."""
+    return json.loads(RESULTS.read_text())['rows'] if RESULTS.exists() else []
+
+
+def dataset(folder: Path, task: str, count: int) -> Path:
+    """Where the demonstrations of a task are."""
+    return folder / f'{task}_{count}'
+
+
+def pooled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per task, recipe and number of demonstrations, over the training seeds."""
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row['task'], row['recipe'], row['demonstrations']), []).append(row)
+    out = []
+    for (task, recipe, count), group in groups.items():
+        solved, total = (sum(r[k] for r in group) for k in ('successes', 'episodes'))
+        each = [r['successes'] / r['episodes'] for r in group]
+        seconds = sorted(r['training_seconds'] for r in group)
+        out.append({
+            'task': task, 'recipe': recipe, 'demonstrations': count, 'seeds': len(group),
+            'episodes': total, 'success_rate': solved / total, 'interval_95': wilson(solved, total),
+            'worst_seed': min(each), 'best_seed': max(each),
+            'training_seconds': seconds[len(seconds) // 2]})
+    return out
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = ['| task | recipe | demonstrations | success | 95 % | each seed | training |',
+             '|---|---|---|---|---|---|---|']
+    for row in pooled(rows):
+        low, high = (100 * v for v in row['interval_95'])
+        lines.append(
+            f'| {row["task"]} | `{row["recipe"]}` | {row["demonstrations"]} | '
+            f'{100 * row["success_rate"]:.1f} % | {low:.1f} to {high:.1f} (n = '
+            f'{row["episodes"]}) | {100 * row["worst_seed"]:.1f} to '
+            f'{100 * row["best_seed"]:.1f} ({row["seeds"]}) | {row["training_seconds"]} s |')
+    return '\n'.join(lines)
+
+
+def main() -> None:
+    """Record, train, evaluate; write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--only', nargs='*', default=[], metavar='TASK/RECIPE')
+    parser.add_argument('--output', type=Path, default=Path('outputs/policies'))
+    parser.add_argument('--episodes', type=int, default=200)
+    parser.add_argument('--seeds', type=int, nargs='*', default=[0, 1, 2])
+    parser.add_argument('--jobs', type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument('--table', action='store_true', help='only print what is there')
+    args = parser.parse_args()
+    if not args.table:
+        args.output.mkdir(parents=True, exist_ok=True)
+        todo = list(cases(args.only, args.seeds))
+        for task, count in sorted({(c.task, c.demonstrations) for c in todo}):
+            call(args.output / 'record.log', 'record', '--expert', '--task', task, '--episodes',
+                 str(count), '--output', str(dataset(args.output, task, count)), '--resume')
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for future in [pool.submit(run, c, args.output, args.episodes) for c in todo]:
+                future.result()
+    print(table(read_rows()))
+
+
+if __name__ == '__main__':
+    main()
