@@ -130,7 +130,8 @@ def pooled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         seconds = sorted(r['training_seconds'] for r in group)
         out.append({
             'task': task, 'recipe': recipe, 'demonstrations': count, 'seeds': len(group),
-            'episodes': total, 'success_rate': solved / total, 'interval_95': wilson(solved, total),
+            'episodes': total, 'success_rate': solved / total,
+            'interval_95': wilson(solved, total),
             'worst_seed': min(each), 'best_seed': max(each),
             'training_seconds': seconds[len(seconds) // 2]})
     return out

@@ -124,6 +124,7 @@ def train(
     check_columns(dataset)
     robot = _robot_of(dataset, robot)
     arms = hand_kinematics(robot) if observation.hands else {}
+    relative = _relative_joints(robot) if config.actions == 'relative' else ()
     layout = dataset_layout(dataset, observation.objects, tuple(arms), observation.scales)
     recorded = check_cameras(dataset, observation.cameras, observation.image_size)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
@@ -132,11 +133,12 @@ def train(
     if isinstance(policy, ImagePolicy) and not resume:
         policy.encoder.load_pretrained()
     samples = make_samples(
-        dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device, arms)
+        dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device, arms,
+        relative)
     describe = Checkpoint(
         recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
         to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
-        observation=observation, recorded=recorded)
+        relative=relative, observation=observation, recorded=recorded)
     settings = dict(trial.settings) if trial and config.evaluate_every else {}
     # nothing is written for a bad dataset
     lock = team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
@@ -173,6 +175,20 @@ def _check(recipe: Recipe, trial: Trial | None, team: Team) -> None:
     if config.batch_size < team.size:
         raise ConfigError(
             f'training.batch_size={config.batch_size} cannot be shared by {team.size} processes')
+
+
+def _relative_joints(robot: RobotSpec | None) -> tuple[str, ...]:
+    """All joints but the grippers.
+
+    Raises:
+        DatasetError: which they are is not known.
+    """
+    if robot is None:
+        raise DatasetError(
+            'training.actions=relative needs to know which entries are grippers, but the dataset '
+            'does not say its robot: give --robot')
+    grippers = {robot.arm_slice(arm.name).stop - 1 for arm in robot.arms}
+    return tuple(n for i, n in enumerate(robot.joint_names) if i not in grippers)
 
 
 @dataclass(frozen=True, eq=False)

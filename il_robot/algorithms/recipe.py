@@ -38,6 +38,9 @@ class Training:
             arm from another demonstration while the arms work apart
             (:mod:`il_robot.data.recombine`, which says when that is right); 0 for none.
         recombine_distance: How far apart the arms and their objects are then [m].
+        actions: ``absolute`` targets, or ``relative`` to where the joints are (grippers stay
+            absolute), normalised for each step of the chunk by itself: the first step, which
+            moves little, then counts as much as the last, and is learned as finely.
         label: ``expert``: the expert's proposal where there is one, else the action executed,
             and nothing where the policy drove. ``executed``: always the action executed.
         outcomes: Which episodes are used.
@@ -68,6 +71,7 @@ class Training:
     feature_clip: float = 4.0
     recombine: float = 0.0
     recombine_distance: float = 0.2
+    actions: Literal['absolute', 'relative'] = 'absolute'
     label: Literal['expert', 'executed'] = 'expert'
     outcomes: tuple[Literal['success', 'failure', 'unknown'], ...] = ('success', 'unknown')
     validation: float = 0.1

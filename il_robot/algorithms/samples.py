@@ -6,6 +6,7 @@ arithmetic (:mod:`il_robot.data.windows`) and one gather per tensor, without a d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,18 @@ from il_robot.data.normalizer import Normalizer, fit_normalizer
 from il_robot.data.recombine import Recombined, Scene, recombine
 from il_robot.data.windows import WindowIndex, window_index
 from il_robot.errors import DatasetError, unknown
-from il_robot.policies.features import Arms, FeatureLayout, arm_slices, batch_features
+from il_robot.policies.features import (
+    Arms,
+    FeatureLayout,
+    arm_slices,
+    batch_features,
+    relative_mask,
+)
 from il_robot.policies.policy import Batch
 from il_robot.types import Float32, Source
+
+_LEAST = 1e-4
+"""Smallest unit of an action [rad, m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +42,13 @@ class Samples:
 
     Attributes:
         features: ``(N, F)`` on the device.
-        labels: ``(N, D)`` on the device; 0 where there is no label.
+        labels: ``(N, D)`` on the device; 0 where there is no label. Normalised, but where
+            ``base`` says otherwise.
         train: Windows to train on.
         validation: Windows of the episodes held out, or None.
         normalizer: Keys ``features`` and ``action``, fitted on the training rows.
+        base: ``(N, D)`` what relative targets are relative to [rad, m], 0 for absolute ones;
+            None where all are absolute. Labels are then raw, and normalised by window.
         frames: Pictures of all rows, where cameras are observed.
     """
 
@@ -44,6 +57,7 @@ class Samples:
     train: WindowIndex
     validation: WindowIndex | None
     normalizer: Normalizer
+    base: torch.Tensor | None = None
     frames: Frames | None = None
 
     def batch(self, index: WindowIndex, windows: NDArray[np.int64]) -> Batch:
@@ -51,9 +65,17 @@ class Samples:
         rows, padding = index.action_rows(windows)
         past, _ = index.observation_rows(windows)
         batch = {'features': _gather(self.features, past), 'action': _gather(self.labels, rows)}
+        if self.base is not None:
+            batch['action'] = self._relative(batch['action'], _gather(self.base, past[:, -1:]))
         if index.chunk_size > 1:  # an anchor always has its label
             batch['is_pad'] = torch.from_numpy(padding).to(self.features.device)
         return batch if self.frames is None else {**batch, **self.frames.batch(past)}
+
+    def _relative(self, action: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        """``(B, T, D)`` raw targets, normalised relative to ``(B, 1, D)`` where the robot is."""
+        entry = self.normalizer.entries['action']
+        offset, scale = (torch.from_numpy(v).to(action) for v in (entry.offset, entry.scale))
+        return (action - base - offset) / scale
 
 
 def _gather(values: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -129,6 +151,7 @@ def labels_of(dataset: Dataset, label: str) -> tuple[Float32, NDArray[np.bool_]]
 def make_samples(
     dataset: Dataset, layout: FeatureLayout, config: Training,
     chunk_size: int, n_obs_steps: int, device: torch.device, arms: Arms | None = None,
+    relative: Sequence[str] = (),
 ) -> Samples:
     """Labels, split by episode, normaliser of the training rows, windows, tensors.
 
@@ -163,16 +186,33 @@ def make_samples(
                             usable=usable)
 
     train = windows(held_in)
+    base = state * relative_mask(layout.joints, relative) if relative else None
     normalizer = fit_normalizer(
-        {'features': features[train.anchors], 'action': labels[train.anchors]},
-        config.normalization, least={'features': config.feature_floor},
-        clip={'features': config.feature_clip},
+        {'features': features[train.anchors], 'action': _targets(labels, base, train)},
+        config.normalization, least={'features': config.feature_floor, 'action': _LEAST},
+        clip={'features': config.feature_clip}, by_step=('action',) if relative else (),
     )
+    if base is None:
+        labels = normalizer.normalize('action', labels)
     return Samples(
         torch.from_numpy(normalizer.normalize('features', features)).to(device),
-        torch.from_numpy(normalizer.normalize('action', labels)).to(device),
+        torch.from_numpy(labels).to(device),
         train, windows(held_out) if held_out.size else None, normalizer,
+        None if base is None else torch.from_numpy(base).to(device),
     )
+
+
+def _targets(labels: Float32, base: Float32 | None, train: WindowIndex) -> Float32:
+    """What actions are normalised by: ``(M, D)`` labels, or ``(m, T, D)`` relative ones.
+
+    The windows that are cut off by an episode's end are left out, unless all are.
+    """
+    if base is None:
+        return labels[train.anchors]
+    rows, padding = train.action_rows(np.arange(len(train)))
+    whole = ~padding.any(1)
+    chosen = whole if whole.any() else np.ones(len(train), dtype=bool)
+    return labels[rows[chosen]] - base[train.anchors[chosen], None]
 
 
 def _recombined(

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -27,7 +27,7 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """Offset and scale ``(D,)`` float32 of one key, and the mode they came from.
+    """Offset and scale ``(D,)``, or ``(T, D)`` by step, float32 of one key, and their mode.
 
     ``clip``: largest normalised value; infinite for none.
     """
@@ -52,10 +52,10 @@ class Normalizer:
         object.__setattr__(self, 'entries', MappingProxyType(dict(self.entries)))
 
     def normalize(self, key: str, value: NDArray[Any]) -> Float32:
-        """``(..., D)`` raw values to normalised float32 of the same shape.
+        """``(..., D)`` (or ``(..., T, D)``) raw values to normalised float32 of the same shape.
 
         Raises:
-            DatasetError: unknown key or another last dimension.
+            DatasetError: unknown key or other last dimensions.
         """
         entry = self._entry(key, value)
         scaled = ((value - entry.offset) / entry.scale).astype(np.float32, copy=False)
@@ -74,10 +74,10 @@ class Normalizer:
         if key not in self.entries:
             raise DatasetError(unknown('normalizer key', key, self.entries))
         entry = self.entries[key]
-        if value.shape[-1:] != entry.offset.shape:
+        ends = value.shape[-entry.offset.ndim:]
+        if ends != entry.offset.shape:
             raise DatasetError(
-                f'{key}: last dimension is {value.shape[-1:]}, fitted on {entry.offset.shape}'
-            )
+                f'{key}: last dimensions are {ends}, fitted on {entry.offset.shape}')
         return entry
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,10 +103,10 @@ class Normalizer:
                 clip = float(entry.get('clip', math.inf))
             except (KeyError, TypeError, ValueError) as error:
                 raise DatasetError(f'normalizer entry {key!r} is damaged: {error!r}') from None
-            if mode not in get_args(Mode) or offset.ndim != 1 or offset.shape != scale.shape:
+            if mode not in get_args(Mode) or not offset.ndim or offset.shape != scale.shape:
                 raise DatasetError(
                     f'normalizer entry {key!r}: mode {mode!r} must be one of {get_args(Mode)}, '
-                    f'offset {offset.shape} and scale {scale.shape} of one equal length'
+                    f'offset {offset.shape} and scale {scale.shape} of one equal shape'
                 )
             entries[key] = Affine(mode, offset, scale, clip)
         return cls(entries)
@@ -115,6 +115,7 @@ class Normalizer:
 def fit_normalizer(
     arrays: Mapping[str, NDArray[Any]], modes: Mode | Mapping[str, Mode] = 'mean_std', *,
     least: Mapping[str, float] | None = None, clip: Mapping[str, float] | None = None,
+    by_step: Collection[str] = (),
 ) -> Normalizer:
     """Fit on exactly the rows that are trained on.
 
@@ -124,6 +125,7 @@ def fit_normalizer(
             deviation 1, ``min_max`` maps onto [-1, 1], ``identity`` changes nothing.
         least: Smallest scale per key, 0 where a key is missing; not for ``identity``.
         clip: Largest normalised value per key; 0 or missing for none.
+        by_step: Keys whose ``(..., T, D)`` values have statistics of their own for each step.
 
     Raises:
         DatasetError: a key without a finite row, or an unknown mode.
@@ -131,7 +133,8 @@ def fit_normalizer(
     entries = {}
     for key, array in arrays.items():
         mode = modes if isinstance(modes, str) else modes.get(key)
-        rows = np.asarray(array).reshape(-1, np.shape(array)[-1])
+        shape = np.shape(array)[-2 if key in by_step else -1:]
+        rows = np.asarray(array).reshape(-1, math.prod(shape))
         finite = rows[np.isfinite(rows).all(axis=1)].astype(np.float64)
         if not len(finite):
             raise DatasetError(f'nothing to fit the normalizer on: {key} has no finite row')
@@ -139,7 +142,8 @@ def fit_normalizer(
         if mode != 'identity':
             scale = np.maximum(scale, (least or {}).get(key, 0.0))
         entries[key] = Affine(
-            mode, offset.astype(np.float32), scale.astype(np.float32),  # type: ignore[arg-type]
+            mode,  # type: ignore[arg-type]
+            offset.astype(np.float32).reshape(shape), scale.astype(np.float32).reshape(shape),
             (clip or {}).get(key) or math.inf)
     return Normalizer(entries)
 

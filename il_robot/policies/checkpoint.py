@@ -25,11 +25,12 @@ from il_robot import __version__
 from il_robot.config import build, to_dict
 from il_robot.data.normalizer import Normalizer
 from il_robot.errors import CheckpointError, IlRobotError
-from il_robot.policies.features import FeatureLayout
+from il_robot.policies.features import FeatureLayout, relative_mask
 from il_robot.policies.observation import ObservationConfig
 from il_robot.policies.policy import Policy
 from il_robot.policies.registry import make_policy, model_config
 from il_robot.spec import RobotSpec, robot_spec_from_dict, spec_differences
+from il_robot.types import Float32
 
 FORMAT = 'il_robot.checkpoint'
 VERSION = 2
@@ -53,6 +54,8 @@ class Checkpoint:
         seed: Training seed.
         step: Training steps done.
         metrics: Losses at this step.
+        relative: Names of the joints whose targets the policy gives relative to where they
+            are in the newest observation; the normaliser's ``action`` is then by step.
         observation: Cameras and their encoder.
         recorded: Height and width [px] of each camera's pictures in the dataset.
         package: Version of il_robot that wrote it.
@@ -71,6 +74,7 @@ class Checkpoint:
     seed: int = 0
     step: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    relative: tuple[str, ...] = ()
     observation: ObservationConfig = ObservationConfig()
     recorded: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     package: str = __version__
@@ -79,7 +83,12 @@ class Checkpoint:
     @property
     def action_dim(self) -> int:
         """Length D of an action."""
-        return len(self.normalizer.entries['action'].offset)
+        return self.normalizer.entries['action'].offset.shape[-1]
+
+    @property
+    def base(self) -> Float32:
+        """``(D,)`` what of the newest state is added to the policy's targets: 1 or 0 of each."""
+        return relative_mask(self.layout.joints, self.relative)
 
     def make_policy(self) -> Policy:
         """The policy with fresh weights."""
@@ -241,6 +250,7 @@ def _to_dict(checkpoint: Checkpoint) -> dict[str, Any]:
         'layout': to_dict(checkpoint.layout), 'normalizer': checkpoint.normalizer.to_dict(),
         'observation': to_dict(checkpoint.observation),
         'recorded': {name: list(size) for name, size in checkpoint.recorded.items()},
+        'relative': list(checkpoint.relative),
         'execution': dict(checkpoint.execution), 'training': dict(checkpoint.training),
         'dataset': checkpoint.dataset, 'task': checkpoint.task, 'seed': checkpoint.seed,
         'step': checkpoint.step, 'metrics': dict(checkpoint.metrics),
@@ -255,6 +265,7 @@ def _from_dict(data: Mapping[str, Any], where: str) -> Checkpoint:
             **values,
             'model': model_config(data['policy'], data['model'], where),
             'layout': build(FeatureLayout, data['layout'], where),
+            'relative': tuple(data.get('relative', ())),
             'normalizer': Normalizer.from_dict(data['normalizer']),
             # version 1 knew no cameras
             'observation': build(ObservationConfig, data.get('observation', {}), where),

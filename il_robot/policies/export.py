@@ -61,6 +61,7 @@ class RawPolicy(nn.Module):
     features_scale: torch.Tensor
     action_offset: torch.Tensor
     action_scale: torch.Tensor
+    base: torch.Tensor
 
     def __init__(self, checkpoint: Checkpoint, policy: Policy) -> None:
         super().__init__()
@@ -70,6 +71,7 @@ class RawPolicy(nn.Module):
             entry: Affine = checkpoint.normalizer.entries[key]
             for name in ('offset', 'scale'):
                 self.register_buffer(f'{key}_{name}', torch.from_numpy(getattr(entry, name)))
+        self.register_buffer('base', torch.from_numpy(checkpoint.base))
 
     def forward(self, features: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         """``(1, n_obs_steps, F)`` features [units] to ``(1, T, D)`` actions [units]."""
@@ -77,7 +79,8 @@ class RawPolicy(nn.Module):
         if not math.isinf(self._clip):
             normalised = normalised.clamp(-self._clip, self._clip)
         actions: torch.Tensor = self.policy(normalised, noise)
-        return actions * self.action_scale + self.action_offset
+        actions = actions * self.action_scale + self.action_offset
+        return actions + self.base * features[:, -1:, :len(self.base)]
 
 
 def export_onnx(checkpoint: Checkpoint, policy: Policy, output: Path) -> Export:
@@ -103,10 +106,6 @@ def export_onnx(checkpoint: Checkpoint, policy: Policy, output: Path) -> Export:
         import onnx
     except ImportError as missing:
         raise ConfigError(f"{missing}: pip install 'il_robot[onnx]'") from None
-    if checkpoint.observation.cameras:
-        raise CheckpointError(
-            f'{checkpoint.policy} sees {", ".join(checkpoint.observation.cameras)}; only policies '
-            f'without cameras can be exported')
     raw = RawPolicy(checkpoint, policy).eval()
     examples = [_example(checkpoint, policy, seed) for seed in range(_TESTS)]
     try:

@@ -105,6 +105,11 @@ def hand_kinematics(robot: RobotSpec | None) -> dict[str, ArmKinematics]:
     return {arm.name: ArmKinematics.from_spec(robot, arm) for arm in robot.arms}
 
 
+def relative_mask(joints: Sequence[str], relative: Sequence[str]) -> Float32:
+    """``(D,)``: 1 for the joints whose targets are relative to where they are, else 0."""
+    return np.array([name in relative for name in joints], np.float32)
+
+
 def arm_slices(arms: Arms, dim: int) -> dict[str, slice]:
     """Where each arm's entries stand in a state or action of ``dim`` numbers."""
     each = dim // len(arms)

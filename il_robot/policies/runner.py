@@ -46,7 +46,7 @@ class PolicyRunner:
         self._arms = hand_kinematics(spec)
         self._rest = spec.rest
         self._seen, self._recorded = checkpoint.observation, checkpoint.recorded
-        self._normalizer = checkpoint.normalizer
+        self._normalizer, self._base = checkpoint.normalizer, checkpoint.base
         self._times: Float64 = np.arange(policy.chunk_size, dtype=np.float64) * spec.dt
         self._history: deque[Observation] = deque(maxlen=policy.n_obs_steps)
         self._generator = torch.Generator(next(policy.parameters()).device)
@@ -85,7 +85,7 @@ class PolicyRunner:
             self._runtime = PolicyRuntime(self._policy, batch, self._runtime)
         action = self._runtime(batch, self._generator)
         stamp = self._history[-1].stamp
-        positions = self._normalizer.unnormalize('action', action)
+        positions = self._normalizer.unnormalize('action', action) + self._base * state[-1]
         return ActionChunk(stamp, stamp + self._times, positions)
 
     def warm_up(self) -> None:

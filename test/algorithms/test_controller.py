@@ -70,12 +70,13 @@ def test_reset_forgets_the_chunks():
     assert first[0] == 0 and last[0] > 0
 
 
-@pytest.fixture(scope='module')
-def run(tmp_path_factory):
+@pytest.fixture(scope='module', params=['absolute', 'relative'])
+def run(request, tmp_path_factory):
     recipe = make_recipe({
         'policy': 'chunk_mlp', 'model': {'hidden': [64, 64], 'chunk_size': 6},
         'training': {
-            'steps': 800, 'batch_size': 64, 'learning_rate': 3e-3, 'device': 'cpu', 'threads': 1}})
+            'steps': 800, 'batch_size': 64, 'learning_rate': 3e-3, 'device': 'cpu', 'threads': 1,
+            'actions': request.param}})
     folder = tmp_path_factory.mktemp('run')
     bc.train(toy.toy_dataset(40), recipe, folder)
     return folder

@@ -45,6 +45,28 @@ def test_batches_are_the_rows_of_the_dataset():
         np.testing.assert_allclose(features[b, :, :4], dataset.state[past], atol=1e-5)
 
 
+def test_relative_targets_are_relative_to_the_joints_and_normalised_step_by_step():
+    dataset = toy.toy_dataset(4)
+    layout = dataset_layout(dataset)
+    relative = tuple(name for name in layout.joints if 'gripper' not in name)
+    samples = make_samples(dataset, layout, CONFIG, 5, 2, CPU, relative=relative)
+    entry = samples.normalizer.entries['action']
+    assert entry.offset.shape == entry.scale.shape == (5, 4)
+    windows = np.arange(len(samples.train))[::3]
+    action = samples.batch(samples.train, windows)['action'].numpy()
+    labels, _ = labels_of(dataset, 'expert')
+    mask = np.array(['gripper' not in name for name in layout.joints], np.float32)
+    for b, window in enumerate(windows):
+        row = samples.train.anchors[window]
+        real = min(5, samples.train.stop[window] - row)
+        raw = samples.normalizer.unnormalize('action', action)[b] + mask * dataset.state[row]
+        np.testing.assert_allclose(raw[:real], labels[row:row + real], atol=1e-5)
+    whole = ~samples.train.action_rows(np.arange(len(samples.train)))[1].any(1)
+    trained = samples.batch(samples.train, np.flatnonzero(whole))['action'].numpy()
+    np.testing.assert_allclose(trained.mean(0), 0, atol=1e-4)
+    assert (trained.std(0) < 1.001).all()
+
+
 def test_recombining_needs_to_know_where_the_hands_are():
     with pytest.raises(DatasetError, match='kinematics of this robot is not known'):
         samples_of(toy.toy_dataset(4), replace(CONFIG, recombine=1.0))

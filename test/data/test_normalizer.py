@@ -70,6 +70,29 @@ def test_rows_with_nan_are_left_out_of_the_fit():
                           fit_normalizer({'a': kept}).entries['a'].offset)
 
 
+def test_a_floor_and_a_clip_bound_what_is_seen():
+    values = np.random.default_rng(0).normal(size=(200, 2)) * [1.0, 1e-3]
+    normalizer = fit_normalizer({'a': values}, least={'a': 0.1}, clip={'a': 2.0})
+    scale = normalizer.entries['a'].scale
+    assert scale[1] == np.float32(0.1) and scale[0] == pytest.approx(1.0, rel=0.2)
+    far = normalizer.normalize('a', np.array([[50.0, -50.0], [0.5, 0.0]]))
+    np.testing.assert_array_equal(far[0], [2, -2])
+    assert (np.abs(far[1]) < 1).all()
+    again = Normalizer.from_dict(normalizer.to_dict())
+    assert again.entries['a'].clip == 2.0 and 'clip' in normalizer.to_dict()['a']
+
+
+def test_statistics_by_step():
+    values = np.random.default_rng(0).normal(size=(100, 3, 2)) * [[[1], [10], [100]]]
+    normalizer = fit_normalizer({'a': values}, by_step=('a',))
+    assert normalizer.entries['a'].scale.shape == (3, 2)
+    normalised = normalizer.normalize('a', values)
+    np.testing.assert_allclose(normalised.std(0), 1, atol=1e-3)
+    np.testing.assert_allclose(normalizer.unnormalize('a', normalised), values, rtol=1e-4)
+    with pytest.raises(DatasetError, match='last dimensions are'):
+        normalizer.normalize('a', values[:, :2])
+
+
 def test_modes_per_key():
     values = np.random.default_rng(0).normal(size=(30, 3))
     normalizer = fit_normalizer({'a': values, 'b': values}, {'a': 'identity', 'b': 'min_max'})

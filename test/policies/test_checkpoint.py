@@ -58,6 +58,27 @@ def test_saved_and_loaded_policies_act_the_same(tmp_path):
     np.testing.assert_allclose(chunks[0].times, (2 + np.arange(5)) * ROBOT.dt)
 
 
+def test_relative_targets_start_from_the_joints_and_the_file_says_so(tmp_path):
+    relative = tuple(name for name in ROBOT.joint_names if 'gripper' not in name)
+    values = np.random.default_rng(0).normal(size=(50, 5, ROBOT.dim))
+    features = np.random.default_rng(1).normal(size=(50, LAYOUT.dim))
+    normalizer = fit_normalizer({'features': features, 'action': values}, by_step=('action',))
+    description, policy = make(relative=relative, normalizer=normalizer)
+    ckpt.save_checkpoint(tmp_path / 'a', description, policy)
+    loaded, other = ckpt.load_checkpoint(tmp_path / 'a', robot=ROBOT)
+    assert loaded.relative == relative and loaded.action_dim == ROBOT.dim
+    chunks = [[], []]
+    for chunk, checkpoint in zip(chunks, (loaded, replace(loaded, relative=()))):
+        runner = PolicyRunner(checkpoint, other, ROBOT)
+        runner.observe(observation(4))
+        chunk.append(runner.predict().positions)
+    moved = chunks[0][0] - chunks[1][0]
+    grippers = np.array(['gripper' in name for name in ROBOT.joint_names])
+    np.testing.assert_allclose(
+        moved, np.broadcast_to(np.where(grippers, 0, observation(4).state), moved.shape),
+        atol=1e-5)
+
+
 def test_the_first_observation_counts_as_the_whole_past():
     runner = PolicyRunner(*make(), ROBOT)
     runner.observe(observation(0))
