@@ -74,7 +74,8 @@ def test_the_manifest_and_setup_need_the_same(metadata):
         'gymnasium': 'python3-gymnasium-pip', 'pybullet': 'python3-pybullet-pip',
         'pillow': 'python3-pil', 'mcap-ros2-support': 'mcap-ros2-support',
     }
-    no_key = {'av', 'moderngl', 'pyarrow', 'safetensors', 'mcap', 'lz4', 'zstandard'}
+    no_key = {'av', 'moderngl', 'pyarrow', 'safetensors', 'mcap', 'lz4', 'zstandard', 'onnx',
+              'onnxruntime'}
     tools = {'ruff', 'mypy', 'types-PyYAML', 'setuptools', 'rosbags'}
     rmw = {'ros-rmw-fastrtps-cpp'}  # a ROS installation chooses its own
     wanted = set()
