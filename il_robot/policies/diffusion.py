@@ -12,6 +12,10 @@ steps at run time (III-D). With ``a_k`` for alpha-bar, the share of signal left 
 As in the paper the predicted x_0' is clipped to the range of the data in every step, which is
 [-1, 1] with ``training.normalization: min_max``; the noise eps' is then the one that fits the
 clipped x_0', so that x_j stays on the way between both.
+
+The network may also predict x_0 itself, ``loss = |x_0 - f(O, x_k, k)|^2`` (Ho et al., section 3.2;
+Salimans and Ho, "Progressive Distillation", ICLR 2022, section 4): where the observation nearly
+determines the chunk, that is learned in far fewer steps than which of many noises was drawn.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -38,6 +43,7 @@ class DiffusionConfig:
         n_obs_steps: Observations looked at.
         train_steps: K, the noise levels of training.
         ddim_steps: Denoising steps at run time, at most K.
+        prediction: What the network predicts: the ``noise``, as in the paper, or the ``sample``.
         clip: The predicted clean chunk is clipped to [-clip, clip]; 0 does not clip, which
             ``mean_std`` normalisation wants.
         widths: Channels of the U-Net's levels; each after the first halves the time.
@@ -50,6 +56,7 @@ class DiffusionConfig:
     n_obs_steps: int = 1
     train_steps: int = 100
     ddim_steps: int = 10
+    prediction: Literal['noise', 'sample'] = 'noise'
     clip: float = 1.0
     widths: tuple[int, ...] = (64, 128)
     kernel_size: int = 5
@@ -88,6 +95,7 @@ class DiffusionPolicy(Policy):
         self.n_obs_steps = config.n_obs_steps
         self._action_dim = action_dim
         self._clip = config.clip
+        self._predicts_noise = config.prediction == 'noise'
         alpha_bar = squared_cosine(config.train_steps)
         levels = ddim_levels(config.train_steps, config.ddim_steps)
         self._signal = [float(alpha_bar[k]) for k in levels]
@@ -101,7 +109,7 @@ class DiffusionPolicy(Policy):
             nn.Mish(), nn.Linear(time + layout.dim * config.n_obs_steps, self.unet.film_dim))
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """The masked squared error of the noise, at one random level per sample."""
+        """The masked squared error of the prediction, at one random level per sample."""
         features, x0 = batch['features'], hold_padding(batch)  # (B, n_obs_steps, F), (B, T, D)
         rows, part = len(x0), batch.get(PART)
         noise = draw_rows(rows, part, lambda n: x0.new_empty(n, *x0.shape[1:]).normal_(
@@ -112,7 +120,8 @@ class DiffusionPolicy(Policy):
         x = signal.sqrt() * x0 + (1 - signal).sqrt() * noise
         film = self._modulation(features.flatten(1), levels)
         predicted = self.unet(x.transpose(1, 2), film).transpose(1, 2)
-        return {'loss': masked_mean((predicted - noise) ** 2, batch)}
+        target = noise if self._predicts_noise else x0
+        return {'loss': masked_mean((predicted - target) ** 2, batch)}
 
     def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """The chunks that noise ``(B, D * T)`` becomes."""
@@ -123,8 +132,15 @@ class DiffusionPolicy(Policy):
         films = self._modulation(
             features.repeat(steps, 1), self.ddim_levels.repeat_interleave(size)
         ).unflatten(0, (steps, size))
-        x0 = ddim(lambda x, i: self.unet(x, films[i]), x, self._signal, self._clip)
-        return x0.transpose(1, 2)
+
+        def noise_in(x: torch.Tensor, i: int) -> torch.Tensor:
+            predicted: torch.Tensor = self.unet(x, films[i])
+            if self._predicts_noise:
+                return predicted
+            signal = self._signal[i]
+            return (x - math.sqrt(signal) * predicted) / math.sqrt(1 - signal)
+
+        return ddim(noise_in, x, self._signal, self._clip).transpose(1, 2)
 
     def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """Normal numbers, one for each of the chunk."""

@@ -24,7 +24,8 @@ SMALL = {
         {'chunk_size': 1, 'n_obs_steps': 2, 'width': 64, 'depth': 2, 'euler_steps': 1}],
     'diffusion': [
         {'chunk_size': 6, 'widths': [32, 64], 'kernel_size': 3, 'ddim_steps': 2},
-        {'chunk_size': 4, 'widths': [32], 'n_obs_steps': 2, 'train_steps': 20, 'clip': 0}],
+        {'chunk_size': 4, 'widths': [32], 'n_obs_steps': 2, 'train_steps': 20, 'clip': 0,
+         'prediction': 'sample'}],
     'ensemble': [
         {'model': {'hidden': [64], 'chunk_size': 6}, 'size': 2},
         {'policy': 'flow', 'model': {'chunk_size': 3, 'width': 64, 'depth': 1}, 'size': 3},

@@ -100,10 +100,12 @@ def test_noise_at_every_level_has_unit_variance_and_the_loss_of_a_silent_net_is_
     assert float(loss.detach()) == pytest.approx(1.0, abs=0.05)
 
 
-def test_both_ways_of_a_fork_are_sampled_and_not_their_mean():
+@pytest.mark.parametrize('prediction', ['noise', 'sample'])
+def test_both_ways_of_a_fork_are_sampled_and_not_their_mean(prediction):
     """Demonstrations go left or right from one observation: +0.5 or -0.5."""
     torch.manual_seed(0)
-    config = DiffusionConfig(2, train_steps=20, ddim_steps=20, widths=(16,), kernel_size=3)
+    config = DiffusionConfig(
+        2, train_steps=20, ddim_steps=20, prediction=prediction, widths=(16,), kernel_size=3)
     policy = build_diffusion(config, LAYOUT, 1)
     random, features = generator(), torch.zeros(128, 1, LAYOUT.dim)
     optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
