@@ -4,8 +4,8 @@
 
 Runs the commands a user would run (one thread each, ``--jobs`` at once), goes on where it was,
 and writes benchmarks/results/policies.json after each evaluation: successes with their Wilson
-interval, what failed, how long the training took. ``--table`` only prints what is there, as the
-table of docs/policies.md, and draws benchmarks/results/policies.png.
+interval, what failed, how long the training took. In the end, or with ``--table`` at once, the
+table goes into docs/policies.md and the pictures beside the result file.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ RECIPES = {
     'lift_tray': ('chunk_mlp', 'flow', 'mlp'),
     'insert_peg': ('chunk_mlp_insert_peg', 'flow_insert_peg', 'chunk_mlp', 'mlp'),
 }
+DOCUMENT = Path(__file__).parents[1] / 'docs' / 'policies.md'
+BEGIN, END = '<!-- results: benchmarks/policies.py --table -->', '<!-- end of results -->'
 DEMONSTRATIONS = 50
 CURVE = (10, 20, 50, 100)
 CURVES = ('transfer_cube/chunk_mlp', 'transfer_cube/mlp')
@@ -151,6 +153,52 @@ def table(rows: list[dict[str, Any]]) -> str:
     return '\n'.join(lines)
 
 
+def publish(rows: list[dict[str, Any]]) -> None:
+    """The table into docs/policies.md, and the pictures."""
+    text = table(rows)
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+    DOCUMENT.write_text(f'{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}')
+    print(text)
+    draw(pooled(rows), RESULTS.with_suffix('.png'))
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Success with its interval by recipe, and over the number of demonstrations."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), layout='constrained')
+    bars, curve = figure.subplots(1, 2, width_ratios=(3, 2))
+    shown = [r for r in rows if r['demonstrations'] == DEMONSTRATIONS][::-1]
+    for y, row in enumerate(shown):
+        low, high = row['interval_95']
+        color = f'C{list(RECIPES).index(row["task"])}'
+        bars.plot([100 * low, 100 * high], [y, y], color=color, lw=4, solid_capstyle='butt')
+        bars.plot(100 * row['success_rate'], y, 'o', color=color)
+    bars.set_yticks(range(len(shown)), [f'{r["task"]}  {r["recipe"]}' for r in shown])
+    bars.set(xlim=(-2, 102), xlabel='success [%], 95 % interval, all training seeds')
+    bars.set_title(f'{DEMONSTRATIONS} demonstrations')
+    for name in CURVES:
+        task, recipe = name.split('/')
+        line = sorted((r for r in rows if (r['task'], r['recipe']) == (task, recipe)),
+                      key=lambda r: int(r['demonstrations']))
+        if not line:
+            continue
+        rate, low, high = (
+            [100 * v for v in values] for values in
+            zip(*((r['success_rate'], *r['interval_95']) for r in line)))
+        x = [r['demonstrations'] for r in line]
+        curve.plot(x, rate, 'o-', label=name)
+        curve.fill_between(x, low, high, alpha=0.2)
+    curve.set(xscale='log', xticks=CURVE, xticklabels=CURVE, ylim=(-2, 102),
+              xlabel='demonstrations', ylabel='success [%]')
+    curve.minorticks_off()
+    if curve.lines:
+        curve.legend()
+    for axes in (bars, curve):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     """Record, train, evaluate; write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,7 +218,7 @@ def main() -> None:
         with ThreadPoolExecutor(args.jobs) as pool:
             for future in [pool.submit(run, c, args.output, args.episodes) for c in todo]:
                 future.result()
-    print(table(read_rows()))
+    publish(read_rows())
 
 
 if __name__ == '__main__':
