@@ -124,8 +124,9 @@ def train(
     check_columns(dataset)
     robot = _robot_of(dataset, robot)
     arms = hand_kinematics(robot) if observation.hands else {}
-    relative = _relative_joints(robot) if config.actions == 'relative' else ()
     layout = dataset_layout(dataset, observation.objects, tuple(arms), observation.scales)
+    relative = (
+        _relative_joints(dataset, robot, layout.joints) if config.actions == 'relative' else ())
     recorded = check_cameras(dataset, observation.cameras, observation.image_size)
     model = model_config(recipe.policy, recipe.model, 'recipe: model')
     policy = make_policy(
@@ -177,18 +178,23 @@ def _check(recipe: Recipe, trial: Trial | None, team: Team) -> None:
             f'training.batch_size={config.batch_size} cannot be shared by {team.size} processes')
 
 
-def _relative_joints(robot: RobotSpec | None) -> tuple[str, ...]:
-    """All joints but the grippers.
+def _relative_joints(
+    dataset: Dataset, robot: RobotSpec | None, joints: tuple[str, ...]
+) -> tuple[str, ...]:
+    """All joints but the grippers; all where the robot is not known.
 
     Raises:
-        DatasetError: which they are is not known.
+        DatasetError: state and action are not of the same joints.
     """
-    if robot is None:
+    state, action = dataset.state.shape[1], dataset.action.shape[1]
+    if state != action:
         raise DatasetError(
-            'training.actions=relative needs to know which entries are grippers, but the dataset '
-            'does not say its robot: give --robot')
+            f'training.actions=relative needs a target for each joint, but {dataset.path} has '
+            f'{state} numbers of state and {action} of action; set training.actions=absolute')
+    if robot is None:
+        return joints
     grippers = {robot.arm_slice(arm.name).stop - 1 for arm in robot.arms}
-    return tuple(n for i, n in enumerate(robot.joint_names) if i not in grippers)
+    return tuple(n for i, n in enumerate(joints) if i not in grippers)
 
 
 @dataclass(frozen=True, eq=False)

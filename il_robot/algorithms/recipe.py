@@ -39,8 +39,9 @@ class Training:
             (:mod:`il_robot.data.recombine`, which says when that is right); 0 for none.
         recombine_distance: How far apart the arms and their objects are then [m].
         actions: ``absolute`` targets, or ``relative`` to where the joints are (grippers stay
-            absolute), normalised for each step of the chunk by itself: the first step, which
-            moves little, then counts as much as the last, and is learned as finely.
+            absolute, where the robot is known), normalised for each step of the chunk by itself:
+            the first step, which moves little, then counts as much as the last, and is learned
+            as finely.
         label: ``expert``: the expert's proposal where there is one, else the action executed,
             and nothing where the policy drove. ``executed``: always the action executed.
         outcomes: Which episodes are used.

@@ -139,6 +139,19 @@ def test_robots_are_checked(tmp_path):
         bc.train(nameless, RECIPE, tmp_path / 'd', robot=big)
 
 
+def test_relative_targets_of_a_robot_that_is_known_or_not(tmp_path):
+    config = with_training(steps=2, actions='relative')
+    known = bc.train(toy.toy_dataset(3), config, tmp_path / 'a')
+    assert load_checkpoint(known.checkpoint)[0].relative == ('left_slide', 'right_slide')
+    nameless = bc.train(toy.toy_dataset(3, spec=None), config, tmp_path / 'b')
+    assert len(load_checkpoint(nameless.checkpoint)[0].relative) == 4
+    dataset = toy.toy_dataset(3, spec=None)
+    short = {**dataset.columns, 'action': dataset.action[:, :3],
+             'proposal.expert': dataset.expert[:, :3]}
+    with pytest.raises(DatasetError, match='4 numbers of state and 3 of action.*=absolute'):
+        bc.train(replace(dataset, columns=short), config, tmp_path / 'c')
+
+
 def test_schedule_warms_up_and_ends_at_zero():
     config = with_training(learning_rate=1.0).training
     rates = [schedule(step, config) for step in range(201)]
