@@ -11,7 +11,8 @@ def test_every_shipped_recipe_loads():
     for name in names:
         recipe = load_recipe(named_config('train', name))
         seeing = name.endswith('_images')
-        assert recipe.model and (seeing or recipe.policy == name)
+        # chunk_mlp_insert_peg.yaml is of policy chunk_mlp
+        assert recipe.model and (seeing or name.startswith(recipe.policy))
         assert bool(recipe.observation.cameras) == seeing
 
 
