@@ -28,7 +28,7 @@ from il_robot.statistics import wilson
 RESULTS = Path(__file__).parent / 'results' / 'policies.json'
 RECIPES = {
     'transfer_cube': ('flow', 'act', 'diffusion', 'chunk_mlp', 'mlp', 'mlp_gaussian', 'mlp_gmm'),
-    'lift_tray': ('chunk_mlp', 'flow', 'mlp'),
+    'lift_tray': ('chunk_mlp_lift_tray', 'chunk_mlp', 'mlp'),
     'insert_peg': ('chunk_mlp_insert_peg', 'flow_insert_peg', 'chunk_mlp', 'mlp'),
 }
 DOCUMENT = Path(__file__).parents[1] / 'docs' / 'policies.md'
