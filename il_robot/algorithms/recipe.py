@@ -43,7 +43,9 @@ class Training:
             the first step, which moves little, then counts as much as the last, and is learned
             as finely.
         label: ``expert``: the expert's proposal where there is one, else the action executed,
-            and nothing where the policy drove. ``executed``: always the action executed.
+            and nothing where the policy drove. Chunks begin where an expert drove, and end where
+            a policy takes over: what an expert says beside a driving policy labels one step, not
+            what would have followed. ``executed``: always the action executed.
         outcomes: Which episodes are used.
         validation: Share of episodes held out for the validation loss.
         normalization: Of features and actions.

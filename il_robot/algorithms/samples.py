@@ -142,10 +142,17 @@ def labels_of(dataset: Dataset, label: str) -> tuple[Float32, NDArray[np.bool_]]
     if label == 'executed':
         return dataset.action, np.ones(len(dataset), dtype=bool)
     proposed = row_mask(dataset, labelled=True)
-    by_policy = (dataset.source == int(Source.POLICY)).sum(axis=1) > 0
-    usable = proposed | ~by_policy
+    usable = proposed | ~_by_policy(dataset)
     labels = np.where(proposed[:, None], dataset.expert, dataset.action)
     return np.where(usable[:, None], labels, np.float32(0)), usable
+
+
+def _by_policy(dataset: Dataset) -> NDArray[np.bool_]:
+    """``(N,)`` a policy drove an arm.
+
+    What an expert said meanwhile was not done: it labels that row, but not a chunk from there.
+    """
+    return (dataset.source == int(Source.POLICY)).any(axis=1)
 
 
 def make_samples(
@@ -159,6 +166,8 @@ def make_samples(
         DatasetError: nothing is left to train on, or a value is not finite.
     """
     labels, usable = labels_of(dataset, config.label)
+    followed = (np.ones(len(dataset), dtype=bool) if config.label == 'executed'
+                else ~_by_policy(dataset))
     state, poses, starts, stops = dataset.state, dataset.objects, dataset.starts, dataset.stops
     held_in, held_out = _split(dataset, config)
     if config.recombine:
@@ -170,7 +179,8 @@ def make_samples(
         state = np.concatenate([state, new.arms(state, slices)])
         poses = np.concatenate([poses, new.objects(poses)])
         labels = np.concatenate([labels, new.arms(labels, slices)])
-        usable = np.concatenate([usable, usable[new.arm_rows].all(1)])
+        usable, followed = (
+            np.concatenate([rows, rows[new.arm_rows].all(1)]) for rows in (usable, followed))
     objects = {name: poses[:, i] for i, name in enumerate(dataset.object_names)}
     features = batch_features(state, objects, layout, arms)
     for what, array in (('observations', features), ('labels', labels)):
@@ -181,9 +191,14 @@ def make_samples(
                 f'{bad[0]}; see: il_robot dataset verify'
             )
 
+    # Where a policy stands still, the expert beside it says "one step ahead" again and again:
+    # as a chunk, that teaches to stand still.
+    begins = followed if chunk_size > 1 and followed.any() else None
+
     def windows(episodes: NDArray[np.int64]) -> WindowIndex:
         return window_index(starts[episodes], stops[episodes], chunk_size, n_obs_steps,
-                            usable=usable)
+                            usable=usable, followed=followed,
+                            rows=begins)
 
     train = windows(held_in)
     base = state * relative_mask(layout.joints, relative) if relative else None

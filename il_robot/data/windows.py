@@ -29,6 +29,8 @@ class WindowIndex:
         chunk_size: Actions per window, ``T``.
         n_obs_steps: Observations per window.
         usable: ``(N,)`` rows with a valid label, or None where all are.
+        followed: ``(N,)`` rows whose label was executed, or None where all were. Labels behind
+            another row belong to a future that its label would not have led to.
     """
 
     anchors: Int64
@@ -37,6 +39,7 @@ class WindowIndex:
     chunk_size: int
     n_obs_steps: int
     usable: Bool | None = None
+    followed: Bool | None = None
 
     def __len__(self) -> int:
         return len(self.anchors)
@@ -49,7 +52,8 @@ class WindowIndex:
 
         Returns:
             ``(B, T)`` rows, clamped to the episode's last row, and ``(B, T)`` padding: True
-            where the row lies beyond the episode or has no valid label.
+            where the row lies beyond the episode, has no valid label, or comes after a row
+            whose label was not executed.
         """
         wanted = self.anchors[windows, None] + np.arange(self.chunk_size)
         last = self.stop[windows, None] - 1
@@ -57,6 +61,9 @@ class WindowIndex:
         padding = wanted > last
         if self.usable is not None:
             padding |= ~self.usable[rows]
+        if self.followed is not None:
+            astray = np.logical_or.accumulate(~self.followed[rows], axis=1)
+            padding[:, 1:] |= astray[:, :-1]
         return rows, padding
 
     def observation_rows(self, windows: Int64) -> tuple[Int64, Bool]:
@@ -78,6 +85,7 @@ def window_index(
     n_obs_steps: int = 1,
     rows: Bool | None = None,
     usable: Bool | None = None,
+    followed: Bool | None = None,
 ) -> WindowIndex:
     """Index every window of the given episodes.
 
@@ -89,6 +97,7 @@ def window_index(
         rows: ``(N,)`` rows that may anchor a window (a filter); None for all.
         usable: ``(N,)`` rows with a valid label; others count as padding. An anchor without
             one is left out.
+        followed: ``(N,)`` rows whose label was executed; None for all.
 
     Raises:
         DatasetError: sizes below 1, or no window is left.
@@ -111,7 +120,8 @@ def window_index(
             f'no window left: {len(anchors)} rows in {len(lengths)} episodes, none passes the '
             f'filters; loosen them or record such rows'
         )
-    return WindowIndex(anchors[keep], start[keep], stop[keep], chunk_size, n_obs_steps, usable)
+    return WindowIndex(
+        anchors[keep], start[keep], stop[keep], chunk_size, n_obs_steps, usable, followed)
 
 
 def gather(array: NDArray[Any], rows: Int64) -> NDArray[Any]:

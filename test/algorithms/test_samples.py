@@ -9,6 +9,7 @@ from il_robot.algorithms.recipe import Training
 from il_robot.algorithms.samples import dataset_layout, labels_of, make_samples
 from il_robot.data.dataset import Dataset
 from il_robot.errors import DatasetError
+from il_robot.types import Source
 
 CPU = torch.device('cpu')
 CONFIG = Training(validation=0.25)
@@ -65,6 +66,28 @@ def test_relative_targets_are_relative_to_the_joints_and_normalised_step_by_step
     trained = samples.batch(samples.train, np.flatnonzero(whole))['action'].numpy()
     np.testing.assert_allclose(trained.mean(0), 0, atol=1e-4)
     assert (trained.std(0) < 1.001).all()
+
+
+def test_chunks_are_learned_where_an_expert_drove_and_end_where_a_policy_takes_over():
+    dataset = toy.toy_dataset(4)
+    source = dataset.source.copy()
+    episode = dataset.episodes[0]
+    begin, end = episode.start + 2, episode.stop - 3
+    assert end - begin > 5
+    source[episode.start:begin] = int(Source.POLICY)  # then the expert takes over
+    source[end:episode.stop, 0] = int(Source.POLICY)  # one arm is enough
+    corrected = with_columns(dataset, source=source)
+    samples = samples_of(corrected, replace(CONFIG, validation=0.0), chunk_size=5)
+    first = samples.train.anchors[samples.train.anchors < episode.stop]
+    np.testing.assert_array_equal(first, np.arange(begin, end))
+    windows = np.flatnonzero(np.isin(samples.train.anchors, np.arange(end - 6, end)))
+    padding = samples.batch(samples.train, windows)['is_pad']
+    # the first label beside the policy is still the answer to where the expert had come
+    assert padding.sum(1).tolist() == [0, 0, 0, 1, 2, 3]
+    one_step = samples_of(corrected, replace(CONFIG, validation=0.0), chunk_size=1)
+    assert len(one_step.train) == len(dataset)  # a one-step policy learns every label
+    executed = samples_of(corrected, replace(CONFIG, validation=0.0, label='executed'), 5)
+    assert len(executed.train) == len(dataset)
 
 
 def test_recombining_needs_to_know_where_the_hands_are():
