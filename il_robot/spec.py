@@ -163,6 +163,11 @@ class RobotSpec:
         """All joint names with prefix, in vector order; grippers included."""
         return tuple(a.prefix + j.name for a in self.arms for j in (*self.joints, self.gripper))
 
+    @cached_property
+    def gripper_names(self) -> frozenset[str]:
+        """Those of :attr:`joint_names` that are gripper widths [m]; the others are angles [rad]."""
+        return frozenset(a.prefix + self.gripper.name for a in self.arms)
+
     @property
     def dim(self) -> int:
         """Length of a state or action vector."""

@@ -158,8 +158,7 @@ def _metadata(checkpoint: Checkpoint, policy: Policy) -> dict[str, str]:
     """What a user of the file must know; values are text or JSON."""
     robot = checkpoint.robot
     names: tuple[str, ...] = robot.joint_names if robot else checkpoint.layout.joints
-    grippers = {arm.prefix + robot.gripper.name for arm in robot.arms} if robot else set()
-    units = ['m' if name in grippers else 'rad' for name in names] if robot else []
+    units = ['m' if name in robot.gripper_names else 'rad' for name in names] if robot else []
     described: dict[str, Any] = {
         'format': 'il_robot.onnx', 'package': __version__, 'checkpoint': checkpoint.hash,
         'policy': checkpoint.policy, 'task': checkpoint.task, 'step': checkpoint.step,
