@@ -165,7 +165,7 @@ class RobotSpec:
 
     @cached_property
     def gripper_names(self) -> frozenset[str]:
-        """Those of :attr:`joint_names` that are gripper widths [m]; the others are angles [rad]."""
+        """Those of :attr:`joint_names` that are gripper widths [m]; the rest are angles [rad]."""
         return frozenset(a.prefix + self.gripper.name for a in self.arms)
 
     @property

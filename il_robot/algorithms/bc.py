@@ -52,8 +52,9 @@ from il_robot.policies.checkpoint import (
     save_checkpoint,
 )
 from il_robot.policies.device import choose_device
-from il_robot.policies.features import hand_kinematics
+from il_robot.policies.features import robot_hands
 from il_robot.policies.observation import ImagePolicy
+from il_robot.policies.policy import Policy
 from il_robot.policies.registry import make_policy, model_config
 from il_robot.spec import RobotSpec, spec_differences
 
@@ -119,39 +120,24 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    observation = recipe.observation
-    poses = pose_targets(dataset, observation.estimate)
+    poses = pose_targets(dataset, recipe.observation.estimate)
     check_columns(dataset)
     robot = _robot_of(dataset, robot)
-    arms = hand_kinematics(robot) if observation.hands else {}
-    layout = dataset_layout(dataset, observation.objects, tuple(arms), observation.scales)
-    relative = (
-        _relative_joints(dataset, robot, layout.joints) if config.actions == 'relative' else ())
-    recorded = check_cameras(dataset, observation.cameras, observation.image_size)
-    model = model_config(recipe.policy, recipe.model, 'recipe: model')
-    policy = make_policy(
-        recipe.policy, model, layout, dataset.action.shape[1], observation).to(device)
+    policy, samples, description = _prepare(dataset, recipe, robot, device)
     if isinstance(policy, ImagePolicy) and not resume:
         policy.encoder.load_pretrained()
-    samples = make_samples(
-        dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device, arms,
-        relative)
-    describe = Checkpoint(
-        recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
-        to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
-        relative=relative, observation=observation, recorded=recorded)
     settings = dict(trial.settings) if trial and config.evaluate_every else {}
     # nothing is written for a bad dataset
     lock = team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
     learner = new_learner(policy, config, team)
     try:
-        frames = load_frames(dataset, observation, device, output, poses, on_frames)
+        frames = load_frames(dataset, recipe.observation, device, output, poses, on_frames)
         if resume and list_checkpoints(output):
             newest = find_checkpoint(output)
             read_description(newest)  # refuses what is damaged or of a newer version
             restore(learner, load_training_state(newest))
         team.seed_dropout(config.seed, learner.step)
-        run = _Run(output, config, replace(samples, frames=frames), describe, team, trial,
+        run = _Run(output, config, replace(samples, frames=frames), description, team, trial,
                    Journal(output, learner.step, team), on_log, should_stop)
         return _train(run, learner)
     except BaseException:
@@ -161,6 +147,31 @@ def train(
     finally:
         if lock is not None:
             os.close(lock)
+
+
+def _prepare(
+    dataset: Dataset, recipe: Recipe, robot: RobotSpec | None, device: torch.device
+) -> tuple[Policy, Samples, Checkpoint]:
+    """A fresh policy, what it learns from, and how its checkpoints describe themselves.
+
+    Raises:
+        DatasetError: see :func:`train`.
+    """
+    config, observation = recipe.training, recipe.observation
+    hands = robot_hands(robot) if observation.hands else {}
+    layout = dataset_layout(dataset, observation.objects, tuple(hands), observation.scales)
+    relative = (
+        _relative_joints(dataset, robot, layout.joints) if config.actions == 'relative' else ())
+    recorded = check_cameras(dataset, observation.cameras, observation.image_size)
+    model = model_config(recipe.policy, recipe.model, 'recipe: model')
+    policy = make_policy(
+        recipe.policy, model, layout, dataset.action.shape[1], observation).to(device)
+    samples = make_samples(
+        dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device, hands, relative)
+    return policy, samples, Checkpoint(
+        recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
+        to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
+        relative=relative, observation=observation, recorded=recorded)
 
 
 def _check(recipe: Recipe, trial: Trial | None, team: Team) -> None:
@@ -193,8 +204,9 @@ def _relative_joints(
             f'{state} numbers of state and {action} of action; set training.actions=absolute')
     if robot is None:
         return joints
-    grippers = {robot.arm_slice(arm.name).stop - 1 for arm in robot.arms}
-    return tuple(n for i, n in enumerate(joints) if i not in grippers)
+    # by position: the dataset may name the joints in its own way
+    return tuple(name for name, own in zip(joints, robot.joint_names)
+                 if own not in robot.gripper_names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,13 +23,7 @@ from il_robot.data.normalizer import Normalizer, fit_normalizer
 from il_robot.data.recombine import Recombined, Scene, recombine
 from il_robot.data.windows import WindowIndex, window_index
 from il_robot.errors import DatasetError, unknown
-from il_robot.policies.features import (
-    Arms,
-    FeatureLayout,
-    arm_slices,
-    batch_features,
-    relative_mask,
-)
+from il_robot.policies.features import FeatureLayout, Hands, batch_features, relative_mask
 from il_robot.policies.policy import Batch
 from il_robot.types import Float32, Source
 
@@ -73,9 +68,14 @@ class Samples:
 
     def _relative(self, action: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
         """``(B, T, D)`` raw targets, normalised relative to ``(B, 1, D)`` where the robot is."""
-        entry = self.normalizer.entries['action']
-        offset, scale = (torch.from_numpy(v).to(action) for v in (entry.offset, entry.scale))
+        offset, scale = self._units
         return (action - base - offset) / scale
+
+    @cached_property
+    def _units(self) -> tuple[torch.Tensor, torch.Tensor]:
+        entry = self.normalizer.entries['action']
+        return (torch.from_numpy(entry.offset).to(self.labels),
+                torch.from_numpy(entry.scale).to(self.labels))
 
 
 def _gather(values: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
@@ -157,7 +157,7 @@ def _by_policy(dataset: Dataset) -> NDArray[np.bool_]:
 
 def make_samples(
     dataset: Dataset, layout: FeatureLayout, config: Training,
-    chunk_size: int, n_obs_steps: int, device: torch.device, arms: Arms | None = None,
+    chunk_size: int, n_obs_steps: int, device: torch.device, hands: Hands | None = None,
     relative: Sequence[str] = (),
 ) -> Samples:
     """Labels, split by episode, normaliser of the training rows, windows, tensors.
@@ -169,20 +169,26 @@ def make_samples(
     followed = (np.ones(len(dataset), dtype=bool) if config.label == 'executed'
                 else ~_by_policy(dataset))
     state, poses, starts, stops = dataset.state, dataset.objects, dataset.starts, dataset.stops
-    held_in, held_out = _split(dataset, config)
+    # Where a policy stands still, the expert beside it says "one step ahead" again and again:
+    # as a chunk, that teaches to stand still.
+    begins = usable & followed
+    if chunk_size == 1 or not begins.any():
+        begins = usable
+    held_in, held_out = _split(dataset, config, begins)
     if config.recombine:
-        new = _recombined(dataset, config, held_in, arms or {})
-        slices = tuple(arm_slices(arms or {}, state.shape[1]).values())
+        new = _recombined(dataset, config, held_in, hands or {})
+        slices = [hand.where for hand in (hands or {}).values()]
         held_in = np.concatenate([held_in, len(starts) + np.arange(len(new.starts))])
         starts = np.concatenate([starts, len(dataset) + new.starts])
         stops = np.concatenate([stops, len(dataset) + new.stops])
         state = np.concatenate([state, new.arms(state, slices)])
         poses = np.concatenate([poses, new.objects(poses)])
         labels = np.concatenate([labels, new.arms(labels, slices)])
-        usable, followed = (
-            np.concatenate([rows, rows[new.arm_rows].all(1)]) for rows in (usable, followed))
+        usable, followed, begins = (
+            np.concatenate([rows, rows[new.arm_rows].all(1)])
+            for rows in (usable, followed, begins))
     objects = {name: poses[:, i] for i, name in enumerate(dataset.object_names)}
-    features = batch_features(state, objects, layout, arms)
+    features = batch_features(state, objects, layout, hands)
     for what, array in (('observations', features), ('labels', labels)):
         bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
         if bad.size:
@@ -191,14 +197,9 @@ def make_samples(
                 f'{bad[0]}; see: il_robot dataset verify'
             )
 
-    # Where a policy stands still, the expert beside it says "one step ahead" again and again:
-    # as a chunk, that teaches to stand still.
-    begins = followed if chunk_size > 1 and followed.any() else None
-
     def windows(episodes: NDArray[np.int64]) -> WindowIndex:
         return window_index(starts[episodes], stops[episodes], chunk_size, n_obs_steps,
-                            usable=usable, followed=followed,
-                            rows=begins)
+                            usable=usable, followed=followed, rows=begins)
 
     train = windows(held_in)
     base = state * relative_mask(layout.joints, relative) if relative else None
@@ -231,33 +232,32 @@ def _targets(labels: Float32, base: Float32 | None, train: WindowIndex) -> Float
 
 
 def _recombined(
-    dataset: Dataset, config: Training, episodes: NDArray[np.int64], arms: Arms
+    dataset: Dataset, config: Training, episodes: NDArray[np.int64], hands: Hands
 ) -> Recombined:
     """New episodes out of those to train on.
 
     Raises:
         DatasetError: the robot's kinematics is not known, or the arms never work apart.
     """
-    if not arms:
+    if not hands:
         raise DatasetError(
             'training.recombine needs to know where the hands are, but the kinematics of this '
             'robot is not known (or observation.hands=false); set training.recombine=0')
-    state = dataset.state
-    slices = arm_slices(arms, state.shape[1])
-    hands = np.stack([
-        kinematics.fk_batch(state[:, slices[name]][:, :len(kinematics.lower)])[1]
-        for name, kinematics in arms.items()], 1)
+    positions = np.stack([hand.frames(dataset.state)[1] for hand in hands.values()], 1)
     starts, stops = dataset.starts[episodes], dataset.stops[episodes]
-    scene = Scene(hands, dataset.objects[:, :, :3].astype(np.float64), starts, stops)
+    scene = Scene(positions, dataset.objects[:, :, :3].astype(np.float64), starts, stops)
     rows = round(config.recombine * int((stops - starts).sum()))
     return recombine(
         scene, rows, config.recombine_distance, np.random.default_rng([config.seed, 2]))
 
 
 def _split(
-    dataset: Dataset, config: Training
+    dataset: Dataset, config: Training, begins: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of the episodes to train on and of those held out."""
+    """Positions of the episodes to train on and of those held out.
+
+    Those without a row ``(N,)`` at which a window may begin are neither.
+    """
     chosen = np.flatnonzero(episode_mask(dataset, outcomes=config.outcomes))
     if not chosen.size:
         found = sorted({e.outcome.value for e in dataset.episodes})
@@ -265,6 +265,13 @@ def _split(
             f'{dataset.path} has no episode with outcome {" or ".join(config.outcomes)}; '
             f'it has: {", ".join(found)} (training.outcomes)'
         )
+    teaching = np.array([
+        begins[start:stop].any() for start, stop in zip(dataset.starts, dataset.stops)])
+    if not teaching[chosen].any():
+        raise DatasetError(
+            f'no row of the {chosen.size} chosen episodes of {dataset.path} has a label: a policy '
+            f'drove and no expert spoke; set training.label=executed to learn what was done')
+    chosen = chosen[teaching[chosen]]
     if config.validation == 0:
         return chosen, chosen[:0]
     if chosen.size < 2:

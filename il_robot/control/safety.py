@@ -40,10 +40,8 @@ class SafetyGate:
         if not 0 < speed_scale <= 1:
             raise ValueError(f'speed_scale must be in (0, 1], got {speed_scale}')
         self._spec = spec
-        fast = [name == a.prefix + spec.gripper.name for a in spec.arms
-                for name in spec.joint_names[spec.arm_slice(a.name)]]
         self._speed = (speed_scale * spec.velocity).astype(np.float64)
-        self._unlimited = np.array(fast)
+        self._unlimited = np.array([name in spec.gripper_names for name in spec.joint_names])
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
         self._quiet = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6}

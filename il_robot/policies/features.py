@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -29,10 +30,29 @@ from il_robot.types import Float32, Float64, Observation
 
 _POSE = ('x', 'y', 'z', 'r00', 'r10', 'r20', 'r01', 'r11', 'r21')
 
-Arms: TypeAlias = Mapping[str, ArmKinematics]
-"""The arms whose hands are among the features, by name, in RobotSpec order."""
 # Rotations (N, 3, 3) and positions (N, 3) [m] of one frame in `base`
 _Frames: TypeAlias = tuple[Float64, Float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Hand:
+    """Where the hand of an arm is.
+
+    Attributes:
+        where: The arm's entries in a state or action, gripper last.
+        kinematics: Of its other joints.
+    """
+
+    where: slice
+    kinematics: ArmKinematics
+
+    def frames(self, state: Float32) -> _Frames:
+        """Rotations ``(N, 3, 3)`` and positions ``(N, 3)`` [m] in ``base``, of ``(N, D)``."""
+        return self.kinematics.fk_batch(state[:, self.where][:, :-1])
+
+
+Hands: TypeAlias = Mapping[str, Hand]
+"""The hands that are among the features, by name of their arm, in RobotSpec order."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class FeatureLayout:
     hands: tuple[str, ...] = ()
     scales: tuple[float, ...] = ()
 
-    @property
+    @cached_property  # as all that follow: asked in every control period
     def poses(self) -> tuple[str, ...]:
         """Names of the poses behind the joints; ``cube@left`` is the cube in the left hand."""
         hands = tuple(f'{name}_hand' for name in self.hands)
@@ -59,13 +79,13 @@ class FeatureLayout:
             *self.objects, *hands,
             *(f'{name}@{hand}' for hand, seen in _seen(hands, self.objects) for name in seen))
 
-    @property
+    @cached_property
     def parts(self) -> tuple[int, ...]:
         """Lengths of what belongs together, in order: the joints; all poses, if any."""
         poses = len(_POSE) * len(self.poses) + len(self._scaled)
         return (len(self.joints), poses) if poses else (len(self.joints),)
 
-    @property
+    @cached_property
     def dim(self) -> int:
         """Length F of the vector."""
         return sum(self.parts)
@@ -76,12 +96,12 @@ class FeatureLayout:
         poses = (f'{name}.{p}' for name in self.poses for p in _POSE)
         return (*self.joints, *poses, *self._scaled)
 
-    @property
+    @cached_property
     def near(self) -> tuple[str, ...]:
         """Names of the poses whose position is there once more for every scale."""
         return tuple(p for p in self.poses if p.partition('@')[0] in self.objects and '@' in p)
 
-    @property
+    @cached_property
     def _scaled(self) -> tuple[str, ...]:
         return tuple(
             f'{name}.{axis}/{scale:g}' for scale in self.scales for name in self.near
@@ -98,11 +118,12 @@ def _seen(
     return seen + [(name, tuple(objects[i + 1:])) for i, name in enumerate(objects)]
 
 
-def hand_kinematics(robot: RobotSpec | None) -> dict[str, ArmKinematics]:
-    """The arms of a robot whose kinematics is known, by name; {} where it is not."""
+def robot_hands(robot: RobotSpec | None) -> dict[str, Hand]:
+    """The hands of a robot whose kinematics is known, by arm; {} where it is not."""
     if robot is None or robot.geometry is None:
         return {}
-    return {arm.name: ArmKinematics.from_spec(robot, arm) for arm in robot.arms}
+    return {arm.name: Hand(robot.arm_slice(arm.name), ArmKinematics.from_spec(robot, arm))
+            for arm in robot.arms}
 
 
 def relative_mask(joints: Sequence[str], relative: Sequence[str]) -> Float32:
@@ -110,14 +131,9 @@ def relative_mask(joints: Sequence[str], relative: Sequence[str]) -> Float32:
     return np.array([name in relative for name in joints], np.float32)
 
 
-def arm_slices(arms: Arms, dim: int) -> dict[str, slice]:
-    """Where each arm's entries stand in a state or action of ``dim`` numbers."""
-    each = dim // len(arms)
-    return {name: slice(i * each, (i + 1) * each) for i, name in enumerate(arms)}
-
-
 def batch_features(
-    state: Float32, objects: Mapping[str, Float32], layout: FeatureLayout, arms: Arms | None = None
+    state: Float32, objects: Mapping[str, Float32], layout: FeatureLayout,
+    hands: Hands | None = None,
 ) -> Float32:
     """Feature vectors ``(N, F)`` of many observations.
 
@@ -126,7 +142,7 @@ def batch_features(
         objects: Named poses ``(N, 7)`` xyz [m] and quaternion xyzw; more than the layout
             names is fine.
         layout: The entries wanted.
-        arms: See :func:`hand_kinematics`; needed where the layout has hands.
+        hands: See :func:`robot_hands`; needed where the layout has hands.
 
     Raises:
         SpecError: the state has another length, or an object or an arm is missing.
@@ -142,10 +158,10 @@ def batch_features(
             raise SpecError(_missing(layout.objects, objects))
         pose = objects[name]
         parts[name] = matrix_from_quaternion(pose[:, 3:]), pose[:, :3].astype(np.float64)
-    hands = {f'{name}_hand': _hand(state, layout, name, arms or {}) for name in layout.hands}
-    frames = {**parts, **hands}
+    own = {f'{name}_hand': _hand(name, hands or {}).frames(state) for name in layout.hands}
+    frames = {**parts, **own}
     poses = dict(frames)
-    for base, seen in _seen(tuple(hands), layout.objects):
+    for base, seen in _seen(tuple(own), layout.objects):
         poses |= {f'{name}@{base}': _relative(frames[base], frames[name]) for name in seen}
 
     features = np.empty((len(state), layout.dim), np.float32)
@@ -164,20 +180,19 @@ def batch_features(
 
 
 def observation_features(
-    observation: Observation, layout: FeatureLayout, arms: Arms | None = None
+    observation: Observation, layout: FeatureLayout, hands: Hands | None = None
 ) -> Float32:
     """The feature vector ``(F,)`` of one observation, bit-equal to :func:`batch_features`."""
     objects = {name: pose[None] for name, pose in observation.objects.items()}
-    return batch_features(observation.state[None], objects, layout, arms)[0]
+    return batch_features(observation.state[None], objects, layout, hands)[0]
 
 
-def _hand(state: Float32, layout: FeatureLayout, name: str, arms: Arms) -> _Frames:
-    if name not in arms:
+def _hand(name: str, hands: Hands) -> Hand:
+    if name not in hands:
         raise SpecError(
             f'the policy needs the pose of the hand of arm {name!r}, but the kinematics of this '
             f'robot is not known (its file has no `geometry`); train with observation.hands=false')
-    own = arm_slices(arms, state.shape[1])[name]
-    return arms[name].fk_batch(state[:, own][:, :len(arms[name].lower)])
+    return hands[name]
 
 
 def _relative(base: _Frames, other: _Frames) -> _Frames:

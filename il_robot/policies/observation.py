@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -90,7 +91,7 @@ class EncodedLayout(FeatureLayout):
     grids: tuple[tuple[int, int], ...] = ()
     channels: int = 0
 
-    @property
+    @cached_property
     def parts(self) -> tuple[int, ...]:
         """The joints, the objects, each camera, the estimate."""
         return (*super().parts, *self.vectors)
@@ -115,9 +116,10 @@ class ObservationEncoder(nn.Module):
         self.cameras = cast('Sequence[CameraEncoder]', nn.ModuleList(
             CameraEncoder(config.encoder, self._seen) for _ in range(count)))
         first, count = self.cameras[0], len(config.cameras)
+        given = {field.name: getattr(low, field.name) for field in fields(low)}
         if config.encoder.output == 'map':
             self.layout = EncodedLayout(
-                **vars(low), grids=(first.grid,) * count, channels=first.channels)
+                **given, grids=(first.grid,) * count, channels=first.channels)
             return
         vectors = (first.channels,) * count
         self.poses: nn.Module | None = None
@@ -125,7 +127,7 @@ class ObservationEncoder(nn.Module):
             poses = POSE_DIM * len(config.estimate)
             self.poses = mlp(sum(vectors), _HIDDEN, poses)
             vectors += (poses,)
-        self.layout = EncodedLayout(**vars(low), vectors=vectors)
+        self.layout = EncodedLayout(**given, vectors=vectors)
 
     def load_pretrained(self) -> None:
         """Start from the weights the configuration names, if any.

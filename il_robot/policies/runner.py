@@ -11,7 +11,7 @@ import torch
 from il_robot.data.pictures import resized
 from il_robot.errors import DatasetError, SpecError
 from il_robot.policies.checkpoint import Checkpoint, check_robot
-from il_robot.policies.features import batch_features, hand_kinematics
+from il_robot.policies.features import batch_features, robot_hands
 from il_robot.policies.observation import IMAGES
 from il_robot.policies.policy import Batch, Policy
 from il_robot.policies.runtime import PolicyRuntime
@@ -43,7 +43,7 @@ class PolicyRunner:
         self._policy = policy.eval()
         self._runtime: PolicyRuntime | str = runtime
         self._layout = checkpoint.layout
-        self._arms = hand_kinematics(spec)
+        self._hands = robot_hands(spec)
         self._rest = spec.rest
         self._seen, self._recorded = checkpoint.observation, checkpoint.recorded
         self._normalizer, self._base = checkpoint.normalizer, checkpoint.base
@@ -78,7 +78,7 @@ class PolicyRunner:
             name: np.stack([o.objects[name] for o in self._history])
             for name in self._layout.objects if all(name in o.objects for o in self._history)
         }
-        features = batch_features(state, objects, self._layout, self._arms)
+        features = batch_features(state, objects, self._layout, self._hands)
         features = self._normalizer.normalize('features', features)
         batch = {'features': torch.from_numpy(features)[None], **self._pictures()}
         if isinstance(self._runtime, str):

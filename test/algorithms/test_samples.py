@@ -90,6 +90,29 @@ def test_chunks_are_learned_where_an_expert_drove_and_end_where_a_policy_takes_o
     assert len(executed.train) == len(dataset)
 
 
+@pytest.mark.parametrize('seed', range(4))
+def test_an_episode_that_teaches_no_chunk_is_not_held_out(seed):
+    dataset = toy.toy_dataset(4)
+    source = dataset.source.copy()
+    driven = dataset.episodes[:2]
+    for episode in driven:  # an evaluation with an expert beside it
+        source[episode.start:episode.stop] = int(Source.POLICY)
+    config = replace(CONFIG, validation=0.5, seed=seed)
+    samples = samples_of(with_columns(dataset, source=source), config)
+    assert samples.validation is not None
+    for part in (samples.train, samples.validation):
+        assert len(part) and part.anchors.min() >= driven[-1].stop
+
+
+def test_nothing_to_learn_is_told_with_what_to_do():
+    dataset = toy.toy_dataset(3)
+    nothing = with_columns(
+        dataset, expert=np.full_like(dataset.expert, np.nan),
+        source=np.full_like(dataset.source, int(Source.POLICY)))
+    with pytest.raises(DatasetError, match='set training.label=executed'):
+        samples_of(nothing)
+
+
 def test_recombining_needs_to_know_where_the_hands_are():
     with pytest.raises(DatasetError, match='kinematics of this robot is not known'):
         samples_of(toy.toy_dataset(4), replace(CONFIG, recombine=1.0))

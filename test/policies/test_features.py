@@ -8,8 +8,8 @@ from il_robot.kinematics import Pose
 from il_robot.policies.features import (
     FeatureLayout,
     batch_features,
-    hand_kinematics,
     observation_features,
+    robot_hands,
 )
 from il_robot.resources import named_config
 from il_robot.rotations import matrix_from_quaternion
@@ -70,7 +70,7 @@ def test_missing_object_and_wrong_state_are_named():
 
 
 ROBOT = load_robot_spec(named_config('robots', 'sim_dual_arm'))
-ARMS = hand_kinematics(ROBOT)
+HANDS = robot_hands(ROBOT)
 WITH_HANDS = FeatureLayout(ROBOT.joint_names, ('cube', 'peg'), ('left', 'right'), (0.01, 0.1))
 
 
@@ -84,16 +84,16 @@ def _robot_recording(rows, seed):
 @given(rows=st.integers(1, 70), seed=st.integers(0, 10_000))
 def test_hands_live_and_recorded_give_the_same_bits(rows, seed):
     state, objects = _robot_recording(rows, seed)
-    batch = batch_features(state, objects, WITH_HANDS, ARMS)
+    batch = batch_features(state, objects, WITH_HANDS, HANDS)
     for i in range(rows):
         observation = Observation(0.0, state[i], {name: v[i] for name, v in objects.items()})
-        live = observation_features(observation, WITH_HANDS, ARMS)
+        live = observation_features(observation, WITH_HANDS, HANDS)
         assert live.tobytes() == batch[i].tobytes()
 
 
 def test_poses_are_relative_to_what_their_names_say():
     state, objects = _robot_recording(5, 3)
-    batch = batch_features(state, objects, WITH_HANDS, ARMS)
+    batch = batch_features(state, objects, WITH_HANDS, HANDS)
     names = WITH_HANDS.names
     assert batch.shape == (5, len(names)) and len(set(names)) == len(names) == WITH_HANDS.dim
     assert WITH_HANDS.poses == (
@@ -102,7 +102,7 @@ def test_poses_are_relative_to_what_their_names_say():
     column = dict(zip(names, batch.T))
     for row in range(5):
         frames = {
-            f'{arm}_hand': ARMS[arm].fk(state[row, ROBOT.arm_slice(arm)][:6])
+            f'{arm}_hand': HANDS[arm].kinematics.fk(state[row, ROBOT.arm_slice(arm)][:6])
             for arm in ('left', 'right')}
         for name in ('cube', 'peg'):
             pose = objects[name][row].astype(float)
@@ -123,10 +123,10 @@ def test_poses_are_relative_to_what_their_names_say():
 
 def test_relative_poses_do_not_change_when_everything_is_moved_together():
     state, objects = _robot_recording(6, 4)
-    batch = batch_features(state, objects, WITH_HANDS, ARMS)
+    batch = batch_features(state, objects, WITH_HANDS, HANDS)
     shift = np.array([0.1, -0.2, 0.3], np.float32)
     moved = {n: np.c_[v[:, :3] + shift, v[:, 3:]].astype(np.float32) for n, v in objects.items()}
-    after = batch_features(state, moved, WITH_HANDS, ARMS)
+    after = batch_features(state, moved, WITH_HANDS, HANDS)
     same = [i for i, name in enumerate(WITH_HANDS.names) if name.startswith('peg@cube')]
     other = [i for i, name in enumerate(WITH_HANDS.names) if name.startswith('peg@left')]
     np.testing.assert_allclose(after[:, same], batch[:, same], atol=1e-5)
@@ -135,7 +135,7 @@ def test_relative_poses_do_not_change_when_everything_is_moved_together():
 
 def test_a_robot_without_known_kinematics_has_no_hands_and_is_told_so():
     other = load_robot_spec(named_config('robots', 'aloha_viperx'))
-    assert other.geometry is None and hand_kinematics(other) == hand_kinematics(None) == {}
+    assert other.geometry is None and robot_hands(other) == robot_hands(None) == {}
     state, objects = _robot_recording(1, 0)
     with pytest.raises(SpecError, match=r'hand of arm .left.*observation\.hands=false'):
         batch_features(state, objects, WITH_HANDS)
