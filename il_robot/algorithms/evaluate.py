@@ -6,30 +6,18 @@ A worker that dies costs its episode, which is reported; the others go on.
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-import signal
-import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import numpy as np
 
-from il_robot.errors import ConfigError, IlRobotError
+from il_robot.algorithms.workers import MakeController, MakeEnv, run_seeds
+from il_robot.errors import ConfigError
 from il_robot.protocols import Controller
 from il_robot.statistics import wilson
 from il_robot.types import Float32, Observation
 
-# An environment with Dict observations (state, objects, images), `info['success']`, and
-# `unwrapped.robot`; what il_robot.sim makes, or your own.
-MakeEnv = Callable[[], Any]
-MakeController = Callable[[Any], Controller]
-
-_POLL = 0.2  # how often should_stop is asked [s]
 _MOST_FAILURES = 3
 
 
@@ -116,11 +104,8 @@ def evaluate(
             on_result(outcome)
         return len(failures) < _MOST_FAILURES
 
-    if workers == 1:
-        _run_here(make_env, make_controller, list(seeds), finish, should_stop)
-    else:
-        _run_in_workers(
-            make_env, make_controller, list(seeds), min(workers, len(seeds)), finish, should_stop)
+    run_seeds(make_env, make_controller, run_episode, list(seeds), finish, workers=workers,
+              should_stop=should_stop)
     return evaluation
 
 
@@ -173,129 +158,3 @@ def summary(episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
         'mean_reward': float(np.mean([e.reward for e in episodes])) if episodes else None,
         'failures_by_stage': stages,
     }
-
-
-Finish = Callable[[int, 'EpisodeResult | str'], bool]
-
-
-def _run_here(
-    make_env: MakeEnv, make_controller: MakeController, seeds: Sequence[int],
-    finish: Finish, should_stop: Callable[[], bool],
-) -> None:
-    waiting = deque(seeds)
-    outcome: EpisodeResult | str = ''
-    while waiting:
-        with closing(make_env()) as env:  # a new one after an exception
-            controller = make_controller(env)
-            while waiting and not should_stop():
-                seed = waiting.popleft()
-                try:
-                    outcome = run_episode(env, controller, seed)
-                except IlRobotError:
-                    raise
-                except Exception:
-                    outcome = traceback.format_exc()
-                if not finish(seed, outcome):
-                    return
-                if isinstance(outcome, str):
-                    break
-            else:
-                return
-
-
-def _run_in_workers(
-    make_env: MakeEnv, make_controller: MakeController, seeds: Sequence[int], workers: int,
-    finish: Finish, should_stop: Callable[[], bool],
-) -> None:
-    """Hand seeds to worker processes one by one; a dead worker is replaced."""
-    try:
-        factories = pickle.dumps((make_env, make_controller))
-    except Exception as error:
-        raise ConfigError(
-            f'make_env and make_controller must be picklable to run in workers (functions or '
-            f'dataclasses of a module): {error}; or use workers=1') from None
-    waiting = deque(seeds)
-    pool = {w.connection: w for w in (_Worker(factories) for _ in range(workers))}
-    try:
-        while pool and not should_stop():
-            for ready in wait(list(pool), timeout=_POLL):
-                worker = pool[ready]  # type: ignore[index]
-                seed, outcome = worker.receive()
-                alive = not isinstance(outcome, str)
-                if seed is not None and outcome is not None and not finish(seed, outcome):
-                    return
-                if not alive:
-                    del pool[worker.connection]
-                    worker.stop()
-                    if waiting:
-                        worker = _Worker(factories)
-                        pool[worker.connection] = worker
-                elif waiting:
-                    worker.send(waiting.popleft())
-                else:
-                    del pool[worker.connection]
-                    worker.stop()
-    finally:
-        for worker in pool.values():
-            worker.stop()
-
-
-class _Worker:
-    """A process with its own world; it gets seeds and answers results."""
-
-    def __init__(self, factories: bytes) -> None:
-        # spawn: a fork would copy locks held by torch's and the renderer's threads
-        context = multiprocessing.get_context('spawn')
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, factories), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._seed: int | None = None
-
-    def send(self, seed: int) -> None:
-        """Start an episode; that the worker is dead shows when its answer is received."""
-        self._seed = seed
-        with suppress(OSError):
-            self.connection.send(seed)
-
-    def receive(self) -> tuple[int | None, EpisodeResult | str | None]:
-        """The seed it worked on and what came of it; (None, None) when it has just started.
-
-        Raises:
-            IlRobotError: the factories failed, or a mistake that every episode would repeat.
-            RuntimeError: the factories failed otherwise.
-        """
-        try:
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            self._process.join()
-            answer = f'the worker process died with exit code {self._process.exitcode}'
-        if isinstance(answer, IlRobotError):
-            raise answer
-        if isinstance(answer, str) and self._seed is None:
-            raise RuntimeError(f'a worker could not start:\n{answer}')
-        return self._seed, answer
-
-    def stop(self) -> None:
-        """End the process."""
-        self.connection.close()
-        self._process.terminate()
-        self._process.join()
-
-
-def _serve(connection: Connection, factories: bytes) -> None:
-    """A worker's life: build, then one episode per seed received; ends with the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    try:
-        make_env, make_controller = pickle.loads(factories)
-        env = make_env()
-        controller = make_controller(env)
-        connection.send(None)
-        while True:
-            connection.send(run_episode(env, controller, connection.recv()))
-    except (EOFError, BrokenPipeError):
-        return
-    except IlRobotError as error:
-        connection.send(error)
-    except Exception:
-        connection.send(traceback.format_exc())

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from il_robot.algorithms.controller import PolicyFactory
-from il_robot.algorithms.evaluate import EpisodeResult, Evaluation, MakeEnv, evaluate
+from il_robot.algorithms.evaluate import EpisodeResult, Evaluation, evaluate
+from il_robot.algorithms.workers import MakeEnv
 from il_robot.errors import ConfigError
 from il_robot.statistics import wilson
 

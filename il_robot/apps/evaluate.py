@@ -17,7 +17,8 @@ from il_robot.apps.options import add_task_options, task_arguments
 from il_robot.errors import ConfigError
 
 if TYPE_CHECKING:
-    from il_robot.algorithms.evaluate import EpisodeResult, Evaluation, MakeController
+    from il_robot.algorithms.evaluate import EpisodeResult, Evaluation
+    from il_robot.algorithms.workers import MakeController
     from il_robot.types import UInt8
 
 _SAVE_EVERY = 10
