@@ -37,6 +37,11 @@ class PolicyController:
         self._lower, self._upper = spec.lower, spec.upper
         self._buffer = ChunkBuffer(runner.chunk_size, spec.dim, spec.dt, execution)
 
+    @property
+    def novelty(self) -> float:
+        """See :class:`~il_robot.policies.runner.PolicyRunner`."""
+        return self._runner.novelty
+
     def reset(self, rng: np.random.Generator) -> None:
         """Forget the chunks and the history; seed a stochastic policy."""
         self._buffer.clear()
@@ -65,12 +70,14 @@ class PolicyFactory:
         execution: How chunks are executed; the checkpoint's own when None.
         device: Where the network runs.
         runtime: See :mod:`il_robot.policies.runtime`, which says why it is not ``auto``.
+        novelty: See :class:`~il_robot.policies.runner.PolicyRunner`.
     """
 
     checkpoint: Path
     execution: Execution | None = None
     device: str = 'cpu'
     runtime: str = 'torch'
+    novelty: bool = False
 
     def __call__(self, env: Any) -> PolicyController:
         """Load the policy for ``env.unwrapped.robot``; this process gets one torch thread.
@@ -83,7 +90,7 @@ class PolicyFactory:
         robot = env.unwrapped.robot
         checkpoint, policy = load_checkpoint(self.checkpoint, robot=robot, device=self.device)
         execution = self.execution or build(Execution, checkpoint.execution, 'checkpoint')
-        runner = PolicyRunner(checkpoint, policy, robot, self.runtime)
+        runner = PolicyRunner(checkpoint, policy, robot, self.runtime, novelty=self.novelty)
         return PolicyController(runner, robot, execution)
 
 

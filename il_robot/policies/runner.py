@@ -9,14 +9,15 @@ import numpy as np
 import torch
 
 from il_robot.data.pictures import resized
-from il_robot.errors import DatasetError, SpecError
+from il_robot.errors import ConfigError, DatasetError, SpecError
 from il_robot.policies.checkpoint import Checkpoint, check_robot
+from il_robot.policies.ensemble import EnsemblePolicy, spread
 from il_robot.policies.features import batch_features, robot_hands
 from il_robot.policies.observation import IMAGES
 from il_robot.policies.policy import Batch, Policy
 from il_robot.policies.runtime import PolicyRuntime
 from il_robot.spec import RobotSpec
-from il_robot.types import ActionChunk, Float64, Observation
+from il_robot.types import ActionChunk, Float32, Float64, Observation
 
 _WARM_UP = 3
 
@@ -30,15 +31,29 @@ class PolicyRunner:
         spec: The robot driven: gives the control period of the chunk's times.
         runtime: See :class:`~il_robot.policies.runtime.PolicyRuntime`, which is made from the
             first observation.
+        novelty: Also tell how far the members of an ensemble disagree; their answers are then
+            computed by torch, one by one, whatever the runtime.
+
+    Attributes:
+        novelty: Mean disagreement over the newest chunk, in deviations of the actions
+            (:class:`il_robot.policies.ensemble.Spread`); NaN where it is not asked for.
 
     Raises:
         CheckpointError: trained on another robot.
+        ConfigError: novelty of a policy that is no ensemble.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, policy: Policy, spec: RobotSpec, runtime: str = 'torch'
+        self, checkpoint: Checkpoint, policy: Policy, spec: RobotSpec, runtime: str = 'torch',
+        *, novelty: bool = False,
     ) -> None:
         check_robot(checkpoint, spec)
+        if novelty and not isinstance(policy, EnsemblePolicy):
+            raise ConfigError(
+                f'novelty is how far the members of an ensemble disagree; {checkpoint.policy} '
+                f'has none: train with the recipe ensemble or mlp_ensemble')
+        self._members = policy if novelty and isinstance(policy, EnsemblePolicy) else None
+        self.novelty = float('nan')
         self.chunk_size = policy.chunk_size
         self._policy = policy.eval()
         self._runtime: PolicyRuntime | str = runtime
@@ -81,12 +96,23 @@ class PolicyRunner:
         features = batch_features(state, objects, self._layout, self._hands)
         features = self._normalizer.normalize('features', features)
         batch = {'features': torch.from_numpy(features)[None], **self._pictures()}
-        if isinstance(self._runtime, str):
-            self._runtime = PolicyRuntime(self._policy, batch, self._runtime)
-        action = self._runtime(batch, self._generator)
+        action = self._answer(batch)
         stamp = self._history[-1].stamp
         positions = self._normalizer.unnormalize('action', action) + self._base * state[-1]
         return ActionChunk(stamp, stamp + self._times, positions)
+
+    def _answer(self, batch: Batch) -> Float32:
+        """Normalised actions ``(T, D)``."""
+        if self._members is not None:
+            with torch.inference_mode():
+                device = {key: value.to(self._generator.device) for key, value in batch.items()}
+                chunks = self._members.members(device, self._members.draw(1, self._generator))
+                self.novelty = float(spread(chunks).disagreement.mean())
+                mean: Float32 = chunks.mean(0)[0].cpu().numpy()
+                return mean
+        if isinstance(self._runtime, str):
+            self._runtime = PolicyRuntime(self._policy, batch, self._runtime)
+        return self._runtime(batch, self._generator)
 
     def warm_up(self) -> None:
         """Predict a few times from the robot at rest, so that the first answer is not slower.

@@ -1,0 +1,323 @@
+"""Rounds of correction: an expert labels what the policy visits, and the policy learns from it.
+
+DAgger (Ross, Gordon and Bagnell, "A Reduction of Imitation Learning and Structured Prediction to
+No-Regret Online Learning", AISTATS 2011) and those after it, which differ in who drives when: see
+:mod:`il_robot.control.gates`. A policy of one step learns from every state visited; one that
+predicts chunks from the spans that the expert drove
+(:func:`il_robot.algorithms.samples.labels_of`).
+
+The folder of a run::
+
+    dagger.json           all that is needed to go on
+    dataset/              demonstrations (round 0) and the episodes of every round
+    rounds/03/run/        training of round 3 (il_robot.algorithms.runs)
+    rounds/03/evaluation.json
+    rounds.json           what each round cost and brought
+    bc/                   with ``compare``: the same rounds, with as many labels of
+                          demonstrations only
+
+Every stage of every round sees from its files whether it is done, so a run that was stopped or
+killed at any point goes on there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from il_robot.algorithms.bc import train
+from il_robot.algorithms.collect_rounds import (
+    Place,
+    accounts,
+    collect_demonstrations,
+    collect_round,
+    done_seeds,
+)
+from il_robot.algorithms.controller import PolicyFactory
+from il_robot.algorithms.corrections import GatedFactory
+from il_robot.algorithms.evaluate import Evaluation, evaluate, summary
+from il_robot.algorithms.progress import evaluation_bar, training_bar
+from il_robot.algorithms.recipe import Recipe, make_recipe
+from il_robot.algorithms.report import read_report, write_report
+from il_robot.algorithms.runs import RUN
+from il_robot.algorithms.workers import MakeEnv
+from il_robot.config import build, to_dict
+from il_robot.control.gates import make_gate
+from il_robot.data.dataset import open_dataset
+from il_robot.data.layout import write_json
+from il_robot.errors import ConfigError, SimulationError
+from il_robot.policies.checkpoint import find_checkpoint, list_checkpoints, read_description
+
+CONFIG, ROUNDS = 'dagger.json', 'rounds.json'
+DATASET, BC = 'dataset', 'bc'
+_SEEDS_PER_RUN, _SEEDS_PER_ROUND = 100_000, 1_000
+_FIRST_SEED = 1_000_000
+"""Of the rounds; evaluation takes those from 0, trials of checkpoints those from 900 000."""
+
+
+@dataclass(frozen=True)
+class DaggerConfig:
+    """A run.
+
+    Attributes:
+        rounds: Of correction, after the demonstrations.
+        demonstrations: Episodes of round 0.
+        episodes: Of each further round.
+        gate: Key of :data:`il_robot.control.gates.GATES`.
+        options: The gate's.
+        decay: The ``beta`` of round i is the gate's times ``decay ** (i - 1)``.
+        relabel: Whether the expert labels every state visited; else only where he drives.
+        compare: Also train on demonstrations alone, as many as there are labels, in every round.
+        evaluate_episodes: After each round, on the seeds from 0.
+        seed: Of demonstrations, rounds and training.
+    """
+
+    rounds: int = 5
+    demonstrations: int = 10
+    episodes: int = 20
+    gate: str = 'beta'
+    options: Mapping[str, Any] = field(default_factory=dict)
+    decay: float = 0.5
+    relabel: bool = True
+    compare: bool = False
+    evaluate_episodes: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('rounds', 'demonstrations', 'episodes', 'evaluate_episodes'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
+        if self.episodes > _SEEDS_PER_ROUND or self.rounds >= _SEEDS_PER_RUN // _SEEDS_PER_ROUND:
+            raise ValueError(
+                f'at most {_SEEDS_PER_ROUND} episodes in each of '
+                f'{_SEEDS_PER_RUN // _SEEDS_PER_ROUND - 1} rounds')
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f'decay must be from 0 to 1, got {self.decay}')
+        if self.seed < 0:
+            raise ValueError(f'seed must be >= 0, got {self.seed}')
+        make_gate(self.gate, self.options)
+
+    def first_seed(self, number: int) -> int:
+        """Of the episodes of a round; no two rounds of any two runs share one."""
+        return _FIRST_SEED + _SEEDS_PER_RUN * self.seed + _SEEDS_PER_ROUND * number
+
+    def gate_of(self, number: int) -> dict[str, Any]:
+        """The gate's options in a round."""
+        options = dict(self.options)
+        if self.gate == 'beta':
+            options['beta'] = options.get('beta', 0.5) * self.decay ** (number - 1)
+        return options
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run happens in, none of which decides its results.
+
+    Attributes:
+        make_env: Makes an environment with an expert, in which the policy drives.
+        make_demonstrations: The one in which the expert demonstrates.
+        workers: Processes.
+        should_stop: Asked often; True ends at a point to go on from.
+        on_round: Called with each new entry of ``rounds.json``.
+        shown: Whether progress bars are.
+    """
+
+    make_env: MakeEnv
+    make_demonstrations: MakeEnv
+    workers: int = 1
+    should_stop: Callable[[], bool] = lambda: False
+    on_round: Callable[[Mapping[str, Any]], None] = lambda record: None
+    shown: bool = True
+
+
+class _StoppedError(Exception):
+    """Somebody asked to stop; everything so far is safe."""
+
+
+def open_dagger(
+    output: Path, config: DaggerConfig, recipe: Recipe, environment: Mapping[str, Any]
+) -> None:
+    """Make the folder of a new run.
+
+    Raises:
+        ConfigError: it is not empty, the recipe has cameras, or the policy predicts chunks that
+            the gate leaves nothing to learn from.
+    """
+    if recipe.observation.cameras:
+        raise ConfigError(
+            'dagger collects joints and object poses only: observation.cameras=[] is needed')
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise ConfigError(
+            f'{output} is not empty; add --resume to go on with the run there, or give another '
+            f'--output')
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / CONFIG, {
+        'config': to_dict(config), 'recipe': to_dict(recipe), 'environment': dict(environment)})
+
+
+def read_dagger(output: Path) -> tuple[DaggerConfig, Recipe, dict[str, Any]]:
+    """What :func:`open_dagger` wrote.
+
+    Raises:
+        ConfigError: no run there, or a damaged one.
+    """
+    try:
+        data = json.loads((output / CONFIG).read_text())
+        return (build(DaggerConfig, data['config'], CONFIG),
+                make_recipe(data['recipe'], (), CONFIG), data['environment'])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f'no run to go on with in {output}: {error!r}') from None
+
+
+def dagger(output: Path, around: Surroundings) -> bool:
+    """Go on with the run in ``output`` until its last round.
+
+    Returns:
+        Whether it is finished; False where it was stopped.
+
+    Raises:
+        ConfigError: no run there, or one that cannot be trained.
+        SimulationError: an episode broke.
+        DatasetError: the disk is full, or the dataset damaged.
+    """
+    config, recipe, _ = read_dagger(output)
+    run = _Run(output, config, recipe, around)
+    try:
+        for number in range(config.rounds + 1):
+            record = run.round(number)
+            if config.compare and number:
+                run.compare(number, record['labels'])
+    except _StoppedError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run; see the module."""
+
+    output: Path
+    config: DaggerConfig
+    recipe: Recipe
+    around: Surroundings
+
+    def round(self, number: int) -> Mapping[str, Any]:
+        """Collect, train and evaluate, or what of it is still missing; the round's record."""
+        found = [r for r in read_rounds(self.output) if r['round'] == number
+                 and r['method'] == self.config.gate]
+        if found:
+            return found[0]
+        begun = time.monotonic()
+        data = self.output / DATASET
+        if number == 0:
+            self._demonstrate(data, lambda episodes, rows: episodes >= self.config.demonstrations)
+        else:
+            self._collect(data, number)
+        collected = time.monotonic()
+        return self._learn(self.output, data, number, self.config.gate, {
+            **accounts(open_dataset(data), number),
+            'collect_wall_seconds': round(collected - begun, 1)})
+
+    def compare(self, number: int, labels: int) -> None:
+        """The same with as many labels, all of demonstrations."""
+        if any(r['round'] == number and r['method'] == BC for r in read_rounds(self.output)):
+            return
+        data = self.output / BC / DATASET
+        self._demonstrate(data, lambda episodes, rows: rows >= labels)
+        self._learn(self.output / BC, data, number, BC, accounts(open_dataset(data), 0))
+
+    def _demonstrate(self, data: Path, enough: Callable[[int, int], bool]) -> None:
+        around = self.around
+        place = Place(around.make_demonstrations, around.workers, around.should_stop)
+        with self._bar('demonstrate', self.config.demonstrations, len(done_seeds(data, 0))) as bar:
+            if not collect_demonstrations(
+                    place, data, first_seed=self.config.first_seed(0), enough=enough,
+                    on_result=bar):
+                raise _StoppedError
+
+    def _collect(self, data: Path, number: int) -> None:
+        config, around = self.config, self.around
+        checkpoint = find_checkpoint(self.output / 'rounds' / f'{number - 1:02d}' / 'run')
+        first = config.first_seed(number)
+        place = Place(around.make_env, around.workers, around.should_stop)
+        factory = GatedFactory(checkpoint, config.gate, config.gate_of(number), config.relabel)
+        done = len(done_seeds(data, number))
+        with self._bar(f'round {number}', config.episodes, done) as bar:
+            if not collect_round(
+                    place, data, factory, range(first, first + config.episodes), number=number,
+                    checkpoint=read_description(checkpoint).hash, on_result=bar):
+                raise _StoppedError
+
+    def _learn(
+        self, folder: Path, data: Path, number: int, method: str, cost: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Train on what there is, evaluate, note."""
+        place = folder / 'rounds' / f'{number:02d}'
+        begun = time.monotonic()
+        self._train(data, place / 'run')
+        trained = time.monotonic()
+        evaluation = self._evaluate(place)
+        record = {
+            'method': method, 'round': number, **cost, **summary(evaluation.episodes()),
+            'episodes': cost['episodes'], 'evaluated': len(evaluation.results),
+            'train_wall_seconds': round(trained - begun, 1),
+            'evaluate_wall_seconds': round(time.monotonic() - trained, 1)}
+        write_json(self.output / ROUNDS, {'rounds': [*read_rounds(self.output), record]})
+        self.around.on_round(record)
+        return record
+
+    def _train(self, data: Path, run: Path) -> None:
+        config = self.recipe.training
+        training = replace(
+            config, seed=self.config.seed,
+            # what the policy did wrong is what there is to learn from
+            outcomes=('success', 'failure', 'unknown'))
+        resume = (run / RUN).exists()
+        done = list_checkpoints(run) if resume else []
+        start = read_description(done[-1]).step if done else 0
+        if start == training.steps:
+            return
+        with training_bar(training.steps, start, shown=self.around.shown) as bar:
+            result = train(
+                open_dataset(data), replace(self.recipe, training=training), run, resume=resume,
+                on_log=bar.show, should_stop=self.around.should_stop)
+        if not result.finished:
+            raise _StoppedError
+
+    def _evaluate(self, place: Path) -> Evaluation:
+        around, count = self.around, self.config.evaluate_episodes
+        checkpoint = find_checkpoint(place / 'run')
+        report = place / 'evaluation.json'
+        evaluation = read_report(report)[0] if report.exists() else Evaluation()
+        settings = {'checkpoint': read_description(checkpoint).hash}
+        solved = sum(e.success for e in evaluation.results.values())
+        bar = evaluation_bar(count, len(evaluation.results), solved, shown=around.shown)
+        with bar as show:
+            try:
+                evaluate(around.make_env, PolicyFactory(checkpoint), range(count),
+                         workers=around.workers, evaluation=evaluation, on_result=show,
+                         should_stop=around.should_stop)
+            finally:
+                write_report(report, evaluation, settings, {})
+        for seed, why in evaluation.failures.items():
+            raise SimulationError(f'the evaluation of {checkpoint} broke at seed {seed}: {why}')
+        if evaluation.remaining:
+            raise _StoppedError
+        return evaluation
+
+    def _bar(self, name: str, total: int, done: int) -> Any:
+        return evaluation_bar(total, done, name=name, shown=self.around.shown)
+
+
+def read_rounds(output: Path) -> list[dict[str, Any]]:
+    """The records of a run: what each round cost and brought; none before the first.
+
+    Each has ``method`` (the gate, or ``bc``), ``round``, what :func:`accounts` says, and the
+    summary of its evaluation (:func:`il_robot.algorithms.evaluate.summary`).
+    """
+    path = output / ROUNDS
+    return json.loads(path.read_text())['rounds'] if path.exists() else []
