@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from il_robot.algorithms.weights import Weights
 from il_robot.config import build, load_yaml, override, to_dict
 from il_robot.control.chunks import Execution
 from il_robot.errors import ConfigError, unknown
@@ -46,6 +47,10 @@ class Training:
             and nothing where the policy drove. Chunks begin where an expert drove, and end where
             a policy takes over: what an expert says beside a driving policy labels one step, not
             what would have followed. ``executed``: always the action executed.
+        policy_successes: Also learn what the policy itself did, where nobody labelled it, in
+            episodes that succeeded.
+        weights: How much demonstrations, the policy's own rows, what came before a takeover, and
+            the two parts of a correction count (:mod:`il_robot.algorithms.weights`).
         outcomes: Which episodes are used.
         validation: Share of episodes held out for the validation loss.
         normalization: Of features and actions.
@@ -76,6 +81,8 @@ class Training:
     recombine_distance: float = 0.2
     actions: Literal['absolute', 'relative'] = 'absolute'
     label: Literal['expert', 'executed'] = 'expert'
+    policy_successes: bool = False
+    weights: Weights = Weights()
     outcomes: tuple[Literal['success', 'failure', 'unknown'], ...] = ('success', 'unknown')
     validation: float = 0.1
     normalization: Literal['mean_std', 'min_max', 'identity'] = 'mean_std'

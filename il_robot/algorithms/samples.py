@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from il_robot.algorithms.frames import Frames
 from il_robot.algorithms.recipe import Training
+from il_robot.algorithms.weights import Weights, row_weights
 from il_robot.data import keys
 from il_robot.data.dataset import Dataset
 from il_robot.data.filters import episode_mask, row_mask, split_episodes
@@ -45,6 +46,8 @@ class Samples:
         base: ``(N, D)`` what relative targets are relative to [rad, m], 0 for absolute ones;
             None where all are absolute. Labels are then raw, and normalised by window.
         frames: Pictures of all rows, where cameras are observed.
+        weights: ``(N,)`` importance of the window that begins at each row, on the device; None
+            where all are equal.
     """
 
     features: torch.Tensor
@@ -54,6 +57,7 @@ class Samples:
     normalizer: Normalizer
     base: torch.Tensor | None = None
     frames: Frames | None = None
+    weights: torch.Tensor | None = None
 
     def batch(self, index: WindowIndex, windows: NDArray[np.int64]) -> Batch:
         """The batch of windows ``(B,)`` of ``index``; keys: :mod:`il_robot.policies.policy`."""
@@ -64,6 +68,8 @@ class Samples:
             batch['action'] = self._relative(batch['action'], _gather(self.base, past[:, -1:]))
         if index.chunk_size > 1:  # an anchor always has its label
             batch['is_pad'] = torch.from_numpy(padding).to(self.features.device)
+        if self.weights is not None:
+            batch['weight'] = _gather(self.weights, past[:, -1:])[:, 0]
         return batch if self.frames is None else {**batch, **self.frames.batch(past)}
 
     def _relative(self, action: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
@@ -128,23 +134,32 @@ def dataset_task(dataset: Dataset) -> str:
     return tasks.pop() if len(tasks) == 1 else ''
 
 
-def labels_of(dataset: Dataset, label: str) -> tuple[Float32, NDArray[np.bool_]]:
+def labels_of(
+    dataset: Dataset, label: str, policy_successes: bool = False
+) -> tuple[Float32, NDArray[np.bool_], NDArray[np.bool_]]:
     """What each row teaches.
 
     Args:
         dataset: The dataset.
         label: See ``Training.label``.
+        policy_successes: See ``Training``.
 
     Returns:
-        ``(N, D)`` labels, 0 where there is none, and ``(N,)`` whether there is one: with
-        ``expert``, rows that a policy drove and no expert labelled teach nothing.
+        ``(N, D)`` labels, 0 where there is none; ``(N,)`` whether there is one: with
+        ``expert``, rows that a policy drove and no expert labelled teach nothing; and ``(N,)``
+        whether what was done is what the label says.
     """
     if label == 'executed':
-        return dataset.action, np.ones(len(dataset), dtype=bool)
-    proposed = row_mask(dataset, labelled=True)
-    usable = proposed | ~_by_policy(dataset)
+        everything = np.ones(len(dataset), dtype=bool)
+        return dataset.action, everything, everything
+    proposed, by_policy = row_mask(dataset, labelled=True), _by_policy(dataset)
+    own = np.zeros(len(dataset), dtype=bool)
+    if policy_successes:
+        own = by_policy & ~proposed & row_mask(
+            dataset, episodes=episode_mask(dataset, outcomes=['success']))
+    usable = proposed | ~by_policy | own
     labels = np.where(proposed[:, None], dataset.expert, dataset.action)
-    return np.where(usable[:, None], labels, np.float32(0)), usable
+    return np.where(usable[:, None], labels, np.float32(0)), usable, ~by_policy | own
 
 
 def _by_policy(dataset: Dataset) -> NDArray[np.bool_]:
@@ -165,15 +180,15 @@ def make_samples(
     Raises:
         DatasetError: nothing is left to train on, or a value is not finite.
     """
-    labels, usable = labels_of(dataset, config.label)
-    followed = (np.ones(len(dataset), dtype=bool) if config.label == 'executed'
-                else ~_by_policy(dataset))
+    labels, usable, followed = labels_of(dataset, config.label, config.policy_successes)
+    weights = row_weights(dataset, usable, config.weights)
     state, poses, starts, stops = dataset.state, dataset.objects, dataset.starts, dataset.stops
     # Where a policy stands still, the expert beside it says "one step ahead" again and again:
     # as a chunk, that teaches to stand still.
     begins = usable & followed
     if chunk_size == 1 or not begins.any():
         begins = usable
+    begins = begins & (weights > 0)
     held_in, held_out = _split(dataset, config, begins)
     if config.recombine:
         new = _recombined(dataset, config, held_in, hands or {})
@@ -187,6 +202,7 @@ def make_samples(
         usable, followed, begins = (
             np.concatenate([rows, rows[new.arm_rows].all(1)])
             for rows in (usable, followed, begins))
+        weights = np.concatenate([weights, weights[new.arm_rows].min(1)])
     objects = {name: poses[:, i] for i, name in enumerate(dataset.object_names)}
     features = batch_features(state, objects, layout, hands)
     for what, array in (('observations', features), ('labels', labels)):
@@ -215,6 +231,7 @@ def make_samples(
         torch.from_numpy(labels).to(device),
         train, windows(held_out) if held_out.size else None, normalizer,
         None if base is None else torch.from_numpy(base).to(device),
+        weights=None if config.weights == Weights() else torch.from_numpy(weights).to(device),
     )
 
 

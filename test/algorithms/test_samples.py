@@ -32,7 +32,7 @@ def test_batches_are_the_rows_of_the_dataset():
     samples = samples_of(dataset, chunk_size=5, n_obs_steps=3)
     windows = np.arange(len(samples.train))[::7]
     batch = samples.batch(samples.train, windows)
-    labels, _ = labels_of(dataset, 'expert')
+    labels, _, _ = labels_of(dataset, 'expert')
     action = samples.normalizer.unnormalize('action', batch['action'].numpy())
     features = samples.normalizer.unnormalize('features', batch['features'].numpy())
     assert batch['features'].shape[1] == 3 and batch['action'].shape[1] == 5
@@ -55,7 +55,7 @@ def test_relative_targets_are_relative_to_the_joints_and_normalised_step_by_step
     assert entry.offset.shape == entry.scale.shape == (5, 4)
     windows = np.arange(len(samples.train))[::3]
     action = samples.batch(samples.train, windows)['action'].numpy()
-    labels, _ = labels_of(dataset, 'expert')
+    labels, _, _ = labels_of(dataset, 'expert')
     mask = np.array(['gripper' not in name for name in layout.joints], np.float32)
     for b, window in enumerate(windows):
         row = samples.train.anchors[window]
@@ -140,12 +140,12 @@ def test_labels_are_the_experts_where_there_are_any():
     expert[6:9] = np.nan  # the policy drove and nobody labelled
     source[6:9, 1] = 2
     dataset = with_columns(dataset, expert=expert, source=source)
-    labels, usable = labels_of(dataset, 'expert')
+    labels, usable, _ = labels_of(dataset, 'expert')
     np.testing.assert_array_equal(labels[:3], expert[:3])
     np.testing.assert_array_equal(labels[3:6], dataset.action[3:6])
     assert not usable[6:9].any() and usable.sum() == len(dataset) - 3
     assert not labels[6:9].any()
-    executed, everything = labels_of(dataset, 'executed')
+    executed, everything, _ = labels_of(dataset, 'executed')
     np.testing.assert_array_equal(executed, dataset.action)
     assert everything.all()
 

@@ -23,10 +23,20 @@ SPEC = RobotSpec(
 STEP = 0.1  # farthest motion per control step
 
 
+@dataclass(frozen=True)
+class Task:
+    """What there is to do, in words."""
+
+    name: str = 'reach'
+    language: str = 'reach the ball'
+    objects: tuple[str, ...] = ('ball',)
+
+
 class ToyEnv(gymnasium.Env):
     """Both slides must come within 5 cm of the ball's x and y."""
 
     robot = SPEC
+    task = Task()
 
     def __init__(self, crash_seeds=(), raise_seeds=()):
         d = SPEC.dim
@@ -51,6 +61,7 @@ class ToyEnv(gymnasium.Env):
         return self._obs(), self._info()
 
     def step(self, action):
+        self.executed = np.asarray(action, np.float32)
         self.state = self.state + np.clip(action - self.state, -STEP, STEP).astype(np.float32)
         self.steps += 1
         info = self._info()
