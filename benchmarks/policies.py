@@ -89,9 +89,11 @@ def run(case: Case, folder: Path, episodes: int) -> None:
             '--seed', str(case.training_seed), '--set', 'training.threads=1'])
         seconds = call(log, 'train', *resume)
         clock.write_text(json.dumps(seconds))
-    if not report.exists():
+    done = len(json.loads(report.read_text())['episodes']) if report.exists() else 0
+    if done < episodes:
         call(log, 'evaluate', '--policy', str(output), '--task', case.task, '--workers', '1',
-             '--episodes', str(episodes), '--output', str(report))
+             '--episodes', str(episodes), '--output', str(report),
+             *(['--resume'] if done else []))
     row = {**asdict(case), **json.loads(report.read_text())['summary'],
            'training_seconds': round(json.loads(clock.read_text()))}
     note(case, row)
