@@ -46,7 +46,7 @@ from il_robot.algorithms.report import read_report, write_report
 from il_robot.algorithms.runs import RUN
 from il_robot.algorithms.workers import MakeEnv
 from il_robot.config import build, to_dict
-from il_robot.control.gates import make_gate
+from il_robot.control.gates import BetaGate, make_gate
 from il_robot.data.dataset import open_dataset
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError, SimulationError
@@ -57,6 +57,8 @@ DATASET, BC = 'dataset', 'bc'
 _SEEDS_PER_RUN, _SEEDS_PER_ROUND = 100_000, 1_000
 _FIRST_SEED = 1_000_000
 """Of the rounds; evaluation takes those from 0, trials of checkpoints those from 900 000."""
+_LEAST_PERIOD = 0.2
+"""A shorter span holds no chunk worth learning [s]."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,10 @@ def open_dagger(
     """Make the folder of a new run.
 
     Raises:
-        ConfigError: it is not empty, the recipe has cameras, or the policy predicts chunks that
-            the gate leaves nothing to learn from.
+        ConfigError: it is not empty, the recipe has cameras, the gate needs signals that the
+            policy does not give, or it leaves nothing to learn from.
     """
+    check_gate(config, recipe)
     if recipe.observation.cameras:
         raise ConfigError(
             'dagger collects joints and object poses only: observation.cameras=[] is needed')
@@ -157,6 +160,26 @@ def open_dagger(
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / CONFIG, {
         'config': to_dict(config), 'recipe': to_dict(recipe), 'environment': dict(environment)})
+
+
+def check_gate(config: DaggerConfig, recipe: Recipe) -> None:
+    """Refuse a gate that cannot do anything for this policy.
+
+    Raises:
+        ConfigError: says what would be right.
+    """
+    gate = make_gate(config.gate, config.options)
+    if 'novelty' in gate.needs and recipe.policy != 'ensemble':
+        raise ConfigError(
+            f'gate {config.gate} looks at how far the members of an ensemble disagree, but the '
+            f'policy is {recipe.policy}: take --policy ensemble or mlp_ensemble')
+    model = recipe.model.get('model', recipe.model)  # of the members
+    if model.get('chunk_size', 1) == 1:
+        return
+    if config.gate == 'never' or (isinstance(gate, BetaGate) and gate.period < _LEAST_PERIOD):
+        raise ConfigError(
+            f'{recipe.policy} predicts chunks, which are learned from spans that the expert '
+            f'drives: take --gate human, or --gate beta --gate-option period=1.0')
 
 
 def read_dagger(output: Path) -> tuple[DaggerConfig, Recipe, dict[str, Any]]:
@@ -214,7 +237,8 @@ class _Run:
         begun = time.monotonic()
         data = self.output / DATASET
         if number == 0:
-            self._demonstrate(data, lambda episodes, rows: episodes >= self.config.demonstrations)
+            self._demonstrate(data, lambda episodes, rows: episodes >= self.config.demonstrations,
+                              self.config.demonstrations)
         else:
             self._collect(data, number)
         collected = time.monotonic()
@@ -230,10 +254,12 @@ class _Run:
         self._demonstrate(data, lambda episodes, rows: rows >= labels)
         self._learn(self.output / BC, data, number, BC, accounts(open_dataset(data), 0))
 
-    def _demonstrate(self, data: Path, enough: Callable[[int, int], bool]) -> None:
-        around = self.around
+    def _demonstrate(
+        self, data: Path, enough: Callable[[int, int], bool], total: int | None = None
+    ) -> None:
+        around, done = self.around, len(done_seeds(data, 0))
         place = Place(around.make_demonstrations, around.workers, around.should_stop)
-        with self._bar('demonstrate', self.config.demonstrations, len(done_seeds(data, 0))) as bar:
+        with evaluation_bar(total, done, done, name='demonstrate', shown=around.shown) as bar:
             if not collect_demonstrations(
                     place, data, first_seed=self.config.first_seed(0), enough=enough,
                     on_result=bar):
@@ -246,7 +272,8 @@ class _Run:
         place = Place(around.make_env, around.workers, around.should_stop)
         factory = GatedFactory(checkpoint, config.gate, config.gate_of(number), config.relabel)
         done = len(done_seeds(data, number))
-        with self._bar(f'round {number}', config.episodes, done) as bar:
+        with evaluation_bar(config.episodes, done, name=f'round {number}',
+                            shown=around.shown) as bar:
             if not collect_round(
                     place, data, factory, range(first, first + config.episodes), number=number,
                     checkpoint=read_description(checkpoint).hash, on_result=bar):
@@ -308,9 +335,6 @@ class _Run:
         if evaluation.remaining:
             raise _StoppedError
         return evaluation
-
-    def _bar(self, name: str, total: int, done: int) -> Any:
-        return evaluation_bar(total, done, name=name, shown=self.around.shown)
 
 
 def read_rounds(output: Path) -> list[dict[str, Any]]:

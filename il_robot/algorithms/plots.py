@@ -8,6 +8,7 @@ from typing import Any
 
 from il_robot.algorithms.evaluate import EpisodeResult, summary
 from il_robot.algorithms.records import NO_LOSS, best_record
+from il_robot.statistics import wilson
 
 
 def plot_training(records: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -48,6 +49,43 @@ def _plot_success(axes: Any, tried: Sequence[Mapping[str, float]]) -> None:
              ylabel=f'success in {tried[-1]["episodes"]:.0f} episodes [%]')
     axes.legend(loc='lower right')
     axes.grid(alpha=0.3)
+
+
+def plot_rounds(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Success over labels, of each method over all seeds, with its Wilson interval.
+
+    Args:
+        records: Of one or more runs (:func:`il_robot.algorithms.dagger.read_rounds`).
+        path: Of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    axes = figure.subplots()
+    first = [r for r in records if r['round'] == 0]
+    for method in dict.fromkeys(r['method'] for r in records):
+        rounds: dict[int, list[Mapping[str, Any]]] = {0: first}
+        for record in records:
+            if record['method'] == method and record['round']:
+                rounds.setdefault(record['round'], []).append(record)
+        points = []
+        for _, group in sorted(rounds.items()):
+            solved, total = (sum(r[k] for r in group) for k in ('successes', 'evaluated'))
+            labels = sum(r['labels'] for r in group) / len(group)
+            points.append((labels, solved / total, *wilson(solved, total)))
+        if len(points) < 2 and method == 'bc':
+            continue
+        labels, *rates = zip(*points)
+        rate, low, high = ([100 * v for v in values] for values in rates)
+        name = 'demonstrations alone' if method == 'bc' else f'gate {method}'
+        axes.plot(labels, rate, 'o-', label=name)
+        axes.fill_between(labels, low, high, alpha=0.2)
+    axes.set(xlabel='labels of the expert (mean over seeds)', ylabel='success [%]', ylim=(-2, 102),
+             title=f'{first[0]["evaluated"]} episodes after each round, '
+                   f'{len(first)} seed{"s" if len(first) > 1 else ""}, 95 % intervals')
+    axes.grid(alpha=0.3)
+    axes.legend(loc='lower right')
+    figure.savefig(path, dpi=120)
 
 
 def plot_evaluation(episodes: Sequence[EpisodeResult], title: str, path: Path) -> None:

@@ -88,10 +88,13 @@ def training_bar(
 
 @contextmanager
 def evaluation_bar(
-    episodes: int, done: int = 0, successes: int = 0, console: Console | None = None,
+    episodes: int | None, done: int = 0, successes: int = 0, console: Console | None = None,
     *, name: str = 'evaluate', shown: bool = True,
 ) -> Iterator[Callable[[EpisodeResult], None]]:
-    """The ``on_result`` of :func:`il_robot.algorithms.evaluate.evaluate`: running success."""
+    """The ``on_result`` of :func:`il_robot.algorithms.evaluate.evaluate`: running success.
+
+    Without a number of ``episodes`` the bar has no end.
+    """
     with _progress(name, console, shown) as progress:
         bar = progress.add_task('', total=episodes, completed=done)
         counts = [successes, done]

@@ -18,12 +18,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from il_robot import __version__
-from il_robot.apps import dataset, demo, evaluate, export, launch, record, train, view
+from il_robot.apps import dagger, dataset, demo, evaluate, export, launch, record, train, view
 from il_robot.errors import ConfigError, IlRobotError, unknown
 
 _PROG = 'il_robot'
 _COMMANDS: dict[str, ModuleType] = {
-    'demo': demo, 'record': record, 'train': train, 'evaluate': evaluate, 'dataset': dataset,
+    'demo': demo, 'record': record, 'train': train, 'evaluate': evaluate, 'dagger': dagger,
+    'dataset': dataset,
     'export': export, 'view': view, 'launch': launch,
 }
 
@@ -32,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser with every sub-command."""
     parser = argparse.ArgumentParser(
         prog=_PROG,
-        description='Imitation learning for bimanual manipulation: record, train, evaluate.',
+        description='Imitation learning for bimanual manipulation: record, train, evaluate, '
+                    'correct.',
         epilog=f'"{_PROG} COMMAND --help" shows the options of a command and an example.',
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')

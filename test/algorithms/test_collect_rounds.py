@@ -10,6 +10,7 @@ from il_robot.algorithms.collect_rounds import (
     done_seeds,
 )
 from il_robot.algorithms.corrections import GatedFactory
+from il_robot.algorithms.evaluate import EpisodeResult
 from il_robot.data.dataset import open_dataset
 from il_robot.errors import SimulationError
 from il_robot.types import Outcome
@@ -55,12 +56,12 @@ def test_rounds_go_behind_the_demonstrations_and_are_not_run_twice(tmp_path):
     for name, stops in (('whole', [100]), ('parts', [3, 2, 100])):
         path = tmp_path / name
         demonstrate(path)
-        written = []
+        written: list[EpisodeResult] = []
         for stop in stops:
             whole = collect_round(
                 Place(ENV, should_stop=after(stop)), path, GatedFactory(), SEEDS, number=2,
-                checkpoint='abc', on_result=lambda result: written.append(result.seed))
-        assert whole and written == list(SEEDS)
+                checkpoint='abc', on_result=written.append)
+        assert whole and [result.seed for result in written] == list(SEEDS)
     assert rows_of(tmp_path / 'whole') == rows_of(tmp_path / 'parts')
     dataset = open_dataset(tmp_path / 'whole')
     assert [e.round for e in dataset.episodes] == [0] * 5 + [2] * len(SEEDS)
