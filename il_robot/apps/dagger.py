@@ -150,7 +150,7 @@ def _note(output: Path, record: Mapping[str, Any]) -> None:
     name = record['method'] if record['round'] else 'demonstrations'
     print(f'  round {record["round"]} ({name}): {record["labels"]} labels, '
           f'{record["expert_seconds"]:.0f} s driven by the expert, {record["switches"]} '
-          f'takeovers; {record["successes"]} of {record["evaluated"]} = {100 * record["success_rate"]:.1f} % '
-          f'[{low:.1f}, {high:.1f}]')
+          f'takeovers; {record["successes"]} of {record["evaluated"]} = '
+          f'{100 * record["success_rate"]:.1f} % [{low:.1f}, {high:.1f}]')
     records = [r for folder in sorted(output.glob('seed_*')) for r in read_rounds(folder)]
     plot_rounds(records, output / PICTURE)
