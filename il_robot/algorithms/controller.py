@@ -13,6 +13,7 @@ import torch
 from il_robot.config import build
 from il_robot.control.chunks import ChunkBuffer, Execution
 from il_robot.errors import ConfigError
+from il_robot.policies.assessor import load_assessor
 from il_robot.policies.checkpoint import load_checkpoint
 from il_robot.policies.runner import PolicyRunner
 from il_robot.spec import RobotSpec
@@ -38,9 +39,9 @@ class PolicyController:
         self._buffer = ChunkBuffer(runner.chunk_size, spec.dim, spec.dt, execution)
 
     @property
-    def novelty(self) -> float:
-        """See :class:`~il_robot.policies.runner.PolicyRunner`."""
-        return self._runner.novelty
+    def signals(self) -> tuple[float, float, float]:
+        """Novelty, doubt and risk of the newest prediction; NaN where they are not known."""
+        return self._runner.novelty, self._runner.doubt, self._runner.risk
 
     def reset(self, rng: np.random.Generator) -> None:
         """Forget the chunks and the history; seed a stochastic policy."""
@@ -71,6 +72,8 @@ class PolicyFactory:
         device: Where the network runs.
         runtime: See :mod:`il_robot.policies.runtime`, which says why it is not ``auto``.
         novelty: See :class:`~il_robot.policies.runner.PolicyRunner`.
+        assessor: File of the policy's assessor (:mod:`il_robot.policies.assessor`), where doubt
+            and risk are wanted.
     """
 
     checkpoint: Path
@@ -78,6 +81,7 @@ class PolicyFactory:
     device: str = 'cpu'
     runtime: str = 'torch'
     novelty: bool = False
+    assessor: Path | None = None
 
     def __call__(self, env: Any) -> PolicyController:
         """Load the policy for ``env.unwrapped.robot``; this process gets one torch thread.
@@ -90,7 +94,9 @@ class PolicyFactory:
         robot = env.unwrapped.robot
         checkpoint, policy = load_checkpoint(self.checkpoint, robot=robot, device=self.device)
         execution = self.execution or build(Execution, checkpoint.execution, 'checkpoint')
-        runner = PolicyRunner(checkpoint, policy, robot, self.runtime, novelty=self.novelty)
+        assessor = load_assessor(self.assessor, checkpoint.hash) if self.assessor else None
+        runner = PolicyRunner(checkpoint, policy, robot, self.runtime, novelty=self.novelty,
+                              assessor=assessor)
         return PolicyController(runner, robot, execution)
 
 

@@ -52,8 +52,8 @@ class GatedController:
 
     def signals(self, now: float, correcting: bool, discrepancy: float, stage: int) -> Signals:
         """What the gate gets to know."""
-        novelty = NAN if self.policy is None else self.policy.novelty
-        return Signals(now, correcting, novelty=novelty, discrepancy=discrepancy, stage=stage)
+        novelty, doubt, risk = (NAN,) * 3 if self.policy is None else self.policy.signals
+        return Signals(now, correcting, novelty, doubt, risk, discrepancy, stage)
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,14 @@ class GatedFactory:
         gate: Key of :data:`il_robot.control.gates.GATES`.
         options: The gate's.
         relabel: See :class:`GatedController`.
+        assessor: File of the policy's assessor, for the gates that need it.
     """
 
     checkpoint: Path | None = None
     gate: str = 'never'
     options: Mapping[str, Any] = field(default_factory=dict)
     relabel: bool = True
+    assessor: Path | None = None
 
     def __call__(self, env: Any) -> GatedController:
         """Load the policy for this environment.
@@ -82,7 +84,8 @@ class GatedFactory:
         gate = make_gate(self.gate, self.options)
         if self.checkpoint is None:
             return GatedController(None, gate, self.relabel)
-        policy = PolicyFactory(self.checkpoint, novelty='novelty' in gate.needs)(env)
+        policy = PolicyFactory(
+            self.checkpoint, novelty='novelty' in gate.needs, assessor=self.assessor)(env)
         return GatedController(policy, gate, self.relabel)
 
 

@@ -12,6 +12,7 @@ The folder of a run::
     dataset/              demonstrations (round 0) and the episodes of every round
     rounds/03/run/        training of round 3 (il_robot.algorithms.runs)
     rounds/03/evaluation.json
+    rounds/03/assessor.safetensors  where the gate needs it (il_robot.policies.assessor)
     rounds.json           what each round cost and brought
     bc/                   with ``compare``: the same rounds, with as many labels of
                           demonstrations only
@@ -25,10 +26,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from il_robot.algorithms.assess import AssessTraining, train_assessor
 from il_robot.algorithms.bc import train
 from il_robot.algorithms.collect_rounds import (
     Place,
@@ -39,80 +41,22 @@ from il_robot.algorithms.collect_rounds import (
 )
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.corrections import GatedFactory
+from il_robot.algorithms.dagger_config import DaggerConfig, read_dagger
 from il_robot.algorithms.evaluate import Evaluation, evaluate, summary
 from il_robot.algorithms.progress import evaluation_bar, training_bar
-from il_robot.algorithms.recipe import Recipe, make_recipe
+from il_robot.algorithms.recipe import Recipe
 from il_robot.algorithms.report import read_report, write_report
 from il_robot.algorithms.runs import RUN
 from il_robot.algorithms.workers import MakeEnv
-from il_robot.config import build, to_dict
-from il_robot.control.gates import BetaGate, make_gate
+from il_robot.control.gates import make_gate
 from il_robot.data.dataset import open_dataset
 from il_robot.data.layout import write_json
-from il_robot.errors import ConfigError, SimulationError
+from il_robot.errors import SimulationError
+from il_robot.policies.assessor import load_assessor, save_assessor
 from il_robot.policies.checkpoint import find_checkpoint, list_checkpoints, read_description
 
-CONFIG, ROUNDS = 'dagger.json', 'rounds.json'
-DATASET, BC = 'dataset', 'bc'
-_SEEDS_PER_RUN, _SEEDS_PER_ROUND = 100_000, 1_000
-_FIRST_SEED = 1_000_000
-"""Of the rounds; evaluation takes those from 0, trials of checkpoints those from 900 000."""
-_LEAST_PERIOD = 0.2
-"""A shorter span holds no chunk worth learning [s]."""
-
-
-@dataclass(frozen=True)
-class DaggerConfig:
-    """A run.
-
-    Attributes:
-        rounds: Of correction, after the demonstrations.
-        demonstrations: Episodes of round 0.
-        episodes: Of each further round.
-        gate: Key of :data:`il_robot.control.gates.GATES`.
-        options: The gate's.
-        decay: The ``beta`` of round i is the gate's times ``decay ** (i - 1)``.
-        relabel: Whether the expert labels every state visited; else only where he drives.
-        compare: Also train on demonstrations alone, as many as there are labels, in every round.
-        evaluate_episodes: After each round, on the seeds from 0.
-        seed: Of demonstrations, rounds and training.
-    """
-
-    rounds: int = 5
-    demonstrations: int = 10
-    episodes: int = 20
-    gate: str = 'beta'
-    options: Mapping[str, Any] = field(default_factory=dict)
-    decay: float = 0.5
-    relabel: bool = True
-    compare: bool = False
-    evaluate_episodes: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ('rounds', 'demonstrations', 'episodes', 'evaluate_episodes'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
-        if self.episodes > _SEEDS_PER_ROUND or self.rounds >= _SEEDS_PER_RUN // _SEEDS_PER_ROUND:
-            raise ValueError(
-                f'at most {_SEEDS_PER_ROUND} episodes in each of '
-                f'{_SEEDS_PER_RUN // _SEEDS_PER_ROUND - 1} rounds')
-        if not 0 <= self.decay <= 1:
-            raise ValueError(f'decay must be from 0 to 1, got {self.decay}')
-        if self.seed < 0:
-            raise ValueError(f'seed must be >= 0, got {self.seed}')
-        make_gate(self.gate, self.options)
-
-    def first_seed(self, number: int) -> int:
-        """Of the episodes of a round; no two rounds of any two runs share one."""
-        return _FIRST_SEED + _SEEDS_PER_RUN * self.seed + _SEEDS_PER_ROUND * number
-
-    def gate_of(self, number: int) -> dict[str, Any]:
-        """The gate's options in a round."""
-        options = dict(self.options)
-        if self.gate == 'beta':
-            options['beta'] = options.get('beta', 0.5) * self.decay ** (number - 1)
-        return options
+ROUNDS = 'rounds.json'
+DATASET, BC, ASSESSOR = 'dataset', 'bc', 'assessor.safetensors'
 
 
 @dataclass(frozen=True)
@@ -138,62 +82,6 @@ class Surroundings:
 
 class _StoppedError(Exception):
     """Somebody asked to stop; everything so far is safe."""
-
-
-def open_dagger(
-    output: Path, config: DaggerConfig, recipe: Recipe, environment: Mapping[str, Any]
-) -> None:
-    """Make the folder of a new run.
-
-    Raises:
-        ConfigError: it is not empty, the recipe has cameras, the gate needs signals that the
-            policy does not give, or it leaves nothing to learn from.
-    """
-    check_gate(config, recipe)
-    if recipe.observation.cameras:
-        raise ConfigError(
-            'dagger collects joints and object poses only: observation.cameras=[] is needed')
-    if output.exists() and (output.is_file() or any(output.iterdir())):
-        raise ConfigError(
-            f'{output} is not empty; add --resume to go on with the run there, or give another '
-            f'--output')
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / CONFIG, {
-        'config': to_dict(config), 'recipe': to_dict(recipe), 'environment': dict(environment)})
-
-
-def check_gate(config: DaggerConfig, recipe: Recipe) -> None:
-    """Refuse a gate that cannot do anything for this policy.
-
-    Raises:
-        ConfigError: says what would be right.
-    """
-    gate = make_gate(config.gate, config.options)
-    if 'novelty' in gate.needs and recipe.policy != 'ensemble':
-        raise ConfigError(
-            f'gate {config.gate} looks at how far the members of an ensemble disagree, but the '
-            f'policy is {recipe.policy}: take --policy ensemble or mlp_ensemble')
-    model = recipe.model.get('model', recipe.model)  # of the members
-    if model.get('chunk_size', 1) == 1:
-        return
-    if config.gate == 'never' or (isinstance(gate, BetaGate) and gate.period < _LEAST_PERIOD):
-        raise ConfigError(
-            f'{recipe.policy} predicts chunks, which are learned from spans that the expert '
-            f'drives: take --gate human, or --gate beta --gate-option period=1.0')
-
-
-def read_dagger(output: Path) -> tuple[DaggerConfig, Recipe, dict[str, Any]]:
-    """What :func:`open_dagger` wrote.
-
-    Raises:
-        ConfigError: no run there, or a damaged one.
-    """
-    try:
-        data = json.loads((output / CONFIG).read_text())
-        return (build(DaggerConfig, data['config'], CONFIG),
-                make_recipe(data['recipe'], (), CONFIG), data['environment'])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f'no run to go on with in {output}: {error!r}') from None
 
 
 def dagger(output: Path, around: Surroundings) -> bool:
@@ -270,7 +158,9 @@ class _Run:
         checkpoint = find_checkpoint(self.output / 'rounds' / f'{number - 1:02d}' / 'run')
         first = config.first_seed(number)
         place = Place(around.make_env, around.workers, around.should_stop)
-        factory = GatedFactory(checkpoint, config.gate, config.gate_of(number), config.relabel)
+        assessor, thresholds = self._assess(checkpoint, data, number)
+        factory = GatedFactory(checkpoint, config.gate, config.gate_of(number, thresholds),
+                               config.relabel, assessor)
         done = len(done_seeds(data, number))
         with evaluation_bar(config.episodes, done, name=f'round {number}',
                             shown=around.shown) as bar:
@@ -278,6 +168,24 @@ class _Run:
                     place, data, factory, range(first, first + config.episodes), number=number,
                     checkpoint=read_description(checkpoint).hash, on_result=bar):
                 raise _StoppedError
+
+    def _assess(
+        self, checkpoint: Path, data: Path, number: int
+    ) -> tuple[Path | None, Mapping[str, float]]:
+        """The file of the assessor and its thresholds, where the gate needs them."""
+        config = self.config
+        needs = make_gate(config.gate, config.options).needs
+        if not (config.budget or {'doubt', 'risk'} & needs):
+            return None, {}
+        path = self.output / 'rounds' / f'{number - 1:02d}' / ASSESSOR
+        described = read_description(checkpoint)
+        if not path.exists():
+            training = AssessTraining(budget=config.budget or AssessTraining.budget)
+            # of the rounds before: on a resume, some of this one may be there already
+            dataset = open_dataset(data)
+            known = dataset.first_episodes(sum(e.round < number for e in dataset.episodes))
+            save_assessor(path, train_assessor(checkpoint, known, training, config.seed))
+        return path, load_assessor(path, described.hash).config.thresholds
 
     def _learn(
         self, folder: Path, data: Path, number: int, method: str, cost: Mapping[str, Any]

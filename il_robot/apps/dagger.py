@@ -17,7 +17,7 @@ from il_robot.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from il_robot.algorithms.dagger import DaggerConfig
+    from il_robot.algorithms.dagger_config import DaggerConfig
     from il_robot.algorithms.recipe import Recipe
 
 PICTURE = 'dagger.png'
@@ -55,6 +55,9 @@ def add_parser(subparsers: Any) -> None:
         'ensemble, safe, lazy, thrifty')
     parser.add_argument('--gate-option', action='append', default=[], metavar='KEY=VALUE',
                         help='of the gate, for example beta=0.3')
+    parser.add_argument('--budget', type=float, default=0.0,
+                        help='share of the states the expert may be asked for: finds thresholds '
+                             'anew in every round (ensemble, safe, lazy, thrifty)')
     parser.add_argument('--decay', type=float, default=0.5,
                         help='of beta from round to round (default %(default)s)')
     parser.add_argument('--no-relabel', action='store_true',
@@ -74,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the rounds; returns 0, or 130 after Ctrl-C."""
     # Read once, when torch is loaded; see il_robot.apps.train.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    from il_robot.algorithms.dagger import Surroundings, dagger, read_dagger
+    from il_robot.algorithms.dagger import Surroundings, dagger
+    from il_robot.algorithms.dagger_config import read_dagger
 
     folders = _resumed(args) if args.resume else _opened(args)
     workers = args.workers or len(os.sched_getaffinity(0))
@@ -95,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _opened(args: argparse.Namespace) -> list[Path]:
     """Make the folders of new runs."""
-    from il_robot.algorithms.dagger import check_gate, open_dagger
+    from il_robot.algorithms.dagger_config import check_gate, open_dagger
 
     recipe, folders = _recipe(args), []
     arguments = task_arguments(args)
@@ -117,14 +121,15 @@ def _opened(args: argparse.Namespace) -> list[Path]:
 
 
 def _config(args: argparse.Namespace, seed: int) -> DaggerConfig:
-    from il_robot.algorithms.dagger import DaggerConfig
+    from il_robot.algorithms.dagger_config import DaggerConfig
     from il_robot.config import build
 
     return build(DaggerConfig, {
         'rounds': args.rounds, 'demonstrations': args.demonstrations, 'episodes': args.episodes,
         'gate': args.gate, 'options': key_values(args.gate_option, '--gate-option'),
-        'decay': args.decay, 'relabel': not args.no_relabel, 'compare': args.compare,
-        'evaluate_episodes': args.evaluate_episodes, 'seed': seed}, 'dagger')
+        'decay': args.decay, 'budget': args.budget, 'relabel': not args.no_relabel,
+        'compare': args.compare, 'evaluate_episodes': args.evaluate_episodes,
+        'seed': seed}, 'dagger')
 
 
 def _resumed(args: argparse.Namespace) -> list[Path]:

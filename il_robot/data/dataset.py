@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,13 @@ class Dataset:
 
     def _default(self, key: str, dtype: type[np.generic]) -> NDArray[Any]:
         return self.columns[key] if key in self.columns else np.zeros(len(self), dtype=dtype)
+
+    def first_episodes(self, count: int) -> Dataset:
+        """The first ``count`` episodes alone."""
+        episodes = self.episodes[:count]
+        rows = episodes[-1].stop if episodes else 0
+        return replace(self, episodes=episodes,
+                       columns={key: values[:rows] for key, values in self.columns.items()})
 
     @cached_property
     def starts(self) -> Int64:

@@ -10,6 +10,7 @@ import torch
 
 from il_robot.data.pictures import resized
 from il_robot.errors import ConfigError, DatasetError, SpecError
+from il_robot.policies.assessor import Assessor
 from il_robot.policies.checkpoint import Checkpoint, check_robot
 from il_robot.policies.ensemble import EnsemblePolicy, spread
 from il_robot.policies.features import batch_features, robot_hands
@@ -33,10 +34,13 @@ class PolicyRunner:
             first observation.
         novelty: Also tell how far the members of an ensemble disagree; their answers are then
             computed by torch, one by one, whatever the runtime.
+        assessor: Also tell doubt and risk.
 
     Attributes:
         novelty: Mean disagreement over the newest chunk, in deviations of the actions
             (:class:`il_robot.policies.ensemble.Spread`); NaN where it is not asked for.
+        doubt: Of the newest observation (:mod:`il_robot.policies.assessor`), or NaN.
+        risk: Likewise.
 
     Raises:
         CheckpointError: trained on another robot.
@@ -45,7 +49,7 @@ class PolicyRunner:
 
     def __init__(
         self, checkpoint: Checkpoint, policy: Policy, spec: RobotSpec, runtime: str = 'torch',
-        *, novelty: bool = False,
+        *, novelty: bool = False, assessor: Assessor | None = None,
     ) -> None:
         check_robot(checkpoint, spec)
         if novelty and not isinstance(policy, EnsemblePolicy):
@@ -53,7 +57,8 @@ class PolicyRunner:
                 f'novelty is how far the members of an ensemble disagree; {checkpoint.policy} '
                 f'has none: train with the recipe ensemble or mlp_ensemble')
         self._members = policy if novelty and isinstance(policy, EnsemblePolicy) else None
-        self.novelty = float('nan')
+        self._assessor = assessor
+        self.novelty = self.doubt = self.risk = float('nan')
         self.chunk_size = policy.chunk_size
         self._policy = policy.eval()
         self._runtime: PolicyRuntime | str = runtime
@@ -97,6 +102,9 @@ class PolicyRunner:
         features = self._normalizer.normalize('features', features)
         batch = {'features': torch.from_numpy(features)[None], **self._pictures()}
         action = self._answer(batch)
+        if self._assessor is not None:
+            self.doubt, self.risk = self._assessor.assess(
+                batch['features'], torch.from_numpy(action[:1]))[0].tolist()
         stamp = self._history[-1].stamp
         positions = self._normalizer.unnormalize('action', action) + self._base * state[-1]
         return ActionChunk(stamp, stamp + self._times, positions)

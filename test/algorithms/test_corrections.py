@@ -3,7 +3,7 @@ import pytest
 import toy
 
 from il_robot.algorithms.corrections import GatedController, GatedFactory, run_corrected
-from il_robot.control.gates import make_gate
+from il_robot.control.gates import GATES, make_gate
 from il_robot.errors import ConfigError
 from il_robot.types import Source
 
@@ -13,7 +13,7 @@ EXPERT, POLICY = (Source.EXPERT,) * 2, (Source.POLICY,) * 2
 class Stubborn:
     """Drives both slides away from wherever the ball is."""
 
-    novelty = 0.7
+    signals = (0.7, 0.8, 0.9)  # novelty, doubt, risk
 
     def reset(self, rng):
         self.rng = rng
@@ -39,7 +39,7 @@ def driven(corrected):
     return [step.source == EXPERT for step in corrected.steps]
 
 
-@pytest.mark.parametrize('gate', ['beta', 'human', 'ensemble'])
+@pytest.mark.parametrize('gate', sorted({*GATES} - {'never'}))
 def test_rows_say_who_drove_what_was_done_and_what_both_wanted(gate):
     corrected = run(gate)
     assert any(driven(corrected))

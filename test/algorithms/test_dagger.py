@@ -4,17 +4,8 @@ from dataclasses import replace
 import pytest
 import toy
 
-from il_robot.algorithms.dagger import (
-    CONFIG,
-    DATASET,
-    ROUNDS,
-    DaggerConfig,
-    Surroundings,
-    dagger,
-    open_dagger,
-    read_dagger,
-    read_rounds,
-)
+from il_robot.algorithms.dagger import DATASET, ROUNDS, Surroundings, dagger, read_rounds
+from il_robot.algorithms.dagger_config import CONFIG, DaggerConfig, open_dagger, read_dagger
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
@@ -107,9 +98,12 @@ def test_no_two_rounds_of_any_two_runs_share_a_seed():
 
 def test_beta_decays_and_other_gates_stay_as_they_are():
     config = replace(CONFIG_, options={'beta': 0.8}, decay=0.25)
-    assert [config.gate_of(n)['beta'] for n in (1, 2, 3)] == [0.8, 0.2, 0.05]
+    assert [config.gate_of(n, {})['beta'] for n in (1, 2, 3)] == [0.8, 0.2, 0.05]
     human = replace(CONFIG_, gate='human', options={})
-    assert human.gate_of(3) == {}
+    assert human.gate_of(3, {'novelty': 0.4}) == {}
+    thrifty = replace(CONFIG_, gate='thrifty', options={'risk': 0.9}, budget=0.1)
+    assert thrifty.gate_of(1, {'novelty': 0.4, 'risk': 0.6, 'doubt': 0.5}) == {
+        'novelty': 0.4, 'risk': 0.6}
 
 
 def test_a_run_can_be_read_again(whole):
