@@ -29,8 +29,8 @@ RESULTS = Path(__file__).parent / 'results' / 'policies.json'
 RECIPES = {
     'transfer_cube': ('flow', 'act', 'diffusion', 'chunk_mlp', 'mlp', 'mlp_gaussian', 'mlp_gmm'),
     'lift_tray': ('chunk_mlp_lift_tray', 'chunk_mlp', 'mlp'),
-    'insert_peg': ('chunk_mlp_insert_peg', 'flow_insert_peg', 'chunk_mlp', 'act', 'flow',
-                   'diffusion', 'mlp'),
+    'insert_peg': ('mlp_insert_peg', 'chunk_mlp_insert_peg', 'flow_insert_peg',
+                   'chunk_mlp', 'act', 'flow', 'diffusion', 'mlp'),
 }
 DOCUMENT = Path(__file__).parents[1] / 'docs' / 'policies.md'
 BEGIN, END = '<!-- results: benchmarks/policies.py --table -->', '<!-- end of results -->'
