@@ -7,6 +7,7 @@ import toy
 from il_robot.algorithms.dagger import DATASET, ROUNDS, Surroundings, dagger, read_rounds
 from il_robot.algorithms.dagger_config import CONFIG, DaggerConfig, open_dagger, read_dagger
 from il_robot.algorithms.recipe import make_recipe
+from il_robot.config import to_dict
 from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
 
@@ -88,6 +89,21 @@ def test_a_broken_episode_costs_no_more_than_itself(whole, tmp_path):
         go_on(output, env=toy.ToyFactory({'raise_seeds': (broken,)}))
     assert go_on(output)
     assert without_times(read_rounds(output)) == without_times(read_rounds(whole))
+
+
+@pytest.mark.parametrize('gate', ['ensemble', 'safe', 'lazy', 'thrifty'])
+def test_the_robot_asks_for_help_and_only_then_the_expert_labels(tmp_path, gate):
+    recipe = make_recipe({
+        'policy': 'ensemble', 'model': {'policy': 'mlp', 'model': {'hidden': [16]}, 'size': 2},
+        'training': to_dict(RECIPE.training)})
+    output = start(tmp_path / 'run', replace(
+        CONFIG_, gate=gate, relabel=False, budget=0.3, rounds=1, compare=False), recipe)
+    assert go_on(output)
+    first, second = read_rounds(output)
+    asked = second['labels'] - first['labels']
+    assert 0 <= asked <= second['rows'] - first['rows']
+    assert second['expert_seconds'] * 50 == pytest.approx(second['labels'])
+    assert (output / 'rounds' / '00' / 'assessor.safetensors').exists()
 
 
 def test_no_two_rounds_of_any_two_runs_share_a_seed():
