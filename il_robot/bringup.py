@@ -79,7 +79,7 @@ def describe(name: str, options: LaunchOptions) -> list[NodeSpec]:
     """The processes of one launch.
 
     Args:
-        name: ``demo``, ``record``, ``run`` or ``correct``.
+        name: ``demo``, ``record``, ``run``, ``correct`` or ``dagger``.
         options: Its arguments.
 
     Raises:
@@ -132,7 +132,31 @@ def _correct(o: LaunchOptions) -> list[NodeSpec]:
     return _with_policy(o, 'rule', max_seconds=20.0)
 
 
-LAUNCHES = dict(zip(LAUNCH_NAMES, (_demo, _record, _run, _correct), strict=True))
+def _dagger(o: LaunchOptions) -> list[NodeSpec]:
+    """Rounds of correction: collect, train, evaluate, swap the policy of the running node."""
+    if o.robot == 'real':
+        raise ConfigError(
+            'dagger resets and evaluates in the simulator: robot:=sim. On a real robot, launch '
+            'correct, train on its dataset, and load the result with policy/reload')
+    if not o.record:
+        raise ConfigError('dagger learns from what it records: leave out record:=false')
+    o = _with_human(replace(o, round=1, episodes=o.episodes or 10), 'dagger')
+    environment = ['--task', _task(o), '--width', o.width]
+    for option, texts in (('--disturb', o.disturbances), ('--task-option', o.task_options)):
+        environment += [word for text in listed(texts) for word in (option, text)]
+    parameters: dict[str, Value] = {
+        **_common(o), 'output': str(Path(o.output).absolute()),
+        'policy': str(Path(o.policy).absolute()), 'recipe': o.recipe, 'environment': environment,
+        'seed': o.seed, 'rounds': o.rounds, 'episodes': o.episodes,
+        'corrections': o.corrections, 'evaluate_episodes': o.evaluate, **_lists(o, 'settings')}
+    if o.dataset:
+        parameters['dataset'] = str(Path(o.dataset).absolute())
+    # A child that trains must have time to save a checkpoint.
+    rounds = NodeSpec('dagger', parameters, essential=True, patience=30.0)
+    return [*_robot(o), *_human(o, 'rule'), _policy(o), _arbiter(o), *_recorder(o), rounds]
+
+
+LAUNCHES = dict(zip(LAUNCH_NAMES, (_demo, _record, _run, _correct, _dagger), strict=True))
 
 
 def _with_human(o: LaunchOptions, name: str) -> LaunchOptions:

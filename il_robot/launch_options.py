@@ -17,9 +17,9 @@ from il_robot.errors import ConfigError, unknown
 OPERATED = ('keyboard', 'gamepad', 'leader', 'pose', 'twist')
 """Devices in the hands of a person: maps in config/teleop."""
 TELEOP = ('none', 'expert', *OPERATED)
-LAUNCH_NAMES = ('demo', 'record', 'run', 'correct')
+LAUNCH_NAMES = ('demo', 'record', 'run', 'correct', 'dagger')
 """What can be launched; :mod:`il_robot.bringup` describes each."""
-FIRST_SEEDS = {'record': 10_000, 'correct': 20_000}
+FIRST_SEEDS = {'record': 10_000, 'correct': 20_000, 'dagger': 30_000}
 """Of a launch's episodes; elsewhere 0: what is measured must not have been trained on."""
 
 
@@ -55,13 +55,26 @@ class LaunchOptions:
     record: bool = _argument(True, 'record bags and the dataset')
     round: int = _argument(
         -1, 'DAgger round written with each episode; -1: 1 to correct, else 0')
+    dataset: str = _argument(
+        '', 'dagger: demonstrations to begin with, copied into OUTPUT/dataset', sim=True)
+    recipe: str = _argument(
+        'chunk_mlp', 'dagger: how new policies are trained: a name in config/train, or a file',
+        sim=True)
+    settings: str = _argument('', 'dagger: KEY=VALUE,... of the recipe', sim=True)
+    rounds: int = _argument(3, 'dagger: rounds of correction', sim=True)
+    corrections: int = _argument(
+        0, 'dagger: takeovers after which a round is over early; 0: no limit', sim=True)
+    evaluate: int = _argument(
+        50, 'dagger: episodes in which each new policy is tried; 0: it is always taken', sim=True)
     cameras: str = _argument('', 'names, or all; empty: none')
     image_size: str = _argument(
         '', "WxH of the pictures, for example 320x240; empty: the camera's own", sim=True)
     episodes: int = _argument(
-        0, 'so many episodes, then everything ends; 0: until stopped', sim=True)
+        0, 'so many episodes (dagger: in each round; 0: 10), then everything ends; 0: until '
+        'stopped', sim=True)
     seed: int = _argument(
-        -1, 'of the first episode; -1: 0 to run, 10000 to record, 20000 to correct', sim=True)
+        -1, 'of the first episode; -1: 0 to run, 10000 to record, 20000 to correct, 30000 for '
+        'dagger', sim=True)
     width: str = _argument('nominal', 'reset width: narrow, nominal, wide', sim=True)
     disturbances: str = _argument('', 'KEY=VALUE,... for example shoves=2', sim=True)
     lockstep: bool = _argument(
@@ -80,7 +93,8 @@ class LaunchOptions:
         named = self.teleop.endswith(('.yaml', '.yml'))
         if self.teleop and not named and self.teleop not in TELEOP:
             raise ValueError(unknown('value of teleop', self.teleop, TELEOP))
-        for name, low in (('episodes', 0), ('seed', -1), ('round', -1)):
+        for name, low in (('episodes', 0), ('seed', -1), ('round', -1), ('rounds', 1),
+                          ('corrections', 0), ('evaluate', 0)):
             if getattr(self, name) < low:
                 raise ValueError(f'{name} must be >= {low}, got {getattr(self, name)}')
         if not 0 < self.real_time_factor < math.inf:

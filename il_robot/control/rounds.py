@@ -8,7 +8,7 @@ stay, and the next round trains on them again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal
 
@@ -172,6 +172,17 @@ class Rounds:
             Stage.EVALUATE: self._evaluate, Stage.SWAP: self._swap}.get(self.stage)
         return handler(facts) if handler else ''
 
+    def roll_back(self) -> None:
+        """The newest policy that was taken is put aside; the one before is the measure again."""
+        taken = [i for i, past in enumerate(self.past) if past.taken and past.number]
+        if not taken:
+            return
+        newest = taken[-1]
+        self.past[newest] = replace(
+            self.past[newest], taken=False, reason='put aside by request')
+        before = [past.score for past in self.past if past.taken]
+        self.baseline = before[-1] if before else None
+
     def _collect(self, facts: Facts) -> Order:
         config = self.config
         over = (facts.skip or (config.episodes and facts.episodes >= config.episodes)
@@ -182,7 +193,7 @@ class Rounds:
             return 'stop collecting'
         self._collected = facts.episodes, facts.corrections
         self.stage = Stage.TRAIN
-        return self.step(facts)
+        return ''
 
     def _train(self, facts: Facts) -> Order:
         if facts.child == 'failed':

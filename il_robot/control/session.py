@@ -137,12 +137,14 @@ class Session:
         results: Grows by one per finished episode.
         phase: Where it is.
         waiting: What it waits for, for the log; empty where it does not.
+        last: The present episode is the last one, whatever the configuration says.
     """
 
     config: SessionConfig
     results: list[EpisodeOutcome] = field(default_factory=list)
     phase: Phase = Phase.PREPARE
     waiting: str = ''
+    last: bool = False
     _episode: int = -1
     _asked: float = -1e9
     _began: float = 0.0
@@ -192,6 +194,9 @@ class Session:
 
     def _prepare(self, now: float, view: View) -> list[Wish]:
         config = self.config
+        if self.last and view.recorder != 'recording':
+            self._go(Phase.SAVE)
+            return self.step(now, view)
         for what, ready in (
             ('the simulator', view.episode >= 0),
             ('the arbiter', view.mode is not None),
@@ -300,7 +305,8 @@ class Session:
         if wishes:
             self.waiting = 'the arms to hold and the recorder to end'
             return self._ask(now, *wishes)
-        over = self.config.episodes and len(self.results) >= self.config.episodes
+        over = self.last or (
+            self.config.episodes and len(self.results) >= self.config.episodes)
         self._go(Phase.SAVE if over else Phase.PREPARE)
         return self.step(now, view)
 

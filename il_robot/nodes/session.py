@@ -14,30 +14,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import SetParameters
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.parameter import Parameter
-from sensor_msgs.msg import JointState
-from std_msgs.msg import String
-from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from il_robot.config import build
-from il_robot.control.session import EpisodeOutcome, Phase, Reset, Session, SessionConfig, View
-from il_robot.data.stream_check import stamp_of
-from il_robot.nodes import convert, topics
+from il_robot.control.session import EpisodeOutcome, Phase, Session, SessionConfig
 from il_robot.nodes.node import Complaints, declare, run_node
+from il_robot.nodes.session_port import SessionPort
 from il_robot.statistics import wilson
-from il_robot.types import ControlMode
 
 _PERIOD = 0.02
-_SIMULATOR = 'sim'
-# A reset unanswered for so long is asked for again: the simulator died over it [wall s].
-_LOST = 10.0
 # What is waited for longer than this deserves a word, and again after the second [wall s].
 _LONG, _AGAIN = 5.0, 30.0
 
@@ -63,70 +50,17 @@ class SessionNode(Node):
         output = fixed('output', '', 'folder of session.json; empty: none')
         self._file = Path(output) / 'session.json' if output else None
         self._complain = Complaints(self)
-        self._view: dict[str, Any] = {}
         self._reported = 0
         self._begun = wall.monotonic()
         self._speak = self._begun + _LONG
-        self._resetting = -_LOST
-        self._request = self.create_publisher(String, topics.REQUEST, topics.REQUEST_QOS)
-        self._set_seed: Any = self.create_client(SetParameters, f'{_SIMULATOR}/set_parameters')
-        self._reset: Any = self.create_client(Trigger, topics.SIM_RESET)
-        subscribe = self.create_subscription
-        subscribe(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
-        for topic, callback in (
-            (topics.SIM_EPISODE, self._on_episode), (topics.MODE, self._on_mode),
-            (topics.RECORDING, self._on_recorder), (topics.POLICY_STATUS, self._on_policy),
-        ):
-            subscribe(DiagnosticArray, topic, callback, topics.LATCHED_QOS)
-        if self.session.config.driver == 'policy':
-            subscribe(JointTrajectory, topics.POLICY_PROPOSAL, self._on_proposal,
-                      topics.CHUNK_QOS, raw=True)
+        self._port = SessionPort(self, self._complain, self._step,
+                                 proposals=self.session.config.driver == 'policy')
         self.create_timer(_PERIOD, self._step, clock=Clock(clock_type=ClockType.STEADY_TIME))
-
-    # -- what comes in ----------------------------------------------------------------------
-    def _on_state(self, message: JointState) -> None:
-        self._view['stamp'] = convert.seconds(message.header.stamp)
-        self._step()  # a fast simulation must not wait for the timer
-
-    def _on_episode(self, message: DiagnosticArray) -> None:
-        values = convert.status_values(message)
-        try:
-            self._view |= {
-                'episode': int(values['episode']), 'seed': int(values['seed']),
-                'stage_name': values['stage_name'],
-                **{key: values[key] == 'true' for key in ('success', 'terminated', 'truncated')}}
-        except (KeyError, ValueError) as error:
-            self._complain(topics.SIM_EPISODE,
-                           f'{topics.SIM_EPISODE}: {error!r} is missing or wrong')
-
-    def _on_mode(self, message: DiagnosticArray) -> None:
-        values = convert.status_values(message)
-        if values.get('mode') in ControlMode.__members__:
-            self._view |= {'mode': ControlMode[values['mode']],
-                           # an arbiter that was started again knows of no driver
-                           'lost': ' lost: ' in (reason := values.get('reason', ''))
-                           or reason == 'started'}
-
-    def _on_recorder(self, message: DiagnosticArray) -> None:
-        values = convert.status_values(message)
-        self._view |= {
-            'recorder': values.get('state'), 'outcome': values.get('outcome', ''),
-            'recorder_episode': int(values.get('sim_episode') or -1)}
-
-    def _on_policy(self, message: DiagnosticArray) -> None:
-        self._view['policy_ready'] = convert.status_values(message).get('state') == 'active'
-
-    def _on_proposal(self, data: bytes) -> None:
-        self._view['policy_stamp'] = stamp_of(data)
 
     # -- what goes out ----------------------------------------------------------------------
     def _step(self) -> None:
         phase, now = self.session.phase, wall.monotonic()
-        for wish in self.session.step(now, View(**self._view)):
-            if isinstance(wish, Reset):
-                self._reset_to(wish.seed, now)
-            else:
-                self._request.publish(String(data=wish))
+        self._port.carry_out(self.session.step(now, self._port.view))
         for result in self.session.results[self._reported:]:
             self._report(result)
         if self.session.phase is not phase:
@@ -137,22 +71,6 @@ class SessionNode(Node):
         if self.session.phase is Phase.DONE:
             self.get_logger().info('all episodes are done')
             raise SystemExit(0)
-
-    def _reset_to(self, seed: int, now: float) -> None:
-        """Set the simulator's seed, then reset it; one at a time."""
-        if now - self._resetting < _LOST or not (
-                self._set_seed.service_is_ready() and self._reset.service_is_ready()):
-            return
-        self._resetting = now
-        value = Parameter('seed', value=seed).to_parameter_msg()
-        future = self._set_seed.call_async(SetParameters.Request(parameters=[value]))
-        future.add_done_callback(lambda _: self._reset.call_async(
-            Trigger.Request()).add_done_callback(self._reset_done))
-
-    def _reset_done(self, future: Any) -> None:
-        self._resetting = -_LOST
-        if not future.result().success:
-            self._complain(topics.SIM_RESET, f'{topics.SIM_RESET}: {future.result().message}')
 
     def _report(self, result: EpisodeOutcome) -> None:
         self._reported += 1

@@ -27,6 +27,8 @@ CLOCK = '/clock'  # ROS itself listens there, whatever the namespace
 
 SIM_RESET, SIM_DISTURB, SIM_PAUSE = 'sim/reset', 'sim/disturb', 'sim/pause'
 POLICY_RELOAD = 'policy/reload'
+DAGGER_STATUS = 'dagger/status'
+DAGGER_SKIP, DAGGER_ROLLBACK = 'dagger/skip', 'dagger/rollback'
 DRY_RUN = 'hardware/dry_run'
 
 

@@ -14,8 +14,9 @@ def collected(rounds):
     """Through the collection of a round into its training."""
     assert rounds.step(Facts()) == 'collect'
     assert rounds.step(Facts(episodes=3)) == 'stop collecting'
-    assert rounds.step(Facts(episodes=3, corrections=2, saved=True)) == 'train'
+    assert rounds.step(Facts(episodes=3, corrections=2, saved=True)) == ''
     assert rounds.stage is Stage.TRAIN
+    assert rounds.step(Facts()) == 'train'
 
 
 def trained(rounds):
@@ -54,6 +55,17 @@ def test_the_first_policy_is_evaluated_where_nobody_knows_how_good_it_is():
     assert blind.stage is Stage.SWAP
 
 
+def test_a_policy_put_aside_by_request_leaves_the_measure_to_the_one_before():
+    rounds = Rounds(CONFIG)
+    rounds.step(Facts(child='done', score=GOOD))
+    evaluated(rounds, BETTER)
+    rounds.step(Facts(swap='done'))
+    rounds.roll_back()
+    assert rounds.baseline == GOOD and [p.taken for p in rounds.past] == [True, False]
+    rounds.roll_back()
+    assert rounds.baseline == GOOD
+
+
 def test_a_worse_policy_is_not_taken_and_the_old_one_stays_the_measure():
     rounds = Rounds(CONFIG, baseline=GOOD)
     evaluated(rounds, BAD)
@@ -80,7 +92,8 @@ def test_enough_corrections_or_a_word_end_a_round_early():
     assert few.step(Facts(episodes=1, corrections=3)) == 'collect'
     assert few.step(Facts(episodes=1, corrections=4)) == 'stop collecting'
     asked = Rounds(CONFIG, baseline=GOOD)
-    assert asked.step(Facts(episodes=1, skip=True, saved=True)) == 'train'
+    assert asked.step(Facts(episodes=1, skip=True, saved=True)) == ''
+    assert asked.stage is Stage.TRAIN
 
 
 FACTS = st.builds(
