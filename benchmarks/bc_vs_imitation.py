@@ -47,7 +47,7 @@ from il_robot.algorithms.samples import dataset_layout, make_samples  # noqa: E4
 from il_robot.data.dataset import Dataset  # noqa: E402
 
 EPISODES, ROWS = 50, 140  # the size of 50 demonstrations of transfer_cube
-STEPS = {'ours': 200, 'imitation': 20}  # of one turn
+STEPS = {'ours': 500, 'imitation': 20}  # of one turn
 # imitation's own default net, and that of our recipes
 NETS = ((32, 32), (256, 256, 256))
 TARGETS = {32: 20.0, 256: 10.0}

@@ -7,65 +7,32 @@ it gives, on a CPU, the bits of a run that was never interrupted.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.adamw import adamw
 
+from il_robot.algorithms.optimizer import AdamW, RunningMean, clip
 from il_robot.algorithms.recipe import Training
 from il_robot.algorithms.samples import Samples
 from il_robot.algorithms.team import ALONE, Team
 from il_robot.errors import CheckpointError
-from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows
+from il_robot.policies.policy import (
+    PART,
+    Batch,
+    ClosedForm,
+    Gradients,
+    Losses,
+    Policy,
+    draw_rows,
+)
 
 _VALIDATION_BATCH = 4096
 _GATHERED = 4096  # windows gathered at once: a small batch costs as much as a large one
-
-
-class AdamW:
-    """AdamW (Loshchilov and Hutter, ICLR 2019): torch's fused kernel without its Optimizer class.
-
-    The first use of that class loads torch's compiler, which takes as long as torch itself.
-
-    Args:
-        policy: Its trainable weights are optimised.
-        weight_decay: Decoupled from the gradient.
-    """
-
-    def __init__(self, policy: Policy, weight_decay: float) -> None:
-        self._parameters = {n: p for n, p in policy.named_parameters() if p.requires_grad}
-        self._weight_decay = weight_decay
-        self._step = {n: torch.zeros((), device=p.device) for n, p in self._parameters.items()}
-        self._mean = {n: torch.zeros_like(p) for n, p in self._parameters.items()}
-        self._square = {n: torch.zeros_like(p) for n, p in self._parameters.items()}
-
-    def state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Steps, and running means of the gradient and its square, each by parameter."""
-        return {'step': self._step, 'exp_avg': self._mean, 'exp_avg_sq': self._square}
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for parameter in self._parameters.values():
-            parameter.grad = None
-
-    def update(self, learning_rate: float) -> None:
-        """One step along the gradients, of the weights that have one."""
-        moving: dict[str, torch.Tensor] = {
-            n: p for n, p in self._parameters.items() if p.grad is not None}
-        with torch.no_grad():
-            adamw(
-                list(moving.values()), [cast('torch.Tensor', p.grad) for p in moving.values()],
-                [self._mean[n] for n in moving], [self._square[n] for n in moving], [],
-                [self._step[n] for n in moving], fused=True, amsgrad=False, beta1=0.9,
-                beta2=0.999, lr=learning_rate, weight_decay=self._weight_decay, eps=1e-8,
-                maximize=False)
 
 
 @dataclass(eq=False)
@@ -74,31 +41,59 @@ class Learner:
 
     Attributes:
         policy: The weights being optimised.
-        averaged: Their running mean; ``policy`` itself where none is kept.
-        loss: Of a batch; with a backward pass that averages over the team.
+        mean: Their running mean.
+        gradient: Losses of a batch, detached, and the gradients that are to be followed.
         optimizer: AdamW of the policy.
         generator: Of all random numbers but dropout.
         step: Steps done.
         order: The windows of this epoch.
-        gathered: The next batches of this epoch, one behind the other.
+        gathered: The next batches of this epoch, those of each key in a row.
     """
 
     policy: Policy
-    averaged: Policy
-    loss: Callable[[Batch, torch.Generator], Losses]
+    mean: RunningMean
+    gradient: ClosedForm
     optimizer: AdamW
     generator: torch.Generator
     step: int = 0
     order: NDArray[np.int64] | None = None
-    gathered: Batch | None = None
+    gathered: dict[str, tuple[torch.Tensor, ...]] | None = None
+
+    @property
+    def averaged(self) -> Policy:
+        """What is validated and saved: the mean, or ``policy`` where none is kept."""
+        return self.mean.policy
 
 
 def new_learner(policy: Policy, config: Training, team: Team = ALONE) -> Learner:
     """At step 0, with fresh weights."""
     optimizer = AdamW(policy, config.weight_decay)
     generator = torch.Generator(next(policy.parameters()).device).manual_seed(config.seed)
-    averaged = copy.deepcopy(policy) if config.ema_decay else policy
-    return Learner(policy.train(), averaged, team.shared(policy), optimizer, generator)
+    mean = RunningMean(policy, config.ema_decay)
+    gradient = None
+    if generator.device.type == 'cpu' and config.precision != 'bf16' and team.size == 1:
+        gradient = policy.closed_form()
+    if gradient is None:
+        gradient = autograd(policy, config.precision, team)
+    return Learner(policy.train(), mean, gradient, optimizer, generator)
+
+
+def autograd(policy: Policy, precision: str = 'fp32', team: Team = ALONE) -> ClosedForm:
+    """The gradient of any policy's loss; in a team, of the sum of all processes' shares."""
+    loss_of: Callable[[Batch, torch.Generator], Losses] = team.shared(policy)
+    parameters = [p for p in policy.parameters() if p.requires_grad]
+    device = parameters[0].device
+
+    def gradient(batch: Batch, generator: torch.Generator) -> tuple[Losses, Gradients]:
+        with autocast(device, precision):
+            losses = loss_of(batch, generator)
+        for parameter in parameters:
+            parameter.grad = None
+        # shares are to be summed, and the team averages gradients
+        (losses['loss'] * team.size if team.size > 1 else losses['loss']).backward()
+        return {k: v.detach() for k, v in losses.items()}, [p.grad for p in parameters]
+
+    return gradient
 
 
 def schedule(step: int, config: Training) -> float:
@@ -141,24 +136,13 @@ def train_step(
             n, *features.shape[1:]).normal_(generator=learner.generator))
         batch['features'] = features + config.feature_noise * noise
 
-    with autocast(learner.generator.device, config.precision):
-        losses = learner.loss(batch, learner.generator)
-    learner.optimizer.zero_grad()
-    # shares are to be summed, and the team averages gradients
-    (losses['loss'] * team.size if team.size > 1 else losses['loss']).backward()
+    losses, gradients = learner.gradient(batch, learner.generator)
     if config.grad_clip:
-        torch.nn.utils.clip_grad_norm_(learner.policy.parameters(), config.grad_clip)
-    learner.optimizer.update(schedule(learner.step, config))
+        clip(gradients, config.grad_clip)
+    learner.optimizer.update(gradients, schedule(learner.step, config))
     learner.step += 1
-    if config.ema_decay:
-        # a mean over the steps there are, until there are enough of them
-        decay = min(config.ema_decay, learner.step / (10 + learner.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(learner.averaged.parameters()), list(learner.policy.parameters()), 1 - decay)
-            for mean, value in zip(learner.averaged.buffers(), learner.policy.buffers()):
-                mean.copy_(value)
-    return {name: loss.detach() for name, loss in losses.items()}
+    learner.mean.update(learner.step)
+    return losses
 
 
 def _next_batch(
@@ -173,9 +157,9 @@ def _next_batch(
     part = turn % many
     if part == 0 or learner.gathered is None:  # None in the middle: after a resume
         begin = (turn - part) * size
-        learner.gathered = samples.batch(
-            samples.train, learner.order[begin:begin + many * size])
-    return {key: value[part * size:(part + 1) * size] for key, value in learner.gathered.items()}
+        windows = samples.batch(samples.train, learner.order[begin:begin + many * size])
+        learner.gathered = {key: value.split(size) for key, value in windows.items()}
+    return {key: batches[part] for key, batches in learner.gathered.items()}
 
 
 def validation_loss(learner: Learner, samples: Samples, config: Training) -> float:

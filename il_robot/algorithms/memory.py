@@ -36,7 +36,7 @@ def explain(learner: Learner, samples: Samples, config: Training, size: int) -> 
         return ConfigError(f'{text} with {size} processes: try {max(size, tried // 2)}')
     step = learner.step
     for half in halves:
-        learner.optimizer.zero_grad()
+        learner.policy.zero_grad()
         learner.order = learner.gathered = None
         gc.collect()
         if torch.cuda.is_available():

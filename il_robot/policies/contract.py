@@ -124,6 +124,27 @@ def check_gradients(make_policy: MakePolicy, device: str = 'cpu') -> None:
     assert not dead, f'no gradient reaches {", ".join(dead)}'
 
 
+def check_closed_form(make_policy: MakePolicy, device: str = 'cpu') -> None:
+    """A gradient in closed form, where the policy has one, is that of its loss."""
+    policy = make_policy().to(device).train()
+    closed_form = policy.closed_form()
+    if closed_form is None:
+        return
+    for size in (5, 3, 5):  # what it keeps for one size must not disturb another
+        batch = random_batch(policy, size, device, seed=size)
+        batch['weight'] = torch.linspace(0, 2, size, device=device)
+        found, gradients = closed_form(batch, _generator(device))
+        policy.zero_grad()
+        losses = policy.loss(batch, _generator(device))
+        losses['loss'].backward()
+        assert found.keys() == losses.keys(), f'losses are {sorted(found)}, not {sorted(losses)}'
+        for name, value in losses.items():
+            assert torch.allclose(found[name], value), f'{name} is {found[name]}, not {value}'
+        for (name, parameter), gradient in zip(policy.named_parameters(), gradients, strict=True):
+            assert parameter.grad is not None and gradient is not None, f'{name} has no gradient'
+            assert torch.allclose(gradient, parameter.grad, 1e-4, 1e-7), f'{name} differs'
+
+
 def check_padding(make_policy: MakePolicy, device: str = 'cpu') -> None:
     """Targets behind the episode's end change neither the loss nor the gradient."""
     policy = make_policy().to(device).eval()
@@ -175,5 +196,5 @@ def check_overfit(
 
 CHECKS = (
     check_shapes, check_determinism, check_noise, check_batch_independence, check_gradients,
-    check_padding, check_weights, check_round_trip, check_overfit,
+    check_closed_form, check_padding, check_weights, check_round_trip, check_overfit,
 )

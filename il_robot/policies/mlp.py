@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from il_robot.policies.backpropagation import RegressionGradient
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.policy import Batch, Losses, Policy, masked_mean
+from il_robot.policies.policy import Batch, ClosedForm, Losses, Policy, masked_mean
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class MLPPolicy(Policy):
         super().__init__()
         self.chunk_size = chunk_size
         self.n_obs_steps = config.n_obs_steps
+        self._kind = config.loss
         self._error = {'l1': functional.l1_loss, 'mse': functional.mse_loss}[config.loss]
         self.trunk = mlp(
             layout.dim * config.n_obs_steps, config.hidden, chunk_size * action_dim
@@ -76,6 +78,10 @@ class MLPPolicy(Policy):
         action = batch['action']
         error = self._error(self._targets(batch), action, reduction='none')
         return {'loss': masked_mean(error, batch)}
+
+    def closed_form(self) -> ClosedForm:
+        """That of the perceptron."""
+        return RegressionGradient(self.trunk, self._kind)
 
     def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """All targets in one pass, without noise."""

@@ -23,7 +23,7 @@ which another runtime can compute just as well (:mod:`il_robot.policies.runtime`
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -31,6 +31,11 @@ from torch import nn
 
 Batch: TypeAlias = dict[str, torch.Tensor]
 Losses: TypeAlias = dict[str, torch.Tensor]
+Gradients: TypeAlias = Sequence[torch.Tensor | None]
+"""Of every trainable parameter, in their order; None where the loss does not depend on it."""
+
+ClosedForm: TypeAlias = Callable[[Batch, torch.Generator], tuple[Losses, Gradients]]
+"""What ``Policy.loss`` returns, detached, and its gradients, which the next call overwrites."""
 
 PART = 'part'
 
@@ -62,6 +67,14 @@ class Policy(nn.Module, abc.ABC):
             batch: Observations.
             noise: ``(B, N)`` from :meth:`draw`.
         """
+
+    def closed_form(self) -> ClosedForm | None:
+        """The gradient of :meth:`loss` without autograd, for whole batches in float32.
+
+        None, which is the default, leaves it to autograd. It holds for the weights in the memory
+        in which they are now.
+        """
+        return None
 
     def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """The noise of ``size`` predictions, ``(size, N)``; N = 0 where nothing is sampled."""
@@ -108,16 +121,20 @@ def masked_mean(error: torch.Tensor, batch: Batch) -> torch.Tensor:
         A scalar; padding has neither value nor gradient. Of a part: its share of the mean over
         the whole, the shares of all processes summing up to it.
     """
-    if 'is_pad' not in batch and 'weight' not in batch:
+    counts = step_counts(batch, error.shape[:2])
+    if counts is None:
         mean = error.mean()
         return mean * (len(error) / int(batch[PART][1])) if PART in batch else mean
-    per_step = error.mean(-1)
-    counts = torch.ones_like(per_step)
-    if 'is_pad' in batch:
-        counts = counts.masked_fill(batch['is_pad'], 0.0)
-    if 'weight' in batch:
-        counts = counts * batch['weight'][:, None]
     total = counts.sum()
     if PART in batch:
         torch.distributed.all_reduce(total)
-    return (per_step * counts).sum() / total.clamp_min(1e-9)
+    return (error.mean(-1) * counts).sum() / total.clamp_min(1e-9)
+
+
+def step_counts(batch: Batch, shape: torch.Size) -> torch.Tensor | None:
+    """How much each step counts, of shape ``(B, T)``; None where all count alike."""
+    counts = batch['weight'][:, None].expand(shape) if 'weight' in batch else None
+    if 'is_pad' in batch:
+        real = (~batch['is_pad']).float()
+        counts = real if counts is None else real * counts
+    return counts

@@ -11,6 +11,7 @@ from il_robot.algorithms.learner import schedule
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.algorithms.records import METRICS, read_metrics
 from il_robot.algorithms.runs import PICTURE, read_run
+from il_robot.config import to_dict
 from il_robot.errors import ConfigError, DatasetError
 from il_robot.policies.checkpoint import list_checkpoints, load_checkpoint, load_training_state
 
@@ -40,9 +41,14 @@ def with_training(**changes):
     return replace(RECIPE, training=replace(RECIPE.training, **changes))
 
 
-@pytest.mark.parametrize(('ema_decay', 'noise'), [(0.0, 0.0), (0.99, 0.1)])
-def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(dataset, tmp_path, ema_decay, noise):
-    recipe = with_training(ema_decay=ema_decay, feature_noise=noise)
+@pytest.mark.parametrize(('policy', 'ema_decay', 'noise'), [
+    ('mlp', 0.0, 0.0), ('mlp', 0.99, 0.1), ('chunk_mlp', 0.99, 0.1), ('mlp_gaussian', 0.99, 0.1)])
+def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(
+    dataset, tmp_path, policy, ema_decay, noise
+):
+    training = replace(RECIPE.training, ema_decay=ema_decay, feature_noise=noise)
+    recipe = make_recipe(
+        {'policy': policy, 'model': {'hidden': [32, 32]}, 'training': to_dict(training)})
     straight = bc.train(dataset, recipe, tmp_path / 'a')
     stopped = bc.train(dataset, recipe, tmp_path / 'b', should_stop=after(100))
     assert stopped.step == 100 and not stopped.finished
