@@ -23,7 +23,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import synthetic_episodes as synthetic  # noqa: E402
+from peer import Peer  # noqa: E402
 
 from il_robot.algorithms.bc import train  # noqa: E402
 from il_robot.algorithms.recipe import Recipe, make_recipe  # noqa: E402
@@ -50,39 +50,6 @@ from il_robot.policies.act import ACTConfig, ACTPolicy, build_act, divergence  #
 EPISODES, ROWS, BLOCK = 5, 140, 4
 FEEDFORWARD = (3200, 1024)
 TARGET, TOLERANCE = 1.5, 1e-4
-
-
-class LeRobot:
-    """LeRobot's half of the benchmark in its own process and environment."""
-
-    def __init__(
-        self, python: str, sizes: dict[str, int], folder: Path, device: str, threads: int
-    ) -> None:
-        (folder / 'sizes.json').write_text(json.dumps(sizes))
-        sample = folder / 'sample.safetensors'
-        self._process = subprocess.Popen(
-            [python, str(HERE / 'lerobot_act.py'), str(folder / 'sizes.json'), str(sample),
-             device, str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.about: dict[str, Any] = json.loads(self._answer())
-        self.sample = load_file(sample)
-
-    def seconds(self, what: str, count: int) -> float:
-        """How long ``count`` calls took."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f'{what} {count}\n')
-        self._process.stdin.flush()
-        return float(self._answer())
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit('the process of LeRobot ended; its message stands above')
-        return line
 
 
 def translated(weights: dict[str, torch.Tensor], config: ACTConfig) -> dict[str, torch.Tensor]:
@@ -138,9 +105,10 @@ def translated(weights: dict[str, torch.Tensor], config: ACTConfig) -> dict[str,
     return out
 
 
-def differences(policy: ACTPolicy, config: ACTConfig, lerobot: LeRobot) -> dict[str, float]:
+def differences(
+    policy: ACTPolicy, config: ACTConfig, sample: dict[str, torch.Tensor]
+) -> dict[str, float]:
     """Largest difference of prediction and divergence with LeRobot's weights in our network."""
-    sample = lerobot.sample
     prefix = 'weights.'
     weights = {k[len(prefix):]: v for k, v in sample.items() if k.startswith(prefix)}
     policy.load_state_dict(translated(weights, config))
@@ -160,7 +128,7 @@ def differences(policy: ACTPolicy, config: ACTConfig, lerobot: LeRobot) -> dict[
 
 
 def take_turns(
-    dataset: Dataset, recipe: Recipe, lerobot: LeRobot
+    dataset: Dataset, recipe: Recipe, lerobot: Peer
 ) -> dict[str, list[float]]:
     """Seconds of every BLOCK steps of our training; after each, LeRobot has its turns."""
     seconds: dict[str, list[float]] = {'ours': [], 'preset': [], 'fused': []}
@@ -178,11 +146,11 @@ def take_turns(
     return seconds
 
 
-def predicting(policy: ACTPolicy, lerobot: LeRobot, device: str, rounds: int) -> dict[str, float]:
+def predicting(
+    policy: ACTPolicy, dim: int, lerobot: Peer, device: str, rounds: int
+) -> dict[str, float]:
     """Milliseconds from one observation to one chunk."""
-    features = lerobot.sample['observation.state'].new_zeros(
-        1, 1, lerobot.sample['observation.state'].shape[1]
-        + lerobot.sample['observation.environment_state'].shape[1]).to(device)
+    features = torch.zeros(1, 1, dim, device=device)
     policy, generator = policy.to(device).eval(), torch.Generator(device)
     seconds: dict[str, list[float]] = {'ours': [], 'lerobot': []}
     for _ in range(rounds):
@@ -214,12 +182,14 @@ def case(dataset: Dataset, feedforward: int, args: argparse.Namespace) -> dict[s
         'feedforward': feedforward, 'action': action, 'state': len(layout.joints),
         'environment': layout.dim - len(layout.joints)}
     with tempfile.TemporaryDirectory() as folder:
-        lerobot = LeRobot(
-            args.lerobot_python, sizes, Path(folder), args.device, args.threads)
+        file, sample = (Path(folder) / name for name in ('sizes.json', 'sample.safetensors'))
+        file.write_text(json.dumps(sizes))
+        lerobot = Peer(
+            args.lerobot_python, 'lerobot_act.py', file, sample, args.device, args.threads)
         policy = build_act(config, layout, action)
-        same = differences(policy, config, lerobot)
+        same = differences(policy, config, load_file(sample))
         seconds = take_turns(dataset, recipe, lerobot)
-        predict = predicting(policy, lerobot, args.device, args.rounds)
+        predict = predicting(policy, layout.dim, lerobot, args.device, args.rounds)
         lerobot.close()
     # the first round holds the set-up, the last one the end
     step = {k: 1e3 * statistics.median(v[1:-1]) / BLOCK for k, v in seconds.items()}

@@ -23,7 +23,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -40,6 +39,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import synthetic_episodes as synthetic  # noqa: E402
+from peer import Peer  # noqa: E402
 
 from il_robot.algorithms.bc import train  # noqa: E402
 from il_robot.algorithms.recipe import make_recipe  # noqa: E402
@@ -47,40 +47,11 @@ from il_robot.algorithms.samples import dataset_layout, make_samples  # noqa: E4
 from il_robot.data.dataset import Dataset  # noqa: E402
 
 EPISODES, ROWS = 50, 140  # the size of 50 demonstrations of transfer_cube
-STEPS = {'ours': 500, 'imitation': 20}  # of one turn
+STEPS = {'ours': 500, 'imitation': 20}  # of one turn; turns of about the same length
 # imitation's own default net, and that of our recipes
 NETS = ((32, 32), (256, 256, 256))
 TARGETS = {32: 20.0, 256: 10.0}
 POLICIES = ('mlp', 'mlp_gaussian')
-
-
-class Imitation:
-    """The library's half of the benchmark in its own process and environment."""
-
-    def __init__(self, python: str, data: Path, threads: int) -> None:
-        self._process = subprocess.Popen(
-            [python, str(HERE / 'imitation_bc.py'), str(data), str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.versions: dict[str, str] = json.loads(self._answer())
-
-    def seconds(self, hidden: tuple[int, ...], batch: int) -> float:
-        """How long a turn took."""
-        assert self._process.stdin is not None
-        widths = ','.join(map(str, hidden))
-        self._process.stdin.write(f'{widths} {batch} {STEPS["imitation"]}\n')
-        self._process.stdin.flush()
-        return float(self._answer())
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit('the process of imitation ended; its message stands above')
-        return line
 
 
 def recipe_of(policy: str, hidden: tuple[int, ...], batch: int, rounds: int, threads: int) -> Any:
@@ -94,17 +65,18 @@ def recipe_of(policy: str, hidden: tuple[int, ...], batch: int, rounds: int, thr
 
 
 def take_turns(
-    dataset: Dataset, recipe: Any, imitation: Imitation
+    dataset: Dataset, recipe: Any, imitation: Peer
 ) -> dict[str, list[float]]:
     """Samples per second of every turn of our training; after each, imitation has one."""
     rates: dict[str, list[float]] = {'ours': [], 'imitation': []}
-    hidden, batch = tuple(recipe.model['hidden']), recipe.training.batch_size
+    widths, batch = ','.join(map(str, recipe.model['hidden'])), recipe.training.batch_size
     mark = time.perf_counter()
 
     def turn(record: Any) -> None:
         nonlocal mark
         rates['ours'].append(STEPS['ours'] * batch / (time.perf_counter() - mark))
-        rates['imitation'].append(STEPS['imitation'] * batch / imitation.seconds(hidden, batch))
+        seconds = imitation.seconds(widths, batch, STEPS['imitation'])
+        rates['imitation'].append(STEPS['imitation'] * batch / seconds)
         mark = time.perf_counter()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +101,8 @@ def main() -> int:
             torch.device('cpu'))
         np.savez(folder / 'data.npz', features=samples.features.numpy(),
                  actions=samples.labels.numpy())
-        imitation = Imitation(args.imitation_python, folder / 'data.npz', args.threads)
+        imitation = Peer(
+            args.imitation_python, 'imitation_bc.py', folder / 'data.npz', args.threads)
         for hidden in NETS:
             for batch, target in TARGETS.items():
                 for policy in POLICIES:
@@ -152,7 +125,7 @@ def main() -> int:
                     'cpus': os.cpu_count(), 'python': platform.python_version(),
                     'load_average': [round(v, 1) for v in os.getloadavg()]},
         'versions': {p: version(p) for p in ('torch', 'numpy')},
-        'versions_imitation': imitation.versions,
+        'versions_imitation': imitation.about,
         'targets_missed': len(missed), 'rows': rows}, indent=1) + '\n')
     return int(bool(missed))
 
