@@ -9,6 +9,7 @@ pytest.importorskip('rclpy')
 
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from in_process import states_in_process
 from PIL import Image as Picture
 from relay import Relay
 from sensor_msgs.msg import CompressedImage, JointState
@@ -16,13 +17,10 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 import il_robot.sim as sim
-from il_robot.algorithms.controller import PolicyFactory, camera_arguments
-from il_robot.algorithms.evaluate import as_observation
 from il_robot.config import build
-from il_robot.control.chunks import Execution
 from il_robot.data.normalizer import fit_normalizer
 from il_robot.nodes import convert, topics
-from il_robot.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from il_robot.policies.checkpoint import Checkpoint, save_checkpoint
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.mlp import ChunkMLPConfig
 from il_robot.policies.observation import ObservationConfig
@@ -62,17 +60,7 @@ def test_an_episode_over_topics_equals_one_in_process(graph, checkpoint):
     assert graph.call(Trigger, topics.SIM_RESET).message.endswith('seed 11')
     graph.until(lambda: relay.episode['seed'] == '11' and len(relay.states) >= 30)
 
-    description, _ = load_checkpoint(checkpoint)
-    env = sim.make('transfer_cube', **camera_arguments(description.recorded, SPEC))
-    controller = PolicyFactory(checkpoint, Execution('newest', 3))(env)
-    obs, _ = env.reset(seed=11)
-    controller.reset(np.random.default_rng([11, 1]))
-    expected = []
-    for k in range(30):
-        expected.append(obs['state'])
-        obs, *_ = env.step(controller.act(as_observation(obs, k * SPEC.dt)))
-    env.close()
-    assert np.array_equal(relay.states[:30], expected)
+    assert np.array_equal(relay.states[:30], states_in_process(checkpoint, 11, 30))
 
 
 def jpeg(level, size=(64, 48)):

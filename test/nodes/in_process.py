@@ -1,0 +1,25 @@
+"""What a policy does in evaluation: the reference for the same episode over topics."""
+
+import numpy as np
+
+import il_robot.sim as sim
+from il_robot.algorithms.controller import PolicyFactory, camera_arguments
+from il_robot.algorithms.evaluate import as_observation
+from il_robot.control.chunks import Execution
+from il_robot.policies.checkpoint import load_checkpoint
+
+
+def states_in_process(checkpoint, seed, count):
+    """The joint states of the first ``count`` steps of transfer_cube, ``(count, D)``."""
+    description, _ = load_checkpoint(checkpoint)
+    spec = description.robot
+    env = sim.make('transfer_cube', **camera_arguments(description.recorded, spec))
+    controller = PolicyFactory(checkpoint, Execution('newest', 3))(env)
+    observation, _ = env.reset(seed=seed)
+    controller.reset(np.random.default_rng([seed, 1]))  # as evaluation seeds it
+    states = []
+    for k in range(count):
+        states.append(observation['state'])
+        observation, *_ = env.step(controller.act(as_observation(observation, k * spec.dt)))
+    env.close()
+    return np.array(states)
