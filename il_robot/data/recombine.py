@@ -26,6 +26,8 @@ Int64 = NDArray[np.int64]
 SHORTEST = 10
 """Rows; what stays apart for less is not used."""
 _TRIES = 200
+"""Random pairs of episodes for each one that can be used; where it takes more, few can be used
+again and again."""
 _LATER = 40
 """Most rows by which one arm is ahead of the other, compared with their own episodes."""
 
@@ -80,7 +82,8 @@ def recombine(scene: Scene, rows: int, distance: float, rng: np.random.Generator
     while in every source, and among the new neighbours, the parts are ``distance`` [m] apart.
 
     Raises:
-        DatasetError: fewer than two episodes or arms, or the arms are never far enough apart.
+        DatasetError: fewer than two episodes or arms, or the arms are hardly ever far enough
+            apart.
     """
     arms, episodes = scene.hands.shape[1], len(scene.starts)
     if episodes < 2 or arms < 2:
@@ -93,10 +96,11 @@ def recombine(scene: Scene, rows: int, distance: float, rng: np.random.Generator
     count = tries = 0
     while count < rows:
         tries += 1
-        if tries > _TRIES and not pieces:
+        if tries > _TRIES * (len(pieces) + 1):
             raise DatasetError(
-                f'the arms are never more than {distance} m apart for {SHORTEST} rows: nothing '
-                f'can be recombined; set training.recombine=0')
+                f'{len(pieces)} of {tries - 1} random pairs of episodes have the arms more than '
+                f'{distance} m apart for {SHORTEST} rows: too few to recombine; lower '
+                f'training.recombine_distance, or set training.recombine=0')
         piece = _piece(scene, owner, apart, distance, rng)
         if piece is not None:
             pieces.append(piece)

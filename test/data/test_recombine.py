@@ -11,12 +11,12 @@ STARTS = np.concatenate([[0], np.cumsum(LENGTHS)[:-1]])
 STOPS = np.cumsum(LENGTHS)
 
 
-def scene(seed=0, meet=40):
+def scene(seed=0, meet=(40, 40, 40)):
     """Two hands that fetch a part each, 1 m apart, and meet in the middle from row ``meet`` on."""
     rng = np.random.default_rng(seed)
     hands, objects = [], []
-    for length in LENGTHS:
-        x = np.where(np.arange(length) < meet, 0.5, 0.05)
+    for length, row in zip(LENGTHS, meet):
+        x = np.where(np.arange(length) < row, 0.5, 0.05)
         both = np.stack([np.c_[-x, np.zeros((length, 2))], np.c_[x, np.zeros((length, 2))]], 1)
         hands.append(both + 0.01 * rng.standard_normal(both.shape))
         objects.append(both[:, ::-1] + 0.02)  # object 0 is at the second hand
@@ -57,10 +57,19 @@ def test_the_same_seed_gives_the_same_episodes():
 
 
 @pytest.mark.parametrize('bad, why', [
-    (scene(meet=0), 'never more than 0.3 m apart'),
+    (scene(meet=(0, 0, 0)), '0 of 200 .* more than 0.3 m apart'),
     (Scene(scene().hands, scene().objects, STARTS[:1], STOPS[:1]), 'two episodes and two arms'),
     (Scene(scene().hands[:, :1], scene().objects, STARTS, STOPS), 'two episodes and two arms'),
 ])
 def test_what_cannot_be_recombined_says_why(bad, why):
     with pytest.raises(DatasetError, match=why + '.*training.recombine=0'):
         recombine(bad, 100, 0.3, np.random.default_rng(0))
+
+
+def test_rare_pieces_are_not_looked_for_for_ever():
+    rare = scene(meet=(SHORTEST, SHORTEST, 0))  # one pair in three, with no lead: 1 of 123
+    assert len(recombine(rare, 30, 0.3, np.random.default_rng(0)).arm_rows) >= 30
+    fewer = Scene(rare.hands, rare.objects, *(  # two more that never are apart: 1 of 410
+        np.append(rows, rows[-1:].repeat(2)) for rows in (STARTS, STOPS)))
+    with pytest.raises(DatasetError, match=r'^[1-9]\d* of .* random pairs .* too few'):
+        recombine(fewer, 10**9, 0.3, np.random.default_rng(4))
