@@ -91,8 +91,8 @@ class Journal:
             raise ConfigError(f'cannot write {self._path}: {error.strerror}') from None
 
     def _restart(self) -> None:
-        self._sums: Losses = {}
-        self._count, self._clock = 0, time.perf_counter()
+        self._losses: list[Losses] = []
+        self._clock = time.perf_counter()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -106,10 +106,8 @@ class Journal:
         return any(r['step'] == step and 'success' in r for r in self.records)
 
     def add(self, losses: Losses) -> None:
-        """One step's losses; stays on the device, so that no step waits for it."""
-        for name, loss in losses.items():
-            self._sums[name] = self._sums[name] + loss if name in self._sums else loss
-        self._count += 1
+        """One step's losses; stay on the device, so that no step waits for them."""
+        self._losses.append(losses)
 
     def means(self, step: int) -> Record:
         """Mean losses and the rate [steps/s] since the last call.
@@ -117,15 +115,20 @@ class Journal:
         Raises:
             ConfigError: a loss is not finite.
         """
+        import torch  # loaded by now; commands that only read records do without
+
         record: Record = {'step': step}
-        sums = self._team.total(self._sums)
-        record |= {name: float(value) / self._count for name, value in sums.items()}
+        steps, count = self._losses, len(self._losses)
+        sums = self._team.total({
+            name: torch.stack([losses[name] for losses in steps]).sum()
+            for name in (steps[0] if steps else ())})
+        record |= {name: float(value) / count for name, value in sums.items()}
         bad = [name for name, value in record.items() if not math.isfinite(value)]
         if bad:
             raise ConfigError(
                 f'{", ".join(bad)} became {record[bad[0]]} before step {step}: lower '
                 f'training.learning_rate or set training.grad_clip; earlier checkpoints are kept')
-        record['rate'] = self._count / (time.perf_counter() - self._clock)
+        record['rate'] = count / (time.perf_counter() - self._clock)
         self._restart()
         return record
 
