@@ -6,7 +6,9 @@ layers, same batch, float32 on a CPU with the same number of threads. Both are w
 logging and loss. Theirs is a Gaussian log-likelihood, so ours is measured with it, too
 (``mlp_gaussian``, which also predicts the deviation), beside the L1 loss of ``mlp``. Noise on the
 features and the clipping of gradients, which theirs lacks, are off. The processes take turns, and
-medians of turns are compared.
+medians of turns are compared. ``bound`` is the ratio that a step would have which did nothing but
+the matrix products of ``mlp``, forwards and backwards, and AdamW: what float32 on this processor
+leaves to win.
 
 Targets: samples/s of ``mlp`` >= 20x at batch 32, >= 10x at batch 256.
 
@@ -26,6 +28,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,7 +50,7 @@ from il_robot.algorithms.samples import dataset_layout, make_samples  # noqa: E4
 from il_robot.data.dataset import Dataset  # noqa: E402
 
 EPISODES, ROWS = 50, 140  # the size of 50 demonstrations of transfer_cube
-STEPS = {'ours': 500, 'imitation': 20}  # of one turn; turns of about the same length
+STEPS = {'ours': 500, 'imitation': 20, 'bound': 50}  # of one turn
 # imitation's own default net, and that of our recipes
 NETS = ((32, 32), (256, 256, 256))
 TARGETS = {32: 20.0, 256: 10.0}
@@ -64,19 +67,48 @@ def recipe_of(policy: str, hidden: tuple[int, ...], batch: int, rounds: int, thr
             'checkpoint_every': 10**9, 'device': 'cpu', 'threads': threads}})
 
 
+def arithmetic(widths: list[int], batch: int) -> Callable[[], None]:
+    """The least that a step of a net of these widths, inputs and outputs included, computes."""
+    weights = [torch.randn(b, a) for a, b in zip(widths, widths[1:])]
+    values = [torch.randn(batch, width) for width in widths]
+    out = [torch.empty_like(value) for value in values]
+    gradients = [torch.empty_like(weight) for weight in weights]
+    means, squares = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+    steps = [torch.zeros(()) for _ in weights]
+
+    def step() -> None:
+        for i, weight in enumerate(weights):
+            torch.mm(values[i], weight.t(), out=out[i + 1])
+        for i, weight in reversed(list(enumerate(weights))):
+            torch.mm(values[i + 1].t(), values[i], out=gradients[i])
+            if i:
+                torch.mm(values[i + 1], weight, out=out[i])
+        torch._fused_adamw_(
+            weights, gradients, means, squares, [], steps, lr=1e-3, beta1=0.9, beta2=0.999,
+            weight_decay=0.0, eps=1e-8, amsgrad=False, maximize=False)
+
+    return step
+
+
 def take_turns(
     dataset: Dataset, recipe: Any, imitation: Peer
 ) -> dict[str, list[float]]:
-    """Samples per second of every turn of our training; after each, imitation has one."""
-    rates: dict[str, list[float]] = {'ours': [], 'imitation': []}
-    widths, batch = ','.join(map(str, recipe.model['hidden'])), recipe.training.batch_size
+    """Samples per second of every turn of our training; after each, the others have one."""
+    rates: dict[str, list[float]] = {'ours': [], 'imitation': [], 'bound': []}
+    hidden, batch = recipe.model['hidden'], recipe.training.batch_size
+    least = arithmetic(
+        [dataset_layout(dataset).dim, *hidden, dataset.action.shape[1]], batch)
     mark = time.perf_counter()
 
     def turn(record: Any) -> None:
         nonlocal mark
         rates['ours'].append(STEPS['ours'] * batch / (time.perf_counter() - mark))
-        seconds = imitation.seconds(widths, batch, STEPS['imitation'])
+        seconds = imitation.seconds(','.join(map(str, hidden)), batch, STEPS['imitation'])
         rates['imitation'].append(STEPS['imitation'] * batch / seconds)
+        mark = time.perf_counter()
+        for _ in range(STEPS['bound']):
+            least()
+        rates['bound'].append(STEPS['bound'] * batch / (time.perf_counter() - mark))
         mark = time.perf_counter()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -108,12 +140,13 @@ def main() -> int:
                 for policy in POLICIES:
                     recipe = recipe_of(policy, hidden, batch, args.rounds, args.threads)
                     rates = take_turns(dataset, recipe, imitation)
-                    ours, theirs = (statistics.median(v) for v in rates.values())
+                    ours, theirs, most = (statistics.median(v) for v in rates.values())
                     rows.append({
                         'policy': policy, 'hidden': hidden, 'batch': batch,
                         'ours_samples_per_s': round(ours),
                         'imitation_samples_per_s': round(theirs),
-                        'ratio': round(ours / theirs, 2), 'target': target})
+                        'ratio': round(ours / theirs, 2), 'target': target,
+                        'bound': round(most / theirs, 2)})
                     print(', '.join(f'{k} {v}' for k, v in rows[-1].items()), flush=True)
         imitation.close()
     missed = [r for r in rows if r['policy'] == 'mlp' and r['ratio'] < r['target']]
