@@ -16,8 +16,8 @@ from il_robot.algorithms.memory import is_out_of_memory
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.algorithms.records import read_metrics
 from il_robot.errors import CheckpointError, ConfigError, DatasetError
+from il_robot.policies.backpropagation import RegressionGradient
 from il_robot.policies.checkpoint import DESCRIPTION, list_checkpoints, load_checkpoint
-from il_robot.policies.mlp import MLPPolicy
 
 RECIPE = make_recipe({
     'policy': 'chunk_mlp', 'model': {'hidden': [16], 'chunk_size': 4},
@@ -81,14 +81,14 @@ def test_both_kinds_of_full_memory_are_known():
 
 
 def test_out_of_memory_names_the_batch_that_fits(dataset, tmp_path, monkeypatch):
-    loss, fitting = MLPPolicy.loss, 9
+    gradient, fitting = RegressionGradient.__call__, 9
 
     def small_memory(self, batch, generator):
         if len(batch['action']) > fitting:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
-        return loss(self, batch, generator)
+        return gradient(self, batch, generator)
 
-    monkeypatch.setattr(MLPPolicy, 'loss', small_memory)
+    monkeypatch.setattr(RegressionGradient, '__call__', small_memory)
     with pytest.raises(ConfigError, match='out of memory at training.batch_size=24; 6 fits'):
         bc.train(dataset, RECIPE, tmp_path)
     assert not list(tmp_path.iterdir())  # so that the same command works with a smaller batch
