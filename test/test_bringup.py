@@ -58,7 +58,8 @@ def every_description(policy):
                 try:
                     found.append((name, settings, nodes(name, **settings)))
                 except ConfigError as error:
-                    assert teleop == 'none' and name in ('record', 'correct'), error
+                    assert (teleop == 'none' and name in ('record', 'correct', 'dagger')
+                            or name == 'dagger' and 'record' in extra), error
     return found
 
 
@@ -107,15 +108,29 @@ def test_who_takes_part(policy):
         'sim', 'policy', 'arbiter', 'session'}
     assert nodes('correct', policy=policy, teleop='pose').keys() == {
         'sim', 'teleop', 'policy', 'arbiter', 'recorder', 'session'}
+    assert nodes('dagger', policy=policy).keys() == {
+        'sim', 'expert', 'policy', 'arbiter', 'recorder', 'dagger'}
     assert nodes('record')['expert'].parameters['gate'] == 'never'
-    assert nodes('correct', policy=policy)['expert'].parameters['gate'] == 'rule'
+    for name in ('correct', 'dagger'):
+        assert nodes(name, policy=policy)['expert'].parameters['gate'] == 'rule'
 
 
 def test_seeds_of_training_and_of_measuring_never_meet(policy):
     seeds = [nodes(name, policy=policy)['sim'].parameters['seed'] for name in LAUNCHES]
     assert dict(zip(LAUNCHES, seeds)) == {
-        'demo': 0, 'record': 10_000, 'run': 0, 'correct': 20_000}
+        'demo': 0, 'record': 10_000, 'run': 0, 'correct': 20_000,
+        'dagger': 30_000}
     assert nodes('record', seed='7')['session'].parameters['seed'] == 7
+
+
+def test_dagger_evaluates_in_the_world_it_collects_in(policy):
+    spec = nodes('dagger', policy=policy, task='insert_peg', width='wide',
+                 disturbances='shoves=1,shove_force=3', settings='training.steps=5')['dagger']
+    assert spec.parameters['environment'] == [
+        '--task', 'insert_peg', '--width', 'wide', '--disturb', 'shoves=1', '--disturb',
+        'shove_force=3']
+    assert spec.parameters['episodes'] == 10 and spec.parameters['settings'] == [
+        'training.steps=5']
 
 
 def test_rounds(policy):
@@ -131,7 +146,7 @@ def test_only_an_essential_node_or_the_keyboard_ends_a_launch(every_description)
             if executable == 'teleop' and settings['teleop'] == 'keyboard':
                 assert spec.terminal and not spec.respawn
             else:
-                assert spec.essential is (executable == 'session')
+                assert spec.essential is (executable in ('session', 'dagger'))
                 assert spec.respawn is not spec.essential
 
 

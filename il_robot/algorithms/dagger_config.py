@@ -122,7 +122,7 @@ def check_gate(config: DaggerConfig, recipe: Recipe) -> None:
     if 'novelty' in gate.needs and recipe.policy != 'ensemble':
         raise ConfigError(
             f'gate {config.gate} looks at how far the members of an ensemble disagree, but the '
-            f'policy is {recipe.policy}: take --policy ensemble or mlp_ensemble')
+            f'policy is {recipe.policy}: take --policy ensemble or ensemble_mlp')
     model = recipe.model.get('model', recipe.model)  # of the members
     if model.get('chunk_size', 1) == 1:
         return

@@ -60,7 +60,7 @@ class DaggerNode(Node):
             'settings', [''], 'KEY=VALUE of the recipe') if s]
         self._environment = [w for w in fixed(
             'environment', [''], 'words of "il_robot evaluate": task, width, disturbances') if w]
-        self._seed = fixed('seed', 20_000, 'of the first episode', low=0, high=2**31 - 1)
+        self._seed = fixed('seed', 30_000, 'of the first episode', low=0, high=2**31 - 1)
         self._seconds = fixed('max_seconds', 20.0, 'longest episode [s of robot time]', low=0.0)
         default = RoundsConfig()
         self.config = build(RoundsConfig, {

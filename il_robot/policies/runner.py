@@ -55,7 +55,7 @@ class PolicyRunner:
         if novelty and not isinstance(policy, EnsemblePolicy):
             raise ConfigError(
                 f'novelty is how far the members of an ensemble disagree; {checkpoint.policy} '
-                f'has none: train with the recipe ensemble or mlp_ensemble')
+                f'has none: train with the recipe ensemble or ensemble_mlp')
         self._members = policy if novelty and isinstance(policy, EnsemblePolicy) else None
         self._assessor = assessor
         self.novelty = self.doubt = self.risk = float('nan')

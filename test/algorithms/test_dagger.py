@@ -102,7 +102,9 @@ def test_the_robot_asks_for_help_and_only_then_the_expert_labels(tmp_path, gate)
     first, second = read_rounds(output)
     asked = second['labels'] - first['labels']
     assert 0 <= asked <= second['rows'] - first['rows']
-    assert second['expert_seconds'] * 50 == pytest.approx(second['labels'])
+    # the label that made him give back is one more
+    beyond = second['labels'] - round(50 * second['expert_seconds'])
+    assert 0 <= beyond <= second['switches']
     assert (output / 'rounds' / '00' / 'assessor.safetensors').exists()
 
 
