@@ -214,7 +214,10 @@ class DaggerNode(Node):
         elif (run / 'run.json').exists():
             words = ['train', '--output', str(run), '--resume']
         else:
-            settings = [f'training.seed={self.rounds.number}', *self._settings]
+            # What an expert says beside a policy that drives well in its own way is hard to
+            # learn, and does harm; what he does when he drives is worth it (HG-DAgger).
+            settings = [f'training.seed={self.rounds.number}', 'training.weights.policy=0',
+                        *self._settings]
             words = ['train', '--config', self._recipe, '--dataset', str(self._dataset),
                      '--output', str(run), *(w for s in settings for w in ('--set', s))]
         self.get_logger().info(f'round {self.rounds.number}: il_robot {" ".join(words)}')
