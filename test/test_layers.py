@@ -39,8 +39,8 @@ NEVER = {
 # Modules of nodes/ that all of them share; a node never imports another node.
 SHARED_BY_NODES = {
     'topics', 'convert', 'node', 'devices', 'raw_topics', 'sim_cameras', 'controllers',
-    'loaded_policy', 'policy_inputs', 'session_port',
-    'child'}
+    'loaded_policy', 'policy_inputs', 'session_port', 'child', 'proposals', 'arbiter_report',
+    'recorder_bags'}
 
 
 def module_name(path: Path) -> str:

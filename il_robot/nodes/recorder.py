@@ -1,7 +1,7 @@
 """The recorder: every topic raw into one rosbag2 folder per episode, and on into the dataset.
 
 Callbacks store serialized messages, which are checked but never decoded; a thread writes them
-(:mod:`il_robot.data.bag_thread`). When an episode begins and ends is decided by
+(:mod:`il_robot.nodes.recorder_bags`). When an episode begins and ends is decided by
 :class:`~il_robot.data.episode_session.EpisodeSession`; a finished bag becomes an episode of the
 dataset in a process of its own (:mod:`il_robot.data.convert_process`).
 
@@ -15,11 +15,8 @@ import os
 import sys
 import time as wall
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
@@ -31,41 +28,24 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from il_robot.data import layout
-from il_robot.data.bag_ledger import unconverted
-from il_robot.data.bag_thread import BagThread
-from il_robot.data.convert_process import ConvertProcess
 from il_robot.data.episode_session import (
     REQUESTS,
     Begin,
-    Discard,
     End,
     EpisodeSession,
     Event,
     RefusedError,
 )
-from il_robot.data.stream_check import have_come
 from il_robot.errors import ConfigError, DatasetError, unknown
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.nodes.raw_topics import RawMessage, RawTopics, TopicPlan, contract, image_topic
+from il_robot.nodes.recorder_bags import RecorderBags
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
-from il_robot.types import Outcome
 
 TRANSPORTS = ('compressed', 'raw')
 _POLL = 0.05
-_CONVERTER_PATIENCE = 3.0
-
-
-@dataclass
-class _Bag:
-    """A bag in the making; ``told`` once its thread knows how it ends."""
-
-    thread: BagThread
-    start: float
-    end: End | None = None
-    closing: float = 0.0
-    told: bool = False
 
 
 class RecorderNode(Node):
@@ -76,18 +56,14 @@ class RecorderNode(Node):
         # first what destroy_node needs: it also runs when the rest of this refuses
         self._needed: list[str] = []
         self._published = ''
-        self._bag: _Bag | None = None
-        self._closing: list[_Bag] = []
         self._lock: int | None = None
         self._declare()
         self._complain = Complaints(self)
         self._session = EpisodeSession(self._auto, self._max_seconds)
         self._topics = RawTopics(self, self.spec, self._receive, self._now)
-        self._converter = ConvertProcess(self._output / 'dataset')
-        self._number = 1 + max(
-            (int(p.name[8:14]) for p in self._bags.glob('episode_[0-9]*')), default=-1)
-        self._steps = self._saved = 0
-        self._outcome, self._reason, self._trouble = '', 'started', ''
+        self._bags = RecorderBags(
+            self, self._output, self.spec.dt, self._topics, self._complain)
+        self._steps = 0
         self._status = self.create_publisher(
             DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
         self._diagnostics = self.create_publisher(
@@ -99,7 +75,7 @@ class RecorderNode(Node):
         self.create_timer(_POLL, self._poll, clock=steady)
         self.create_timer(1.0, self._once_a_second, clock=steady)
         self._lock_output()
-        self._take_up_old_bags()
+        self._bags.take_up_old()
         self._publish_status()
 
     # -- set-up -----------------------------------------------------------------------------
@@ -109,7 +85,6 @@ class RecorderNode(Node):
         self.spec = load_robot_spec(named_config('robots', robot))
         self._output = Path(fixed(
             'output', 'outputs/session', 'folder of bags and dataset')).absolute()
-        self._bags = self._output / 'bags'
         self._transport = fixed(
             'image_transport', 'compressed', 'pictures that are recorded: compressed or raw')
         if self._transport not in TRANSPORTS:
@@ -132,30 +107,16 @@ class RecorderNode(Node):
 
     def _lock_output(self) -> None:
         try:
-            self._bags.mkdir(parents=True, exist_ok=True)
+            (self._output / 'bags').mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatasetError(f'cannot write to {self._output}: {error.strerror}') from None
         self._lock = layout.lock(self._output)
-
-    def _take_up_old_bags(self) -> None:
-        """Bags of an earlier run that never became episodes: nothing recorded is lost."""
-        ready, unfinished = unconverted(self._bags, self._output / 'dataset')
-        for bag in ready:
-            self.get_logger().info(f'{bag.name} of an earlier run goes into the dataset now')
-            self._converter.submit(bag)
-        if unfinished:
-            self.get_logger().warning(
-                f'{len(unfinished)} episode(s) of an earlier run have no outcome '
-                f'({", ".join(bag.name for bag in unfinished[:3])} ...); to keep one: '
-                f'{self._converter.command} --outcome success')
 
     # -- messages ---------------------------------------------------------------------------
     def _receive(self, message: RawMessage, wrong: list[tuple[str, str]]) -> None:
         name = message.stream.plan.name
         self._warn(name, wrong)
-        for bag in (self._bag, *self._closing):
-            if bag is not None and not bag.told:
-                self._write(bag.thread, message)
+        self._bags.receive(message)
         if name == topics.JOINT_STATES:
             self._steps += 1
             event = self._session.state(message.stamp)
@@ -187,7 +148,7 @@ class RecorderNode(Node):
 
     def _warn(self, name: str, wrong: list[tuple[str, str]]) -> None:
         """What is wrong with a stream matters while it is recorded."""
-        if self._bag is not None:
+        if self._bags.open is not None:
             for kind, text in wrong:
                 self._complain(f'{name} {kind}', f'{name}: {text}')
 
@@ -195,16 +156,6 @@ class RecorderNode(Node):
         """ROS time [s]; NaN before the first message of the simulated clock."""
         nanoseconds = self.get_clock().now().nanoseconds
         return nanoseconds * 1e-9 if nanoseconds else float('nan')
-
-    def _write(self, bag: BagThread, message: RawMessage) -> None:
-        topic = message.stream.topic
-        if not bag.knows(topic):
-            try:
-                bag.add_topic(self._topics.describe(topic, message.stream.plan.type))
-            except DatasetError as error:
-                self._complain(topic, f'{topic} is not recorded: {error}')
-                return
-        bag.write(topic, message.data, message.received, message.sent)
 
     # -- episodes ---------------------------------------------------------------------------
     def _on_request(self, text: str) -> None:
@@ -224,10 +175,10 @@ class RecorderNode(Node):
         try:
             event = self._session.request(word)
         except RefusedError as error:
-            self._reason = str(error)
+            self._bags.reason = str(error)
             self._publish_status('warn')
             return False, str(error)
-        return self._carry_out([event]), self._reason
+        return self._carry_out([event]), self._bags.reason
 
     def _carry_out(self, events: Sequence[Event]) -> bool:
         """Do it; whether the disk let us."""
@@ -236,16 +187,14 @@ class RecorderNode(Node):
             if isinstance(event, Begin):
                 done = self._begin(event)
             elif isinstance(event, End):
-                self._end(event)
+                self._bags.end(event)
             else:
-                self._discard(event)
+                self._bags.discard(event)
             self._publish_status()
         return done
 
     def _begin(self, event: Begin) -> bool:
         """Open a bag; where the disk refuses, no episode is open afterwards."""
-        stamp = datetime.now(timezone.utc).strftime('%Y%m%dT%H%M%SZ')
-        path = self._bags / f'episode_{self._number:06d}_{stamp}'
         cameras = self._cameras or [
             c.name for c in self.spec.cameras
             if self._topics.streams[image_topic(c.name, self._transport)].check.messages]
@@ -257,19 +206,13 @@ class RecorderNode(Node):
             **{name: str(self.get_parameter(name).value)
                for name in ('task', 'language', 'round')},
         }
-        try:
-            self._converter.start()
-            thread = BagThread(path, metadata, os.environ.get('ROS_DISTRO', ''))
-        except (DatasetError, OSError) as error:
+        thread = self._bags.begin(event.start, metadata)
+        if thread is None:
             self._session.request('discard')
-            self._trouble = self._reason = f'start: cannot record to {path}: {error}'
-            self._complain('disk', self._trouble)
             return False
-        self._number += 1
-        self._steps, self._outcome, self._reason = 0, '', f'recording {path.name}'
-        self._bag = _Bag(thread, event.start)
+        self._steps = 0
         for message in self._topics.recent(event.start):
-            self._write(thread, message)
+            self._bags.write(thread, message)
             self._steps += message.stream.plan.name == topics.JOINT_STATES \
                 and message.stamp >= event.start
         self._warn_of_missing(cameras)
@@ -285,119 +228,47 @@ class RecorderNode(Node):
                 self._complain(f'camera {camera}', f'camera {camera} has sent no picture on '
                                f'{topic}; the episode cannot be saved without')
 
-    def _end(self, event: End) -> None:
-        bag, self._bag = self._bag, None
-        assert bag is not None
-        bag.end, bag.closing = event, wall.monotonic()
-        self._closing.append(bag)
-        self._outcome = event.outcome.value
-        self._reason = f'{bag.thread.path.name}: {event.outcome.value} ({event.reason})'
-
-    def _discard(self, event: Discard) -> None:
-        bag, self._bag = self._bag, None
-        assert bag is not None
-        bag.thread.discard()
-        bag.told = True
-        self._closing.append(bag)
-        self._outcome = 'discarded'
-        self._reason = f'{bag.thread.path.name}: discarded ({event.reason})'
-
     # -- in the background ------------------------------------------------------------------
     def _poll(self) -> None:
-        """Close bags whose last messages have come, hand finished ones to the converter."""
-        if self._bag is None:
+        """Find topics while none is recorded, and bring bags to their end."""
+        bag = self._bags.open
+        if bag is None:
             self._topics.discover(self._extra)  # often: the first poses must not be missed
-        elif self._bag.thread.error:
-            self._give_up(self._bag)
-        for bag in list(self._closing):
-            if bag.end and have_come(
-                    (stream.check for stream in self._topics.streams.values()), bag.end.end,
-                    self.spec.dt, wall.monotonic() - bag.closing):
-                self._tell(bag)
-            if bag.thread.done:
-                self._closing.remove(bag)
-                self._closed(bag)
-                self._publish_status()
-        for report in self._converter.poll():
-            self._report(report)
-            self._publish_status()
+        elif bag.thread.error:
+            self._session.request('discard')
+            self._bags.give_up()
+            self._publish_status('error')
+        self._bags.poll(self._publish_status)
         if self._published == 'waiting' and self._state() != 'waiting':
             self._publish_status()
-
-    @staticmethod
-    def _tell(bag: _Bag) -> None:
-        """Say how the episode ended, once; the thread then finishes the bag."""
-        if bag.end and not bag.told:
-            bag.told = True
-            bag.thread.close({'end': repr(bag.end.end), 'outcome': bag.end.outcome.value,
-                              'reason': bag.end.reason})
-
-    def _give_up(self, bag: _Bag) -> None:
-        """The disk refuses: what is there stays, the rest of the graph goes on."""
-        self._bag = None
-        self._session.request('discard')
-        self._closed(bag)
-        self._publish_status('error')
-
-    def _closed(self, bag: _Bag) -> None:
-        thread, name = bag.thread, bag.thread.path.name
-        if thread.error:
-            self._trouble = self._reason = (
-                f'{name}: {thread.error} after {thread.messages} messages; what was written is '
-                f'kept. Make room, then: {self._converter.command}')
-            self._outcome = 'failed'
-            self.get_logger().error(self._trouble)
-            return
-        if thread.dropped:
-            self.get_logger().error(
-                f'{name}: the disk was too slow, {thread.dropped} messages were dropped')
-        self._trouble = ''
-        if bag.end is not None:
-            self._converter.submit(thread.path)
-
-    def _report(self, report: dict[str, Any]) -> None:
-        name = Path(report['bag']).name
-        if 'error' in report:
-            self._trouble = self._reason = f'{name} is kept but not in the dataset: ' \
-                f'{report["error"]}'
-            self.get_logger().error(self._trouble)
-            return
-        self._saved = report['episode'] + 1
-        self._reason = (f'{name}: episode {report["episode"]} of the dataset, '
-                        f'{report["rows"]} rows, {report["outcome"]}')
-        self.get_logger().info(self._reason)
-        for note in report['notes']:
-            self.get_logger().warning(f'{name}: {note}')
 
     # -- what goes out ----------------------------------------------------------------------
     def _state(self) -> str:
         if self._session.recording:
             return 'recording'
-        if self._closing or self._converter.waiting:
+        if self._bags.waiting:
             return 'saving'
         return 'waiting' if self._silent() else 'idle'
 
     def _publish_status(self, level: str = '') -> None:
-        session = self._session
-        waiting = len(self._closing) + self._converter.waiting
+        session, bags = self._session, self._bags
         state = self._published = self._state()
         values = {
-            'state': state, 'episode': self._number - session.recording,
+            'state': state, 'episode': bags.number - session.recording,
             'steps': self._steps if session.recording else 0, 'seconds': session.seconds,
-            'outcome': self._outcome, 'saved': self._saved, 'waiting': waiting,
-            'output': self._output, 'reason': self._reason, 'sim_episode': session.simulated,
+            'outcome': bags.outcome, 'saved': bags.saved, 'waiting': bags.waiting,
+            'output': self._output, 'reason': bags.reason, 'sim_episode': session.simulated,
             **({'silent': ' '.join(self._silent())} if state == 'waiting' else {}),
         }
-        level = level or ('error' if self._trouble else 'ok')
+        level = level or ('error' if bags.trouble else 'ok')
         message = convert.status_message(
-            self.get_clock().now().nanoseconds * 1e-9, topics.RECORDING, values, self._reason,
+            self.get_clock().now().nanoseconds * 1e-9, topics.RECORDING, values, bags.reason,
             level)
         self._status.publish(message)
-        if self._bag is not None:
-            topic, bag = self.resolve_topic_name(topics.RECORDING), self._bag.thread
-            if not bag.knows(topic):
-                bag.add_topic(self._topics.describe(topic, DiagnosticArray))
-            bag.write(topic, serialize_message(message), wall.time_ns())
+        if bags.open is not None:
+            topic, thread = self.resolve_topic_name(topics.RECORDING), bags.open.thread
+            if bags.add_topic(thread, topic, DiagnosticArray):
+                thread.write(topic, serialize_message(message), wall.time_ns())
 
     def _once_a_second(self) -> None:
         self._topics.discover(self._extra)
@@ -411,7 +282,8 @@ class RecorderNode(Node):
             0.0 if now != now else now, 'recorder',
             {'state': self._state(),
              **{f'warned {k}': v for k, v in self._complain.counts.items()}},
-            self._trouble or self._reason, 'error' if self._trouble else 'ok')
+            self._bags.trouble or self._bags.reason,
+            'error' if self._bags.trouble else 'ok')
         for stream in self._topics.streams.values():
             report, wrong = stream.check.report(now)
             self._warn(stream.plan.name, wrong)
@@ -427,29 +299,10 @@ class RecorderNode(Node):
     def destroy_node(self) -> None:
         """Finish what is open: the bag stays, an episode without outcome is not converted."""
         if self._lock is not None:
-            self._finish()
+            self._bags.finish(self._topics.streams[topics.JOINT_STATES].check.stamp)
             os.close(self._lock)
             self._lock = None
         super().destroy_node()
-
-    def _finish(self) -> None:
-        ended = [*self._closing]
-        if self._bag is not None:
-            self._end(End(self._topics.streams[topics.JOINT_STATES].check.stamp,
-                          Outcome.UNKNOWN, 'the recorder was stopped'))
-            self.get_logger().warning(
-                f'stopped while recording: {self._closing[-1].thread.path} is kept, without '
-                f'outcome; to keep the episode: {self._converter.command} --outcome success')
-        for bag in self._closing:
-            self._tell(bag)
-            bag.thread.join()
-        for bag in ended:
-            self._closed(bag)
-        left = self._converter.close(_CONVERTER_PATIENCE)
-        for report in self._converter.poll():
-            self._report(report)
-        if left:
-            self.get_logger().info(f'{left} bag(s) still go into the dataset in the background')
 
 
 def main(args: Sequence[str] | None = None) -> int:
