@@ -3,43 +3,33 @@
 No clock, no ROS: :meth:`Arbiter.decide` is told the time, the measured state, the newest
 proposals and the requests since the last call. Rules: a source counts only while it is fresh;
 a human outranks the expert, both outrank the policy; losing the driver means HOLD; STOPPED is
-latched; a change of driver never moves the command by more than the velocity limits allow.
+latched and stops at once; in every other change of driver the command keeps the limits of
+position, velocity and acceleration (:mod:`il_robot.control.handover`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from il_robot.control.decision import HUMANS, Decision
+from il_robot.control.handover import Motion, Rate
+from il_robot.control.modes import (
+    DISCARD_CORRECTION,
+    RUNNING,
+    STANDING,
+    SUSPENDED,
+    TRANSITIONS,
+    M,
+    Request,
+)
 from il_robot.control.safety import Limited, SafetyGate
-from il_robot.errors import ConfigError, unknown
 from il_robot.spec import RobotSpec
-from il_robot.types import ControlMode, Float32, Float64, Source
+from il_robot.types import ControlMode, Float32, Source
 
-M = ControlMode
-TRANSITIONS: Mapping[tuple[ControlMode, str], ControlMode] = {
-    (M.HOLD, 'engage'): M.TELEOP,
-    (M.HOLD, 'run'): M.AUTONOMOUS,
-    (M.TELEOP, 'engage'): M.TELEOP,
-    (M.TELEOP, 'release'): M.HOLD,
-    (M.TELEOP, 'run'): M.AUTONOMOUS,
-    (M.AUTONOMOUS, 'engage'): M.CORRECTION,
-    (M.AUTONOMOUS, 'run'): M.AUTONOMOUS,
-    (M.CORRECTION, 'engage'): M.CORRECTION,
-    (M.CORRECTION, 'release'): M.AUTONOMOUS,
-    (M.CORRECTION, 'run'): M.AUTONOMOUS,
-    (M.STOPPED, 'reset'): M.HOLD,
-    **{(mode, 'hold'): M.HOLD for mode in M if mode is not M.STOPPED},
-    **{(mode, 'stop'): M.STOPPED for mode in M},
-}
-"""(mode, request) to the next mode; what is not here is refused. ``release`` of one arm while
-another stays engaged keeps the mode."""
-
-REQUESTS = tuple(dict.fromkeys(request for _, request in TRANSITIONS))
-_PER_ARM = ('engage', 'release')
-_HUMANS = (Source.TELEOP, Source.EXPERT)
 # A measured joint that moved this much more than its velocity allows was not moved by us [rad].
 _TELEPORT = 0.1
 # How far a stamp may lie ahead of the arbiter's time: clocks of two machines never agree.
@@ -54,7 +44,10 @@ class ArbiterConfig:
         human_timeout: Age from which a teleop or expert proposal no longer counts [s].
         policy_timeout: The same for the observation behind the newest chunk [s].
         state_timeout: Silence of the robot after which nobody goes on driving by himself [s].
-        handover_time: How long a change of driver takes to blend over [s].
+        handover_time: How long a change of driver takes to fade; longer where limits ask
+            for it [s].
+        acceleration: When accelerations are limited: in each ``handover``, or ``always``,
+            which changes what a driver who drives alone wants.
         speed_scale: Factor on the velocity limits, in (0, 1].
         resume: Whether a policy that was lost and came back goes on by itself; else somebody
             must request ``run``.
@@ -64,6 +57,7 @@ class ArbiterConfig:
     policy_timeout: float = 0.5
     state_timeout: float = 0.5
     handover_time: float = 0.5
+    acceleration: Literal['handover', 'always'] = 'handover'
     speed_scale: float = 1.0
     resume: bool = False
 
@@ -71,32 +65,6 @@ class ArbiterConfig:
         for name in ('human_timeout', 'policy_timeout', 'state_timeout', 'handover_time'):
             if getattr(self, name) <= 0:
                 raise ValueError(f'{name} must be > 0 s, got {getattr(self, name)}')
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request; ``arms`` empty means all."""
-
-    kind: str
-    arms: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str, spec: RobotSpec) -> Request:
-        """Read ``engage left`` and the like.
-
-        Raises:
-            ConfigError: an unknown request or arm; the valid ones are named.
-        """
-        kind, *arms = text.split() or ['']
-        if kind not in REQUESTS:
-            raise ConfigError(unknown('request', kind, REQUESTS))
-        known = [arm.name for arm in spec.arms]
-        for arm in arms:
-            if arm not in known:
-                raise ConfigError(unknown('arm', arm, known, f'request {text!r}'))
-        if arms and kind not in _PER_ARM:
-            raise ConfigError(f'request {kind!r} is for all arms; leave {arms} out')
-        return cls(kind, tuple(arms))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,44 +80,6 @@ class Proposal:
     position: Float32
 
 
-@dataclass(frozen=True, eq=False)
-class Decision:
-    """What goes out, and why.
-
-    Attributes:
-        command: ``(D,)`` targets [rad, m].
-        mode: Mode from now on.
-        drivers: Who drives each arm, in RobotSpec order.
-        changed: Whether mode or a driver changed with this decision.
-        reason: Why the mode is what it is, in words.
-        refused: Requests that could not be granted, with the reason.
-        limited: What the safety gate changed.
-        fault: The arms hold because something was lost, not because somebody asked for it.
-    """
-
-    command: Float32
-    mode: ControlMode
-    drivers: tuple[Source, ...]
-    changed: bool
-    reason: str
-    refused: tuple[str, ...]
-    limited: Limited
-    fault: bool
-
-    @property
-    def intervention(self) -> bool:
-        """Somebody had taken over from the policy, and drives."""
-        return self.mode is ControlMode.CORRECTION and any(d in _HUMANS for d in self.drivers)
-
-
-@dataclass
-class _Handover:
-    """The offset that remains of the last driver's command, and since when it fades."""
-
-    offset: Float64
-    since: float
-
-
 class Arbiter:
     """Decides; see the module. One instance per robot, calls serialised by the caller.
 
@@ -160,16 +90,20 @@ class Arbiter:
 
     def __init__(self, spec: RobotSpec, config: ArbiterConfig) -> None:
         self.spec, self.config = spec, config
-        self._gate = SafetyGate(spec, config.speed_scale)
+        self._motion = Motion(
+            spec, SafetyGate(spec, config.speed_scale), config.handover_time,
+            always=config.acceleration == 'always')
         self._slices = {arm.name: spec.arm_slice(arm.name) for arm in spec.arms}
         self._possible = 3.0 * spec.velocity * spec.dt + _TELEPORT
         self.mode = ControlMode.HOLD
         self.reason = 'started'
-        self._fault = False
+        self._fault = self._suspended = False
+        self._help = ''
         self._engaged: frozenset[str] = frozenset()
         self._drivers = dict.fromkeys(self._slices, Source.HOLD)
-        self._handovers: dict[str, _Handover] = {}
-        self._command: Float32 | None = None
+        self._rates = {s: Rate(spec) for s in (Source.POLICY, Source.EXPERT)}
+        self._corrections, self._latest = 0, 0
+        self._discarded: tuple[int, ...] = ()
         self._state: Float32 | None = None
         self._now = -np.inf
         self._lost_policy = False
@@ -190,33 +124,54 @@ class Arbiter:
             requests: What was asked since the last call, oldest first.
 
         Returns:
-            The decision; its command is inside the position limits and no arm joint moves
-            faster than its velocity limit, whatever was proposed.
+            The decision; its command is inside the position limits, no arm joint moves faster
+            than its velocity limit, and none that is handed over or brakes changes its velocity
+            faster than its acceleration limit, whatever was proposed.
         """
-        before = (self.mode, tuple(self._drivers.values()))
+        before = self._summary
         dt = min(max(now - self._now, 0.0), 2.0 * self.spec.dt)
         self._lose_robot(now - self._now)
         self._synchronize(state, now - self._now)
-        assert self._command is not None
         fresh = {
             source: self._fresh(source, proposal, now) for source, proposal in proposals.items()
         }
         refused = tuple(text for r in requests if (text := self._request(r, fresh)))
         self._resume_policy(fresh)
         self._lose_drivers(fresh)
-        target = self._command.astype(np.float64)
+        if self.mode is M.STOPPED:
+            self._motion.rest()
+        limited = self._move(fresh, now, dt)
+        self._now = now
+        return Decision(
+            self._motion.command, self.mode, tuple(self._drivers.values()),
+            self._summary != before, self.reason, refused, limited, self._fault, self._help,
+            self._suspended, self._latest if self.mode is M.CORRECTION else 0, self._discarded,
+            self._motion.changing)
+
+    @property
+    def _summary(self) -> tuple[object, ...]:
+        """What everybody should hear of when it changes."""
+        return self.mode, self._help, self._discarded, *self._drivers.values()
+
+    def _move(self, fresh: Mapping[Source, Float32], now: float, dt: float) -> Limited:
+        """Let each arm's driver move the command."""
+        target, rate = np.full(self.spec.dim, np.nan), np.zeros(self.spec.dim)
+        begun = np.zeros(self.spec.dim, dtype=bool)
+        for source, estimate in self._rates.items():
+            estimate.update(fresh.get(source), now)
         for arm, where in self._slices.items():
             source = self._driver(arm, fresh)
             if source is not Source.HOLD:
-                target[where] = self._blend(arm, source, fresh[source][where], now)
+                target[where] = fresh[source][where]
+                begun[where] = source is not self._drivers[arm]
+                if source in self._rates:
+                    rate[where] = self._rates[source].value[where]
             self._drivers[arm] = source
-        self._now = now
-        command, limited = self._gate.limit(target.astype(np.float32), self._command, dt)
-        self._command = command
-        drivers = tuple(self._drivers.values())
-        return Decision(
-            command, self.mode, drivers, (self.mode, drivers) != before, self.reason, refused,
-            limited, self._fault)
+        return self._motion.advance(target, rate, begun, now, dt)
+
+    def end_run(self) -> None:
+        """The episode is over, or another one begins: what was suspended does not go on."""
+        self._suspended, self._help, self._latest = False, '', 0
 
     def _synchronize(self, state: Float32, elapsed: float) -> None:
         """Start from where the robot is: at first, and when it was moved by somebody else.
@@ -225,12 +180,11 @@ class Arbiter:
         pulled back to the old command.
         """
         last, self._state = self._state, state
-        if last is not None and self._command is not None:
-            start = last
+        if last is not None:
+            start, command = last, self._motion.command
             if elapsed > 1.5 * self.spec.dt:
                 # After a silence it may be anywhere on its way to the last command.
-                start = np.clip(
-                    state, np.minimum(last, self._command), np.maximum(last, self._command))
+                start = np.clip(state, np.minimum(last, command), np.maximum(last, command))
             moved = np.flatnonzero(np.abs(state - start) > self._possible)
             if not moved.size:
                 return
@@ -239,8 +193,8 @@ class Arbiter:
                 self._engaged, self._lost_policy = frozenset(), False
                 self._enter(M.HOLD, f'the measured state jumped ({names}): holding where it is',
                             fault=True)
-        self._command = np.clip(state, self.spec.lower, self.spec.upper)
-        self._handovers.clear()
+                self.end_run()
+        self._motion.restart(np.clip(state, self.spec.lower, self.spec.upper))
 
     # -- who drives -------------------------------------------------------------------------
     def _fresh(self, source: Source, proposal: Proposal, now: float) -> Float32:
@@ -261,7 +215,7 @@ class Arbiter:
 
     def _human(self, arm: str, fresh: Mapping[Source, Float32]) -> Source:
         """Who speaks for an arm: the operator, else the expert, else nobody (HOLD)."""
-        for source in _HUMANS:
+        for source in HUMANS:
             if self._speaks(source, arm, fresh):
                 return source
         return Source.HOLD
@@ -270,7 +224,7 @@ class Arbiter:
         return source in fresh and bool(np.isfinite(fresh[source][self._slices[arm].start]))
 
     def _driver(self, arm: str, fresh: Mapping[Source, Float32]) -> Source:
-        if self.mode in (M.HOLD, M.STOPPED):
+        if self.mode in STANDING:
             return Source.HOLD
         if arm in self._engaged:
             return self._human(arm, fresh)
@@ -281,43 +235,75 @@ class Arbiter:
     # -- modes ------------------------------------------------------------------------------
     def _request(self, request: Request, fresh: Mapping[Source, Float32]) -> str:
         """Carry out one request; the reason where it is refused."""
-        mode = TRANSITIONS.get((self.mode, request.kind))
+        kind = request.kind
+        if kind == DISCARD_CORRECTION:
+            return self._discard_correction()
+        mode = TRANSITIONS.get((self.mode, kind))
+        if self._suspended:
+            mode = SUSPENDED.get((self.mode, kind), mode)
         if mode is None:
-            return f'{request.kind}: not possible in mode {self.mode.name}'
+            return f'{kind}: not possible in mode {self.mode.name}'
         arms = frozenset(request.arms or self._slices)
-        if request.kind == 'engage':
+        if kind == 'engage':
             silent = [a for a in sorted(arms) if self._human(a, fresh) is Source.HOLD]
             if silent:
                 return (f'engage: nobody speaks for {" and ".join(silent)}: no teleop or expert '
                         f'proposal newer than {self.config.human_timeout:g} s')
             self._engaged |= arms
-        elif request.kind == 'release':
+            if mode is M.CORRECTION and self.mode is not mode:
+                self._corrections += 1
+                self._latest = self._corrections
+        elif kind == 'release':
             self._engaged -= arms
             if self._engaged:
                 mode = self.mode
         else:
-            if request.kind == 'run' and not any(
+            if kind == 'run' and not any(
                     self._speaks(Source.POLICY, a, fresh) for a in self._slices):
                 return (f'run: no policy proposal newer than {self.config.policy_timeout:g} s; '
                         'is the policy node active?')
             self._engaged = frozenset()
-        self._enter(mode, f'request {request.kind} {" ".join(request.arms)}'.rstrip())
+        self._suspended = mode is M.HOLD and kind in ('freeze', 'help') and (
+            self._suspended or self.mode in RUNNING)
+        self._help = request.reason or 'no reason given' if kind == 'help' else ''
+        self._enter(mode, self._why(request, fresh))
         self._lost_policy = False
         return ''
 
+    def _why(self, request: Request, fresh: Mapping[Source, Float32]) -> str:
+        """The reason of a mode that somebody asked for."""
+        if request.kind != 'help':
+            return f'request {request.kind} {" ".join(request.arms)}'.rstrip()
+        names = {Source.TELEOP: 'the operator', Source.EXPERT: 'the expert'}
+        there = [names[s] for s in HUMANS if any(
+            self._speaks(s, arm, fresh) for arm in self._slices)]
+        who = ' or '.join(there) or 'somebody, but neither teleop nor expert is there'
+        return f'help wanted from {who}: {self._help}'
+
+    def _discard_correction(self) -> str:
+        if not self._latest:
+            return f'{DISCARD_CORRECTION}: there was no correction in this episode'
+        if self._latest in self._discarded:
+            return f'{DISCARD_CORRECTION}: the last correction is discarded already'
+        # More than anybody discards in an episode; the message must not grow for ever.
+        self._discarded = (*self._discarded[-63:], self._latest)
+        return ''
+
     def _enter(self, mode: ControlMode, reason: str, *, fault: bool = False) -> None:
+        if fault and self.mode in RUNNING:
+            self._suspended = True
         self.mode, self.reason, self._fault = mode, reason, fault
 
     def _lose_drivers(self, fresh: Mapping[Source, Float32]) -> None:
         """HOLD where an arm that should be driven has nobody who drives it."""
-        if self.mode in (M.HOLD, M.STOPPED):
+        if self.mode in STANDING:
             return
         for arm in self._slices:
             engaged = arm in self._engaged
             if self._driver(arm, fresh) is Source.HOLD and (engaged or self.mode is not M.TELEOP):
                 who = 'operator' if engaged else 'policy'
                 last = self._drivers[arm]
-                whose = f' from {last.name.lower()}' if last in _HUMANS else ''
+                whose = f' from {last.name.lower()}' if last in HUMANS else ''
                 self._lost_policy = not self._engaged
                 self._engaged = frozenset()
                 self._enter(M.HOLD, f'{who} lost: no fresh proposal{whose} for the {arm} arm',
@@ -326,8 +312,10 @@ class Arbiter:
 
     def _lose_robot(self, elapsed: float) -> None:
         """HOLD after a silence of the robot, however fresh what drivers say of its return."""
-        if (self._state is None or elapsed <= self.config.state_timeout
-                or self.mode in (M.HOLD, M.STOPPED)):
+        if self._state is None or elapsed <= self.config.state_timeout:
+            return
+        self._motion.rest()  # it stood still meanwhile, wherever the command was going
+        if self.mode in STANDING:
             return
         self._lost_policy = not self._engaged
         self._engaged = frozenset()
@@ -336,26 +324,5 @@ class Arbiter:
     def _resume_policy(self, fresh: Mapping[Source, Float32]) -> None:
         if (self.config.resume and self._lost_policy and self.mode is M.HOLD
                 and all(self._speaks(Source.POLICY, a, fresh) for a in self._slices)):
-            self._lost_policy = False
+            self._lost_policy = self._suspended = False
             self._enter(M.AUTONOMOUS, 'policy is back')
-
-    # -- handover ---------------------------------------------------------------------------
-    def _blend(self, arm: str, source: Source, target: Float32, now: float) -> Float64:
-        """The target plus what remains of the distance to the last driver's command.
-
-        At the change the command does not move at all; the distance then fades along a smooth
-        step (zero slope at both ends) within the handover time.
-        """
-        wanted = target.astype(np.float64)
-        if source is not self._drivers[arm]:
-            assert self._command is not None
-            self._handovers[arm] = _Handover(self._command[self._slices[arm]] - wanted, now)
-        handover = self._handovers.get(arm)
-        if handover is None:
-            return wanted
-        s = (now - handover.since) / self.config.handover_time
-        if s >= 1.0:
-            del self._handovers[arm]
-            return wanted
-        faded: Float64 = wanted + handover.offset * (1.0 - s * s * (3.0 - 2.0 * s))
-        return faded

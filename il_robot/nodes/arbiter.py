@@ -22,7 +22,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from il_robot.control.arbiter import REQUESTS, Arbiter, ArbiterConfig, Decision, Request
+from il_robot.control.arbiter import Arbiter, ArbiterConfig
+from il_robot.control.decision import Decision
+from il_robot.control.modes import REQUESTS, Request
 from il_robot.errors import IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.arbiter_report import ArbiterReport

@@ -10,7 +10,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
-from il_robot.control.arbiter import Decision
+from il_robot.control.decision import Decision
 from il_robot.control.roll_call import RollCall
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints

@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from il_robot.control.arbiter import (
-    REQUESTS,
-    TRANSITIONS,
-    Arbiter,
-    ArbiterConfig,
-    Proposal,
-    Request,
-)
+from il_robot.control.arbiter import Arbiter, ArbiterConfig, Proposal
+from il_robot.control.modes import REQUESTS, TRANSITIONS, Request
 from il_robot.errors import ConfigError
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec

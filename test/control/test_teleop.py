@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from il_robot.control.arbiter import Arbiter, ArbiterConfig, Proposal, Request
+from il_robot.control.arbiter import Arbiter, ArbiterConfig, Proposal
+from il_robot.control.modes import Request
 from il_robot.control.teleop import COMMAND_AGE, RobotView, Teleop
 from il_robot.control.teleop_config import load_teleop_config
 from il_robot.errors import ConfigError

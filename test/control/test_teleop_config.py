@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from il_robot.config import load_yaml
-from il_robot.control.arbiter import REQUESTS as ARBITER_REQUESTS
+from il_robot.control.modes import REQUESTS as ARBITER_REQUESTS
 from il_robot.control.teleop import Teleop
 from il_robot.control.teleop_config import load_pad, load_teleop_config
 from il_robot.control.teleop_help import gamepad_table, keyboard_table, meaning

@@ -1,0 +1,168 @@
+"""From one driver's command to the next: position, velocity and acceleration stay in their limits.
+
+A driver who drives alone is obeyed exactly. When the driver changes, the command goes on with the
+velocity it has; what lies between it and the new driver's target, in position and in velocity,
+fades along a cubic within the handover time. Where that would be too fast the command follows as
+quickly as the limits allow (the braking law of time-optimal control in discrete time: Han, "From
+PID to Active Disturbance Rejection Control", IEEE TIE 2009, section III-A, here relative to a
+moving target) and the handover lasts longer: it is over once the command was where the driver
+wants it twice in a row, which is when velocities agree, too.
+
+Without a driver the command brakes: all joints come to rest at the same time, so that two arms
+that hold one part do not pull it apart.
+
+Grippers keep their rule (:mod:`il_robot.control.safety`): they fade, and have no other limit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from il_robot.control.safety import Limited, SafetyGate
+from il_robot.spec import RobotSpec
+from il_robot.types import Float32, Float64
+
+# Share of the acceleration limit for catching up; the rest is for the target's own changes.
+_CATCH_UP = 0.5
+
+
+class Motion:
+    """The command as it moves; no clock.
+
+    Args:
+        spec: The robot.
+        gate: What limits every command.
+        handover_time: How long a change of driver takes to fade [s].
+        always: Whether a handover never ends: acceleration is then limited all the time.
+    """
+
+    def __init__(
+        self, spec: RobotSpec, gate: SafetyGate, handover_time: float, *, always: bool = False
+    ) -> None:
+        self._gate, self._time, self._always = gate, handover_time, always
+        self._lower, self._upper = spec.lower, spec.upper
+        self._gripper = np.array([name in spec.gripper_names for name in spec.joint_names])
+        acceleration = spec.acceleration.astype(np.float64)
+        self._acceleration = np.where(self._gripper, np.inf, acceleration)
+        self._speed = np.where(self._gripper, np.inf, gate.speed)
+        zeros = np.zeros(spec.dim)
+        self.command: Float32 = zeros.astype(np.float32)
+        self._velocity: Float64 = zeros
+        self._fading, self._landed, self._held = (zeros > 0 for _ in range(3))
+        self._since, self._offset, self._slope, self._reference = (zeros.copy() for _ in range(4))
+
+    def restart(self, position: Float32) -> None:
+        """At rest at ``(D,)`` [rad, m], with nothing left of any handover."""
+        self.command = position
+        self.rest()
+
+    def rest(self) -> None:
+        """At rest, at once: the robot stood still meanwhile, or somebody pressed stop."""
+        self._velocity = np.zeros_like(self._velocity)
+        self._fading = np.zeros_like(self._fading)
+
+    @property
+    def changing(self) -> NDArray[np.bool_]:
+        """``(D,)`` joints that are being handed over, or brake."""
+        return self._fading | self._braking
+
+    @property
+    def _braking(self) -> NDArray[np.bool_]:
+        return self._held & (self._velocity != 0)
+
+    def advance(
+        self, target: Float64, rate: Float64, begun: NDArray[np.bool_], now: float, dt: float
+    ) -> Limited:
+        """Move the command on by one tick.
+
+        Args:
+            target: ``(D,)`` what the drivers want now [rad, m]; NaN where nobody drives.
+            rate: ``(D,)`` how fast that moves [rad/s], 0 where it is not known.
+            begun: ``(D,)`` joints whose driver is new.
+            now: Time [s].
+            dt: Time since the last call [s], as far as it counts.
+
+        Returns:
+            What the gate changed.
+        """
+        self._held = np.isnan(target)
+        self._fading &= ~self._held
+        inside = np.clip(target, self._lower, self._upper)  # where a handover can end
+        self._begin(begun & ~self._held, inside, rate, now - dt, dt)
+        wanted = np.where(self._held, self._brake(dt), target)
+        if self._fading.any():
+            wanted = np.where(self._fading, self._follow(inside, now, dt), wanted)
+        before = self.command.astype(np.float64)
+        self.command, limited = self._gate.limit(wanted.astype(np.float32), self.command, dt)
+        if dt > 0:
+            self._velocity = np.where(self._gripper, 0.0, (self.command - before) / dt)
+        return limited
+
+    def _begin(
+        self, joints: NDArray[np.bool_], target: Float64, rate: Float64, since: float, dt: float
+    ) -> None:
+        """Note what lay between the last command and where the new target was then."""
+        self._offset[joints] = (self.command - target + rate * dt)[joints]
+        slope = np.where(self._gripper, 0.0, self._velocity - rate)
+        self._slope[joints] = slope[joints]
+        self._reference[joints] = self.command[joints]
+        self._since[joints] = since
+        self._fading |= joints
+        self._landed &= ~joints
+
+    def _brake(self, dt: float) -> Float64:
+        """The next command ``(D,)`` of joints that nobody drives."""
+        needed = np.abs(self._velocity) / self._acceleration
+        longest = float(needed[self._held].max(initial=0.0))
+        left = 1.0 - dt / longest if longest > dt else 0.0
+        return self.command + left * dt * self._velocity
+
+    def _follow(self, target: Float64, now: float, dt: float) -> Float64:
+        """The next command ``(D,)`` of joints that are being handed over."""
+        if dt <= 0:
+            return self.command.astype(np.float64)
+        s = np.clip((now - self._since) / self._time, 0.0, 1.0)
+        left = (1 - s) ** 2
+        fading = left * ((1 + 2 * s) * self._offset + s * self._time * self._slope)
+        goal = np.where(s < 1, target + fading, target)
+        behind = self._reference - self.command
+        # The speed from which one can still stop there, braking a little less with each tick.
+        brake = _CATCH_UP * np.where(self._gripper, 1.0, self._acceleration) * dt
+        speed = np.sqrt(0.25 * brake * brake + 2 * brake / dt * np.abs(behind)) - 0.5 * brake
+        close = self._gripper | (np.abs(behind) <= brake * dt)
+        wanted = np.where(
+            close, (goal - self.command) / dt,
+            (goal - self._reference) / dt + np.sign(behind) * speed)
+        change = self._acceleration * dt
+        velocity = np.clip(wanted, self._velocity - change, self._velocity + change)
+        velocity = np.clip(velocity, -self._speed, self._speed)
+        there = close & (velocity == wanted)
+        landed = there & (s >= 1)
+        if not self._always:
+            self._fading &= ~(landed & self._landed)
+        self._landed, self._reference = landed, goal
+        return np.where(there, goal, self.command + dt * velocity)
+
+
+class Rate:
+    """How fast a source's proposal moves; nobody's who starts from the command he finds.
+
+    An operator's proposal is the command itself until he drives: its rate would be that of the
+    driver before him.
+    """
+
+    def __init__(self, spec: RobotSpec) -> None:
+        self.value: Float64 = np.zeros(spec.dim)
+        self._speed = spec.velocity.astype(np.float64)
+        self._last: tuple[float, Float32] | None = None
+
+    def update(self, position: Float32 | None, now: float) -> None:
+        """Take note of the proposal ``(D,)`` at ``now`` [s], NaN or None where there is none."""
+        if self._last is not None and position is not None and now > self._last[0]:
+            change = (position - self._last[1]) / (now - self._last[0])
+            self.value = np.clip(np.nan_to_num(change, nan=0.0), -self._speed, self._speed)
+        if position is None:
+            self._last, self.value = None, np.zeros_like(self.value)
+        elif self._last is None or now > self._last[0]:
+            self._last = now, position
