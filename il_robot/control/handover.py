@@ -65,11 +65,8 @@ class Motion:
     @property
     def changing(self) -> NDArray[np.bool_]:
         """``(D,)`` joints that are being handed over, or brake."""
-        return self._fading | self._braking
-
-    @property
-    def _braking(self) -> NDArray[np.bool_]:
-        return self._held & (self._velocity != 0)
+        changing: NDArray[np.bool_] = self._fading | (self._held & (self._velocity != 0))
+        return changing
 
     def advance(
         self, target: Float64, rate: Float64, begun: NDArray[np.bool_], now: float, dt: float

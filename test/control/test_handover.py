@@ -1,4 +1,4 @@
-"""Laws of a handover: whatever drivers propose, position, velocity and acceleration keep limits."""
+"""Laws of a handover: whatever drivers propose, the limits hold, of acceleration too."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_who_drives_alone_within_the_limits_is_obeyed_exactly():
 
 
 @pytest.mark.parametrize('request_', ['engage', 'engage left', 'hold', 'freeze', 'help it is new'])
-@pytest.mark.parametrize('jump', [0.0, 0.3, 1.2])
+@pytest.mark.parametrize('jump', [0.0, 0.3, 0.9])
 @pytest.mark.parametrize('when', np.linspace(0, 1, 5))
 def test_a_takeover_in_full_motion_and_the_return(request_, jump, when):
     ride = Ride()
