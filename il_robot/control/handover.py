@@ -25,6 +25,10 @@ from il_robot.types import Float32, Float64
 
 # Share of the acceleration limit for catching up; the rest is for the target's own changes.
 _CATCH_UP = 0.5
+# Weight of the newest tick in the target's speed. Policies jitter by several times the limit from
+# tick to tick; without a mean the command chases the jitter and never catches up with the rest
+# (benchmarks/handover.py).
+_NEWEST = 0.5
 
 
 class Motion:
@@ -50,7 +54,8 @@ class Motion:
         self.command: Float32 = zeros.astype(np.float32)
         self._velocity: Float64 = zeros
         self._fading, self._landed, self._held = (zeros > 0 for _ in range(3))
-        self._since, self._offset, self._slope, self._reference = (zeros.copy() for _ in range(4))
+        self._since, self._offset, self._slope, self._goal, self._drift = (
+            zeros.copy() for _ in range(5))
 
     def restart(self, position: Float32) -> None:
         """At rest at ``(D,)`` [rad, m], with nothing left of any handover."""
@@ -103,7 +108,8 @@ class Motion:
         self._offset[joints] = (self.command - target + rate * dt)[joints]
         slope = np.where(self._gripper, 0.0, self._velocity - rate)
         self._slope[joints] = slope[joints]
-        self._reference[joints] = self.command[joints]
+        self._goal[joints] = self.command[joints]
+        self._drift[joints] = self._velocity[joints]
         self._since[joints] = since
         self._fading |= joints
         self._landed &= ~joints
@@ -123,14 +129,15 @@ class Motion:
         left = (1 - s) ** 2
         fading = left * ((1 + 2 * s) * self._offset + s * self._time * self._slope)
         goal = np.where(s < 1, target + fading, target)
-        behind = self._reference - self.command
+        last = np.abs(self._goal - self.command)
+        self._drift += _NEWEST * ((goal - self._goal) / dt - self._drift)
+        behind = goal - self.command - dt * self._drift
         # The speed from which one can still stop there, braking a little less with each tick.
         brake = _CATCH_UP * np.where(self._gripper, 1.0, self._acceleration) * dt
         speed = np.sqrt(0.25 * brake * brake + 2 * brake / dt * np.abs(behind)) - 0.5 * brake
-        close = self._gripper | (np.abs(behind) <= brake * dt)
+        close = self._gripper | (np.minimum(np.abs(behind), last) <= brake * dt)
         wanted = np.where(
-            close, (goal - self.command) / dt,
-            (goal - self._reference) / dt + np.sign(behind) * speed)
+            close, (goal - self.command) / dt, self._drift + np.sign(behind) * speed)
         change = self._acceleration * dt
         velocity = np.clip(wanted, self._velocity - change, self._velocity + change)
         velocity = np.clip(velocity, -self._speed, self._speed)
@@ -138,7 +145,7 @@ class Motion:
         landed = there & (s >= 1)
         if not self._always:
             self._fading &= ~(landed & self._landed)
-        self._landed, self._reference = landed, goal
+        self._landed, self._goal = landed, goal
         return np.where(there, goal, self.command + dt * velocity)
 
 
