@@ -189,6 +189,8 @@ class EpisodeInfo:
         seed: Reset seed, or -1 on a real robot.
         round: DAgger round; 0 for demonstrations.
         checkpoint: Hash of the policy that drove, empty where none did.
+        discarded: Rows ``[start, stop)`` of corrections that were taken back, in order; they
+            stay, and teach nothing.
     """
 
     task: str
@@ -197,7 +199,11 @@ class EpisodeInfo:
     seed: int = -1
     round: int = 0
     checkpoint: str = ''
+    discarded: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.language:
             raise DatasetError('an episode needs its instruction in words (language)')
+        edges = [edge for span in self.discarded for edge in span]
+        if edges != sorted(set(edges)) or any(edge < 0 for edge in edges):
+            raise DatasetError(f'discarded rows must be spans in order, got {self.discarded}')

@@ -146,20 +146,21 @@ def labels_of(
 
     Returns:
         ``(N, D)`` labels, 0 where there is none; ``(N,)`` whether there is one: with
-        ``expert``, rows that a policy drove and no expert labelled teach nothing; and ``(N,)``
-        whether what was done is what the label says.
+        ``expert``, rows that a policy drove and no expert labelled teach nothing, and those of
+        discarded corrections never do; and ``(N,)`` whether what was done is what the label
+        says.
     """
+    kept = ~dataset.discarded
     if label == 'executed':
-        everything = np.ones(len(dataset), dtype=bool)
-        return dataset.action, everything, everything
+        return np.where(kept[:, None], dataset.action, np.float32(0)), kept, kept
     proposed, by_policy = row_mask(dataset, labelled=True), _by_policy(dataset)
     own = np.zeros(len(dataset), dtype=bool)
     if policy_successes:
         own = by_policy & ~proposed & row_mask(
             dataset, episodes=episode_mask(dataset, outcomes=['success']))
-    usable = proposed | ~by_policy | own
+    usable = kept & (proposed | ~by_policy | own)
     labels = np.where(proposed[:, None], dataset.expert, dataset.action)
-    return np.where(usable[:, None], labels, np.float32(0)), usable, ~by_policy | own
+    return np.where(usable[:, None], labels, np.float32(0)), usable, kept & (~by_policy | own)
 
 
 def _by_policy(dataset: Dataset) -> NDArray[np.bool_]:

@@ -80,6 +80,7 @@ def _facts(dataset: Dataset) -> list[tuple[str, str]]:
         ('checkpoints', _counts(r.checkpoint for r in records if r.checkpoint) or 'none drove'),
         ('who drove', _sources(dataset)),
         ('interventions', f'{dataset.intervention.mean():.1%} of the rows'),
+        ('discarded', f'{dataset.discarded.mean():.1%} of the rows'),
         ('expert labels', f'{labelled.mean():.1%} of the rows'),
         ('cameras', ', '.join(
             f'{camera_name(key)} {feature["shape"][0]} x {feature["shape"][1]}'

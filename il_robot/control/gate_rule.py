@@ -3,10 +3,10 @@
 :class:`StartRule` takes over at the start of each episode, to demonstrate. :class:`TakeoverRule`
 takes over from a policy that goes wrong and gives back; it stands in for the human of HG-DAgger
 (Kelly et al., "HG-DAgger: Interactive Imitation Learning with Human Experts", ICRA 2019). It
-takes over when the policy does something clearly different from what the expert would do, or
-when the task makes no progress; it gives back when the two agree again or the task has gone on,
-at the latest after a while. Two thresholds (hysteresis) and shortest times keep it from
-chattering. No clock and no ROS: everything is passed in.
+takes over when the policy does something clearly different from what the expert would do, when
+the task makes no progress, or when it is called for help; it gives back when the two agree again
+or the task has gone on, at the latest after a while. Two thresholds (hysteresis) and shortest
+times keep it from chattering. No clock and no ROS: everything is passed in.
 """
 
 from __future__ import annotations
@@ -106,8 +106,12 @@ def disagreement(a: Float32, b: Float32, spec: RobotSpec) -> float:
     return max(float(np.sqrt(np.mean((a[s] - b[s]) ** 2))) for s in arms)
 
 
+def _answer(call: str, value: float, threshold: float) -> Verdict:
+    return Verdict('engage', value, threshold, f'called for help: {call}')
+
+
 class StartRule:
-    """Takes over at the start of an episode, and leaves it at that.
+    """Takes over at the start of an episode, and leaves it at that; comes when called for help.
 
     Args:
         patience: A request that changed nothing is repeated after this [s].
@@ -121,8 +125,13 @@ class StartRule:
         """An episode starts."""
         self._wanted, self._asked = True, -np.inf
 
-    def update(self, now: float, driver: Driver, distance: float | None, stage: int) -> Verdict:
+    def update(
+        self, now: float, driver: Driver, distance: float | None, stage: int, call: str = ''
+    ) -> Verdict:
         """What to request at ``now``; see :meth:`TakeoverRule.update`."""
+        if call and driver is Driver.NOBODY and now - self._asked >= self._patience:
+            self._asked = now
+            return _answer(call, np.nan, np.nan)
         if driver in (Driver.EXPERT, Driver.OPERATOR):
             self._wanted = False
         if not self._wanted or now - self._asked < self._patience:
@@ -150,7 +159,9 @@ class TakeoverRule:
         self._stalled = False
         self._window: deque[tuple[float, float]] = deque()
 
-    def update(self, now: float, driver: Driver, distance: float | None, stage: int) -> Verdict:
+    def update(
+        self, now: float, driver: Driver, distance: float | None, stage: int, call: str = ''
+    ) -> Verdict:
         """What to request at ``now``.
 
         Args:
@@ -158,6 +169,7 @@ class TakeoverRule:
             driver: Who drives.
             distance: :func:`disagreement` of policy and expert, None where one is silent.
             stage: Highest stage of the task reached in this episode.
+            call: Why help is wanted, while the arms hold for it; empty where it is not.
         """
         if driver is not self._driver:
             self._driver, self._since, self._progress = driver, now, now
@@ -174,11 +186,17 @@ class TakeoverRule:
         elif driver is Driver.EXPERT:
             threshold, reason = config.release_distance, self._why_release(now, mean)
             request = 'release'
+        elif call:
+            self._stalled = False
+            threshold, reason, request = config.engage_distance, call, 'engage'
+            self._start_stage = stage
         else:
             return Verdict('', mean, config.engage_distance)
         if not reason or now - self._asked < config.patience:
             return Verdict('', mean, threshold)
         self._asked = now
+        if driver is Driver.NOBODY:
+            return _answer(reason, mean, threshold)
         return Verdict(request, mean, threshold, reason)
 
     def _mean(self, now: float, distance: float | None) -> float:

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
 
+from il_robot.control.modes import STANDING
+from il_robot.control.session_view import EpisodeOutcome, Reset, SessionConfig, View, Wish
 from il_robot.types import ControlMode
 
 RETRY = 1.0
 """A request that had no effect is repeated after this long [wall s]."""
 START_RETRY = 0.05
 """The same for the one that starts the driver, which costs the episode time."""
-_STANDING = (ControlMode.HOLD, ControlMode.STOPPED)
 
 
 class Phase(Enum):
@@ -43,89 +43,6 @@ class Phase(Enum):
     SAVE = 'save'
     """After the last episode: the recorder has saved all."""
     DONE = 'done'
-
-
-@dataclass(frozen=True)
-class Reset:
-    """Wish: the simulator shall start the episode of this seed."""
-
-    seed: int
-
-
-Wish = str | Reset
-"""A word for ``session/request``, or a reset."""
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """What a session does.
-
-    Attributes:
-        episodes: How many; 0: without end.
-        driver: Who starts: ``policy`` (request ``run``), ``human`` (``engage``), or an
-            ``operator``, who starts and ends the episodes himself.
-        record: Whether a recorder takes part.
-        seed: Of the first episode; the others count up.
-        max_seconds: Longest episode [s of robot time], then it has failed; 0: as long as the
-            simulator allows.
-    """
-
-    episodes: int = 0
-    driver: Literal['policy', 'human', 'operator'] = 'policy'
-    record: bool = False
-    seed: int = 0
-    max_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        if min(self.episodes, self.seed, self.max_seconds) < 0:
-            raise ValueError('episodes, seed and max_seconds must be >= 0')
-
-
-@dataclass(frozen=True)
-class View:
-    """What the graph reports.
-
-    Attributes:
-        episode: The simulator's number of its episode, -1 before the first report.
-        seed: Its seed.
-        success, terminated, truncated: What the simulator says of it.
-        stage_name: Highest stage reached.
-        mode: The arbiter's mode, None before the first report.
-        lost: It holds because the driver fell silent.
-        recorder: ``waiting`` (for topics), ``idle``, ``recording``, ``saving``; None before the
-            first report.
-        recorder_episode: The simulator's episode as the recorder knows it.
-        outcome: The recorder's last outcome.
-        policy_ready: Whether a policy node has reported itself active.
-        policy_stamp: Observation of the policy's newest proposal [s of robot time].
-        stamp: Robot time [s].
-    """
-
-    episode: int = -1
-    seed: int = -1
-    success: bool = False
-    terminated: bool = False
-    truncated: bool = False
-    stage_name: str = ''
-    mode: ControlMode | None = None
-    lost: bool = False
-    recorder: str | None = None
-    recorder_episode: int = -1
-    outcome: str = ''
-    policy_ready: bool = False
-    policy_stamp: float = float('-inf')
-    stamp: float = 0.0
-
-
-@dataclass(frozen=True)
-class EpisodeOutcome:
-    """How one episode went: seed, success, duration [s of robot time], stage, corrections."""
-
-    seed: int
-    success: bool
-    seconds: float
-    stage_name: str
-    interventions: int
 
 
 @dataclass
@@ -149,6 +66,8 @@ class Session:
     _asked: float = -1e9
     _began: float = 0.0
     _interventions: int = 0
+    _called: float | None = None
+    _waited: float = 0.0
     _mode: ControlMode | None = None
     _ours: bool = False
     _recorded: bool = False
@@ -174,6 +93,11 @@ class Session:
         if view.mode is ControlMode.CORRECTION and self._mode is not ControlMode.CORRECTION:
             self._interventions += 1
         self._mode = view.mode
+        if view.help and self._called is None:
+            self._called = view.stamp
+        elif not view.help and self._called is not None:
+            self._waited += max(0.0, view.stamp - self._called)
+            self._called = None
         self.waiting = ''
         handler = {
             Phase.PREPARE: self._prepare, Phase.RESET: self._reset, Phase.RECORD: self._record,
@@ -223,6 +147,7 @@ class Session:
             return self._ask(now, Reset(self.seed))
         self._episode, self._interventions = view.episode, 0
         self._began, self._recorded = view.stamp, False
+        self._called, self._waited = None, 0.0
         if self.config.driver == 'operator':
             self._go(Phase.RUN)
             return []
@@ -247,7 +172,7 @@ class Session:
         if self.config.driver == 'policy' and view.policy_stamp < self._began:
             self.waiting = 'the policy to propose something for this episode'
             return []
-        if view.mode in _STANDING:
+        if view.mode in STANDING:
             self.waiting = f'the {self.config.driver} to drive'
             return self._ask(now, self._drive, retry=START_RETRY)
         self._began = view.stamp
@@ -259,10 +184,13 @@ class Session:
             return self._watch(now, view)
         if self._broken(view):
             return self._finish(now, view, 'discard')
-        seconds = view.stamp - self._began
+        waiting = 0.0 if self._called is None else view.stamp - self._called
+        seconds = view.stamp - self._began - self._waited - waiting
         late = bool(self.config.max_seconds) and seconds >= self.config.max_seconds
-        if not (view.success or view.terminated or late
+        if not (view.success or view.terminated or late or self._deserted(view)
                 or (view.truncated and not self.config.max_seconds)):
+            if view.help:
+                self.waiting = f'help: {view.help}'
             # Who was late for a moment, on a busy machine, may go on; a hold on request stays.
             return self._ask(now, self._drive) if view.lost else []
         self._note(view, view.success)
@@ -272,6 +200,9 @@ class Session:
         """The operator works; over when he has ended the recording, else when it is solved."""
         if view.episode != self._episode:
             return self._finish(now, view, '')
+        if self._deserted(view):
+            self._note(view, False)
+            return self._finish(now, view, 'failure')
         if self.config.record:
             self._recorded |= view.recorder == 'recording'
             over = self._recorded and view.recorder != 'recording'
@@ -284,12 +215,22 @@ class Session:
             self._note(view, success)
         return self._finish(now, view, '')
 
+    def _deserted(self, view: View) -> bool:
+        """Whether help was called for, and nobody came in time."""
+        return (self._called is not None
+                and view.stamp - self._called >= self.config.help_timeout)
+
     def _broken(self, view: View) -> bool:
         return view.episode != self._episode or view.mode is ControlMode.STOPPED
 
     def _note(self, view: View, success: bool) -> None:
+        reason = ''
+        if self._called is not None and not success:
+            reason = (f'help was wanted ({view.help}), and nobody came within '
+                      f'{view.stamp - self._called:.1f} s')
         self.results.append(EpisodeOutcome(
-            view.seed, success, view.stamp - self._began, view.stage_name, self._interventions))
+            view.seed, success, view.stamp - self._began, view.stage_name, self._interventions,
+            reason))
 
     def _finish(self, now: float, view: View, outcome: str) -> list[Wish]:
         self._outcome = outcome
@@ -300,8 +241,8 @@ class Session:
         wishes = []
         if view.recorder == 'recording' and self.config.record and self._outcome:
             wishes.append(self._outcome)
-        if view.mode not in _STANDING:
-            wishes.append('hold')
+        if view.mode not in STANDING or view.help:
+            wishes.append('hold')  # which also ends a run that is only suspended
         if wishes:
             self.waiting = 'the arms to hold and the recorder to end'
             return self._ask(now, *wishes)

@@ -17,6 +17,8 @@ from il_robot.errors import ConfigError
 _EVENT = struct.Struct('=IhBB')
 _AXIS, _BUTTON, _INITIAL = 0x02, 0x01, 0x80
 _HALF = 0.5
+# A contact that closes again so soon bounced [s].
+_BOUNCE = 0.1
 
 
 class JoystickState:
@@ -69,12 +71,14 @@ class Pad:
         self._values: dict[str, float] = {}
         self._held: frozenset[str] = frozenset()
         self._moved: set[str] = set()
+        self._pressed: dict[str, float] = {}
         self._heard = -1e9
 
     def read(self, axes: Sequence[float], buttons: Sequence[int], now: float) -> list[str]:
         """Take in a message; the actions of the buttons that went down.
 
-        Buttons that are down in the first message, or the first after a silence, do not act.
+        Buttons that are down in the first message, or the first after a silence, do not act,
+        nor does one that bounces: nobody takes over and gives back within a tenth of a second.
 
         Args:
             axes: Of the message.
@@ -87,6 +91,9 @@ class Pad:
         held, values = self._decode(axes, buttons)
         pressed = held - self._held if self.alive(now) else frozenset()
         self._held, self._values, self._heard = held, values, now
+        pressed = frozenset(
+            name for name in pressed if now - self._pressed.get(name, -1e9) >= _BOUNCE)
+        self._pressed |= dict.fromkeys(pressed, now)
         return [action for control, action in self.config.actions.items()
                 if (names := parts(control))[-1] in pressed and self._is_on(names)]
 

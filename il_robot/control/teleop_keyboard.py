@@ -21,7 +21,7 @@ _STREAM = 0.3
 # Text that is still being pasted after this long lost its end mark [s].
 _PASTE_TIME = 1.0
 # Harmless, or urgent, when they come again: every event counts.
-_REPEATED = ('faster', 'slower', 'stop', 'hold')
+_REPEATED = ('faster', 'slower', 'stop', 'hold', 'freeze')
 
 _SINGLE = {9: 'tab', 10: 'enter', 13: 'enter', 8: 'backspace', 127: 'backspace', 32: 'space'}
 _FINAL = {

@@ -86,12 +86,14 @@ class Streams:
     Attributes:
         states: Measured positions ``(N, D)``, by RobotSpec order.
         commands: Commanded targets ``(N, D)``; its stamp is that of the state it answers.
-        modes: ``(N, A + 1)`` the driver of each arm (:class:`Source`), then intervention 0/1;
-            the stamp is that of the first command it is true for.
+        modes: ``(N, A + 1)`` the driver of each arm (:class:`Source`), then the number of the
+            correction that is going on, 0 without one; the stamp is that of the first command
+            it is true for.
         expert: The expert's labels ``(N, D)``.
         objects: Object name to poses ``(N, 7)``.
         pictures: Camera name to its pictures.
         success: ``(N, 1)`` whether the task is solved, as the simulator says it.
+        discarded: Numbers of the corrections that were taken back.
     """
 
     states: Track
@@ -101,6 +103,7 @@ class Streams:
     objects: Mapping[str, Track] = field(default_factory=dict)
     pictures: Mapping[str, Pictures] = field(default_factory=dict)
     success: Track | None = None
+    discarded: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,12 @@ class Alignment:
     def sources(self) -> Int64:
         """``(rows, arms)`` who drove."""
         return self._columns['source'].astype(np.int64)
+
+    @property
+    def discarded(self) -> tuple[tuple[int, int], ...]:
+        """Rows ``[start, stop)`` of corrections that were taken back."""
+        edges = np.flatnonzero(np.diff(self._columns['discarded'], prepend=False, append=False))
+        return tuple((int(a), int(b)) for a, b in zip(edges[::2], edges[1::2]))
 
     def steps(self) -> Iterator[Step]:
         """The rows in order.
@@ -308,6 +317,7 @@ def _columns(
     return {
         'state': streams.states.values[rows], 'action': streams.commands.values[command],
         'source': driven[:, :arms], 'intervention': driven[:, arms] > 0,
+        'discarded': np.isin(driven[:, arms], [n for n in streams.discarded if n > 0]),
         'expert': expert, 'reward': reward, 'success': success,
     }
 

@@ -138,6 +138,9 @@ class BagConverter:
         found = read_streams(bag, topic_names(bag), spec, cameras, self._options.driver)
         aligned, info = self._align(bag, found, spec)
         notes += aligned.report.lines()
+        if info.discarded:
+            rows = sum(stop - start for start, stop in info.discarded)
+            notes.append(f'{rows} rows of discarded corrections stay, and teach nothing')
         notes += [f'{count} message(s) left out: {why}' for why, count in found.misfits.items()]
         if aligned.report.missing > MAX_MISSING and not self._options.allow_gaps:
             raise DatasetError(
@@ -204,7 +207,8 @@ class BagConverter:
         round_ = options.round if options.round is not None else int(said.get('round', '0'))
         return aligned, EpisodeInfo(
             task, language or task.replace('_', ' '), outcome, int(values.get('seed', '-1')),
-            round_, found.policy_status.get('checkpoint', '') if drove else '')
+            round_, found.policy_status.get('checkpoint', '') if drove else '',
+            aligned.discarded)
 
     # -- the dataset ------------------------------------------------------------------------
     def _open(

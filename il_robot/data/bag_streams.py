@@ -81,6 +81,9 @@ def read_streams(
         expert=reader.track(EXPERT, reader.joints, spec.dim) if reader.has(EXPERT) else None,
         objects=objects,
         pictures={camera: reader.pictures(camera) for camera in cameras},
+        discarded=frozenset(
+            int(n) for _, values in reader.statuses(MODE)
+            for n in values.get('discarded', '').split()),
     )
     for name in (JOINT_STATES, COMMAND):
         if not len(streams.states if name == JOINT_STATES else streams.commands):
@@ -180,13 +183,16 @@ class _Reader:
         return out
 
     def mode(self, message: Any) -> list[int]:
-        """Driver of each arm, then intervention."""
+        """Driver of each arm, then the number of the correction, 0 without one."""
         values = {v.key: v.value for v in message.status[0].values} if message.status else {}
         try:
             drivers = [Source[values[f'driver_{arm.name}'].upper()] for arm in self._spec.arms]
         except KeyError as error:
             raise _MisfitError(f'{error} is missing or no driver') from None
-        return [*drivers, int(values.get('intervention') == 'true')]
+        if values.get('intervention') != 'true':
+            return [*drivers, 0]
+        # An arbiter that does not count them has one.
+        return [*drivers, int(values.get('correction') or 1)]
 
     def chunk(self, message: Any) -> ActionChunk:
         """A JointTrajectory as a chunk."""

@@ -151,7 +151,9 @@ class Catalog:
         return row | {
             'meta/episodes/chunk_index': chunk, 'meta/episodes/file_index': number,
             'task_name': info.task, 'outcome': info.outcome.value, 'seed': info.seed,
-            'round': info.round, 'checkpoint': info.checkpoint, **stats.to_row(episode_stats),
+            'round': info.round, 'checkpoint': info.checkpoint,
+            'discarded': ' '.join(f'{start}:{stop}' for start, stop in info.discarded),
+            **stats.to_row(episode_stats),
         }
 
 

@@ -49,6 +49,8 @@ class EpisodeRecord:
         round: DAgger round, 0 = demonstrations.
         checkpoint: Hash of the policy that drove, or empty.
         clips: Camera name to its video; empty for images kept in the table.
+        discarded: Its rows ``[start, stop)``, counted from 0, of corrections that were taken
+            back.
     """
 
     index: int
@@ -61,6 +63,7 @@ class EpisodeRecord:
     round: int
     checkpoint: str
     clips: Mapping[str, VideoClip]
+    discarded: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -147,6 +150,15 @@ class Dataset:
     def intervention(self) -> Bool:
         """``(N,)`` an expert had taken over from a running policy."""
         return self._default(keys.INTERVENTION, np.bool_)
+
+    @cached_property
+    def discarded(self) -> Bool:
+        """``(N,)`` rows of corrections that were taken back: they teach nothing."""
+        mask = np.zeros(len(self), dtype=bool)
+        for episode in self.episodes:
+            for start, stop in episode.discarded:
+                mask[episode.start + start:episode.start + stop] = True
+        return mask
 
     @cached_property
     def success(self) -> Bool:
@@ -244,7 +256,8 @@ class Dataset:
         digest = hashlib.sha256()
         episodes = [
             [len(e), e.language, e.task, e.outcome.value, e.seed, e.round, e.checkpoint,
-             sorted((c, clip.file.stat().st_size) for c, clip in e.clips.items())]
+             sorted((c, clip.file.stat().st_size) for c, clip in e.clips.items()),
+             *([e.discarded] if e.discarded else [])]  # as before there were any
             for e in self.episodes
         ]
         digest.update(json.dumps([self.fps, episodes], sort_keys=True).encode())
@@ -299,7 +312,23 @@ def _record(
         task=row.get('task_name') or '', outcome=Outcome(row.get('outcome') or 'unknown'),
         seed=_or(row.get('seed'), -1), round=_or(row.get('round'), 0),
         checkpoint=row.get('checkpoint') or '', clips=clips,
+        discarded=_spans(row.get('discarded') or '', int(row['length'])),
     )
+
+
+def _spans(text: str, length: int) -> tuple[tuple[int, int], ...]:
+    """``12:34 50:60`` as pairs.
+
+    Raises:
+        DatasetError: something else, or beyond the episode's length.
+    """
+    try:
+        spans = tuple((int(a), int(b)) for a, _, b in (s.partition(':') for s in text.split()))
+    except ValueError:
+        spans = ((0, length + 1),)
+    if any(not 0 <= start < stop <= length for start, stop in spans):
+        raise DatasetError(f'meta/episodes: discarded {text!r} is no spans of {length} rows')
+    return spans
 
 
 def _or(value: int | None, default: int) -> int:

@@ -22,6 +22,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from il_robot.config import build
 from il_robot.control.arbiter import Arbiter, ArbiterConfig
 from il_robot.control.decision import Decision
 from il_robot.control.modes import REQUESTS, Request
@@ -86,12 +87,16 @@ class ArbiterNode(Node):
             'speed_scale': declare(
                 self, 'speed_scale', default.speed_scale, 'factor on the velocity limits',
                 low=0.01, high=1.0, read_only=True),
+            'acceleration': declare(
+                self, 'acceleration', default.acceleration, 'when accelerations are limited: '
+                'in each handover (the rest is as the driver wants it), or always',
+                read_only=True),
             'resume': declare(
                 self, 'resume', default.resume,
                 'a policy that was lost and came back goes on without a request',
                 read_only=True),
         }
-        return ArbiterConfig(**values)
+        return build(ArbiterConfig, values, 'arbiter')
 
     def _make_interfaces(self) -> None:
         self._command = self.create_publisher(JointState, topics.COMMAND, topics.COMMAND_QOS)
@@ -99,8 +104,7 @@ class ArbiterNode(Node):
         self._listen(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
         self._proposals = Proposals(
             self.spec, self._answer_time, self._listen, self._complain, self._try_to_decide)
-        self._listen(
-            DiagnosticArray, topics.SIM_EPISODE, self._proposals.episode, topics.LATCHED_QOS)
+        self._listen(DiagnosticArray, topics.SIM_EPISODE, self._on_episode, topics.LATCHED_QOS)
         self._listen(String, topics.REQUEST, self._on_request, topics.REQUEST_QOS)
         for kind in REQUESTS:
             self.create_service(
@@ -152,8 +156,13 @@ class ArbiterNode(Node):
         self._proposals.clear()
         self._decided = -1.0
 
+    def _on_episode(self, message: DiagnosticArray) -> None:
+        if self._proposals.episode(message):
+            self.arbiter.end_run()
+
     def _on_request(self, message: String) -> None:
-        if message.data.split()[:1] and message.data.split()[0] in _RECORDER_REQUESTS:
+        if message.data.strip() in _RECORDER_REQUESTS:
+            self.arbiter.end_run()
             return
         self._requests.append(Request.parse(message.data, self.spec))
 

@@ -63,7 +63,7 @@ class ArbiterReport:
             latency: From the arrival of the joint_states to the command [s]; None where none
                 arrived.
         """
-        self._last = decision
+        before, self._last = self._last, decision
         if decision.changed or stamp < self._since:
             self._since = stamp
         if latency is not None:
@@ -71,11 +71,13 @@ class ArbiterReport:
         logger = self._node.get_logger()
         if decision.changed:
             text = f'{decision.mode.name}: {decision.reason}'
-            if decision.fault:
+            if decision.fault or decision.help:
                 logger.warning(text)
             else:
                 logger.info(text)
             self.publish_mode()
+        if before is not None and decision.discarded != before.discarded:
+            logger.info(f'correction {decision.discarded[-1]} is discarded: it teaches nothing')
         for text in decision.refused:
             logger.warning(f'refused {text}')
         if decision.limited:
@@ -90,12 +92,14 @@ class ArbiterReport:
         values: dict[str, Any] = {'mode': decision.mode.name}
         for arm, driver in zip(self._spec.arms, decision.drivers):
             values[f'driver_{arm.name}'] = driver.name.lower()
-        values['intervention'] = decision.intervention
-        values['reason'] = decision.reason
+        values |= {
+            'intervention': decision.intervention, 'correction': decision.correction,
+            'discarded': ' '.join(map(str, decision.discarded)),
+            'suspended': decision.suspended, 'help': decision.help, 'reason': decision.reason}
         values['silent'] = ' '.join(self._roll.silent)
         self._mode.publish(convert.status_message(
             self._since, topics.MODE, values, decision.reason,
-            'warn' if decision.fault else 'ok'))
+            'warn' if decision.fault or decision.help else 'ok'))
 
     def _call_roll(self) -> None:
         """Say once that a node fell silent, and once that it is back."""
@@ -128,7 +132,7 @@ class ArbiterReport:
         level, message = 'ok', 'waiting for joint_states'
         if self._last is not None:
             message = self._last.mode.name
-            if self._last.fault:
+            if self._last.fault or self._last.help:
                 level, message = 'warn', f'{message}: {self._last.reason}'
         if self._roll.silent:
             level, message = 'warn', f'{message}; silent: {", ".join(self._roll.silent)}'

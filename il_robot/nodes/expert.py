@@ -74,6 +74,7 @@ class ExpertNode(Node):
         self._rate, self._thinking = Rate(), Percentiles()
         self._episode, self._begun = '', float('-inf')
         self._stage, self._solved = 0, False
+        self._call = ''
         self._driver, self._verdict = Driver.NOBODY, Verdict('', float('nan'), float('nan'))
         self._label: tuple[float, Float32] | None = None
         self._policy = ''
@@ -173,6 +174,7 @@ class ExpertNode(Node):
 
     def _on_mode(self, message: DiagnosticArray) -> None:
         self._driver = driver_of(*convert.driving(message, self.spec))
+        self._call = convert.status_values(message).get('help', '')
 
     def _on_policy_status(self, message: DiagnosticArray) -> None:
         policy, buffer = convert.chunk_buffer(message, self.spec)
@@ -225,7 +227,7 @@ class ExpertNode(Node):
             return
         assert self._rule is not None
         self._verdict = self._rule.update(
-            observation.stamp, self._driver, distance, self._stage)
+            observation.stamp, self._driver, distance, self._stage, self._call)
         if self._verdict.request:
             self._request.publish(String(data=self._verdict.request))
             self.get_logger().info(f'{self._verdict.request}: {self._verdict.reason}')

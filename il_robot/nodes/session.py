@@ -19,7 +19,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from il_robot.config import build
-from il_robot.control.session import EpisodeOutcome, Phase, Session, SessionConfig
+from il_robot.control.session import Phase, Session
+from il_robot.control.session_view import EpisodeOutcome, SessionConfig
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.nodes.session_port import SessionPort
 from il_robot.statistics import wilson
@@ -45,7 +46,10 @@ class SessionNode(Node):
             'seed': fixed('seed', 0, 'of the first episode', low=0, high=2**31 - 1),
             'max_seconds': fixed(
                 'max_seconds', 0.0, 'longest episode [s of robot time]; 0: as long as the '
-                'simulator allows', low=0.0)}, 'session'))
+                'simulator allows', low=0.0),
+            'help_timeout': fixed(
+                'help_timeout', 30.0, 'if nobody answers a call for help for so long [s of robot '
+                'time], the episode has failed', low=0.1)}, 'session'))
         self._task = fixed('task', '', 'written into the results')
         output = fixed('output', '', 'folder of session.json; empty: none')
         self._file = Path(output) / 'session.json' if output else None
@@ -85,7 +89,8 @@ class SessionNode(Node):
             f'episode {len(results)}{f" of {total}" if total else ""} (seed {result.seed}): '
             f'{word} in {result.seconds:.1f} s{corrected}; {solved} of {len(results)} = '
             f'{solved / len(results):.0%} [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]'
-            + (f', {left:.0f} s left' if total else ''))
+            + (f', {left:.0f} s left' if total else '')
+            + (f'; {result.reason}' if result.reason else ''))
         if self._file is not None:
             self._write(solved, interval)
 

@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from il_robot.control.session import Reset, View, Wish
+from il_robot.control.session_view import Reset, View, Wish
 from il_robot.data.stream_check import stamp_of
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints
@@ -95,7 +95,8 @@ class SessionPort:
             self._values |= {'mode': ControlMode[values['mode']],
                              # an arbiter that was started again knows of no driver
                              'lost': ' lost: ' in (reason := values.get('reason', ''))
-                             or reason == 'started'}
+                             or reason == 'started',
+                             'help': values.get('help', '')}
 
     def _on_recorder(self, message: DiagnosticArray) -> None:
         values = convert.status_values(message)

@@ -132,6 +132,21 @@ def test_the_split_is_by_episode_and_the_normalizer_of_the_training_part():
         samples_of(toy.toy_dataset(1))
 
 
+@pytest.mark.parametrize('label', ['expert', 'executed'])
+def test_discarded_corrections_teach_nothing(label):
+    dataset = toy.toy_dataset(4)
+    first, *others = dataset.episodes
+    dataset = replace(dataset, episodes=(replace(first, discarded=((5, 9),)), *others))
+    labels, usable, followed = labels_of(dataset, label)
+    bad = np.flatnonzero(dataset.discarded)
+    assert bad.tolist() == [5, 6, 7, 8] and np.isfinite(dataset.expert[bad]).all()
+    assert not usable[bad].any() and not followed[bad].any() and usable.sum() == len(dataset) - 4
+    assert (labels[bad] == 0).all()
+    samples = samples_of(dataset, replace(CONFIG, label=label, validation=0.0), chunk_size=4)
+    rows, padding = samples.train.action_rows(np.arange(len(samples.train)))
+    assert not np.isin(rows[~padding], bad).any()
+
+
 def test_labels_are_the_experts_where_there_are_any():
     dataset = toy.toy_dataset(2)
     expert, source = dataset.expert.copy(), dataset.source.copy()

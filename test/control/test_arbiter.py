@@ -226,6 +226,139 @@ def test_only_a_loss_is_a_fault():
     assert not bench.tick({}, 'hold').fault
 
 
+def test_a_call_for_help_holds_until_somebody_comes_and_the_policy_goes_on_after():
+    bench = Bench()
+    every = lambda: bench.fresh(Source.POLICY, 0.1) | bench.fresh(  # noqa: E731
+        Source.EXPERT, 0.0)
+    bench.tick(every(), 'run')
+    asked = bench.tick(every(), 'help risk 0.8 over 0.5')
+    assert asked.mode is ControlMode.HOLD and not asked.fault
+    assert asked.help == 'risk 0.8 over 0.5' and asked.suspended
+    assert asked.reason == 'help wanted from the expert: risk 0.8 over 0.5'
+    assert bench.tick(every()).help, 'until somebody comes'
+    helped = bench.tick(every(), 'engage')
+    assert helped.mode is ControlMode.CORRECTION and helped.intervention and not helped.help
+    assert bench.tick(every(), 'release').mode is ControlMode.AUTONOMOUS
+
+
+def test_who_is_called_is_who_is_there():
+    for said, who in (({}, 'neither teleop nor expert is there'),
+                      ({Source.TELEOP}, 'from the operator: '),
+                      ({Source.TELEOP, Source.EXPERT}, 'from the operator or the expert: ')):
+        bench = Bench()
+        proposals = {}
+        for source in (Source.POLICY, *said):
+            proposals |= bench.fresh(source, 0.0)
+        bench.tick(proposals, 'run')
+        assert who in bench.tick(proposals, 'help it looks new').reason
+
+
+@pytest.mark.parametrize('word', ['run', 'hold', 'freeze', 'stop'])
+def test_whatever_is_granted_answers_a_call_for_help(word):
+    bench = Bench()
+    bench.tick(bench.fresh(Source.POLICY, 0.1), 'run')
+    bench.tick(bench.fresh(Source.POLICY, 0.1), 'help')
+    decision = bench.tick(bench.fresh(Source.POLICY, 0.1), word)
+    assert not decision.help and not decision.refused
+    assert decision.suspended == (word == 'freeze')
+
+
+@pytest.mark.parametrize('mode', ['HOLD', 'TELEOP', 'CORRECTION', 'STOPPED'])
+def test_help_is_for_a_policy_that_drives(mode):
+    bench = Bench()
+    every = lambda: bench.fresh(Source.POLICY, 0.1) | bench.fresh(  # noqa: E731
+        Source.TELEOP, 0.0)
+    for word in {'TELEOP': ['engage'], 'CORRECTION': ['run', 'engage'],
+                 'STOPPED': ['stop']}.get(mode, []):
+        bench.tick(every(), word)
+    decision = bench.tick(every(), 'help')
+    assert decision.refused == (f'help: not possible in mode {mode}',)
+
+
+@pytest.mark.parametrize('first', [(), ('engage',)])
+@pytest.mark.parametrize('end', ['success', 'hold', 'stop'])
+def test_a_frozen_run_goes_on_unless_it_was_ended(first, end):
+    bench = Bench()
+    every = lambda: bench.fresh(Source.POLICY, 0.1) | bench.fresh(  # noqa: E731
+        Source.TELEOP, 0.0)
+    for word in ('run', *first):
+        bench.tick(every(), word)
+    frozen = bench.tick(every(), 'freeze')
+    assert frozen.mode is ControlMode.HOLD and frozen.suspended and not frozen.fault
+    assert bench.tick(every(), 'engage').mode is ControlMode.CORRECTION
+    bench.tick(every(), 'freeze')
+    if end == 'success':
+        bench.arbiter.end_run()  # what the node does when an episode ends
+    else:
+        bench.tick(every(), end)
+        bench.tick(every(), 'reset')
+    assert bench.tick(every(), 'engage').mode is ControlMode.TELEOP
+
+
+def test_without_a_policy_freezing_suspends_nothing():
+    bench = Bench()
+    bench.tick(bench.fresh(Source.TELEOP, 0.0), 'engage')
+    assert not bench.tick(bench.fresh(Source.TELEOP, 0.0), 'freeze').suspended
+    assert bench.tick(bench.fresh(Source.TELEOP, 0.0), 'engage').mode is ControlMode.TELEOP
+
+
+def test_who_comes_back_after_he_was_lost_goes_on_correcting():
+    """An expert that dies in a correction: HOLD, named; it is started again and takes over."""
+    bench = Bench()
+    policy = lambda: bench.fresh(Source.POLICY, 0.1)  # noqa: E731
+    last = bench.fresh(Source.EXPERT, 0.0)
+    bench.tick(policy() | last, 'run')
+    bench.tick(policy() | last, 'engage')
+    for _ in range(20):
+        decision = bench.tick(policy() | last)
+    assert decision.mode is ControlMode.HOLD and decision.fault and decision.suspended
+    assert 'operator lost: no fresh proposal from expert' in decision.reason
+    again = bench.tick(policy() | bench.fresh(Source.EXPERT, 0.0), 'engage')
+    assert again.mode is ControlMode.CORRECTION and again.correction == 2
+
+
+def test_a_correction_of_no_length_changes_nothing():
+    """A button that bounces: taken over and given back within one tick, taken over twice."""
+    bench = Bench()
+    every = lambda: bench.fresh(Source.POLICY, 0.1) | bench.fresh(  # noqa: E731
+        Source.TELEOP, 0.5)
+    bench.tick(every(), 'run')
+    for _ in range(40):
+        bench.tick(every())
+    decision = bench.tick(every(), 'engage', 'release')
+    assert decision.mode is ControlMode.AUTONOMOUS and not decision.intervention
+    assert not decision.refused and not decision.changing.any()
+    np.testing.assert_array_equal(decision.command, bench.fresh(Source.POLICY, 0.1)[
+        Source.POLICY].position)
+    assert bench.tick(every(), 'release').refused == (
+        'release: not possible in mode AUTONOMOUS',)
+    twice = bench.tick(every(), 'engage', 'engage')
+    assert twice.mode is ControlMode.CORRECTION and twice.correction == 2
+    assert bench.tick(every(), 'engage').correction == 2
+
+
+def test_the_last_correction_of_an_episode_can_be_discarded_once():
+    bench = Bench()
+    every = lambda: bench.fresh(Source.POLICY, 0.1) | bench.fresh(  # noqa: E731
+        Source.EXPERT, 0.0)
+    assert 'no correction' in bench.tick(every(), 'discard_correction').refused[0]
+    for word in ('run', 'engage', 'release', 'engage', 'release'):
+        decision = bench.tick(every(), word)
+    decision = bench.tick(every(), 'discard_correction')
+    assert decision.discarded == (2,) and decision.changed and not decision.refused
+    assert decision.mode is ControlMode.AUTONOMOUS
+    assert 'already' in bench.tick(every(), 'discard_correction').refused[0]
+    bench.arbiter.end_run()
+    assert 'no correction' in bench.tick(every(), 'discard_correction').refused[0]
+
+
+def test_a_reason_is_for_help_alone():
+    assert Request.parse('help  risk 0.8 over 0.5 ', SPEC) == Request(
+        'help', reason='risk 0.8 over 0.5')
+    with pytest.raises(ConfigError, match='unknown arm'):
+        Request.parse('engage because', SPEC)
+
+
 def test_wrong_requests_name_the_right_ones():
     with pytest.raises(ConfigError, match="did you mean 'engage'"):
         Request.parse('engag', SPEC)

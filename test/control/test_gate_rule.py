@@ -49,6 +49,24 @@ def test_a_policy_that_agrees_and_makes_progress_is_left_alone():
         assert loop.run(0.9 * CONFIG.stall_time, NEAR, stage) == []
 
 
+@pytest.mark.parametrize('rule', [TakeoverRule(CONFIG), StartRule()])
+def test_it_comes_when_it_is_called(rule):
+    rule.update(0.0, Driver.EXPERT, NEAR, 0)  # StartRule: it has driven once
+    assert not rule.update(1.0, Driver.NOBODY, NEAR, 0).request
+    verdict = rule.update(1.02, Driver.NOBODY, NEAR, 0, 'risk 0.8 over 0.5')
+    assert verdict.request == 'engage'
+    assert verdict.reason == 'called for help: risk 0.8 over 0.5'
+    assert not rule.update(1.04, Driver.NOBODY, NEAR, 0, 'risk').request, 'patience'
+    assert rule.update(1.04 + CONFIG.patience, Driver.NOBODY, NEAR, 0, 'risk').request
+
+
+def test_it_gives_back_after_helping():
+    loop = Loop()
+    loop.rule.update(0.0, Driver.NOBODY, NEAR, 0, 'risk')
+    loop.now, loop.driver = DT, Driver.EXPERT
+    assert loop.run(2 * CONFIG.min_correction, NEAR) == ['release']
+
+
 def test_disagreement_must_last_before_it_counts():
     loop = Loop()
     loop.run(1.0, NEAR)

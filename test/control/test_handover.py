@@ -51,8 +51,8 @@ class Ride:
         assert (np.abs(v) <= SPEC.velocity * (1 + ROUNDING))[:, JOINTS].all()
         a = np.abs(np.diff(v, axis=0, prepend=np.zeros((1, SPEC.dim)))) / dt
         changing = np.array([d.changing for d in self.decisions])
-        new = np.array([[a.drivers != b.drivers] for a, b in zip(
-            self.decisions[1:], self.decisions)])
+        drivers = np.array([d.drivers for d in self.decisions])
+        new = np.repeat(drivers[1:] != drivers[:-1], SPEC.dim // len(SPEC.arms), axis=1)
         watched = (changing[1:] | changing[:-1] | new) & JOINTS
         share = np.where(watched, a / SPEC.acceleration, 0.0)
         assert share.max() <= 1 + ROUNDING, np.unravel_index(share.argmax(), share.shape)

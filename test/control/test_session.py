@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from il_robot.control.session import Phase, Reset, Session, SessionConfig, View
+from il_robot.control.session import Phase, Session
+from il_robot.control.session_view import Reset, SessionConfig, View
 from il_robot.types import ControlMode
 
 M = ControlMode
@@ -102,6 +103,59 @@ def test_one_result_per_episode_with_consecutive_seeds(delay, lose, record, driv
     else:
         assert not graph.saved
         assert not {'start', 'success', 'failure'} & {wish for _, wish in graph.said}
+
+
+def run_until_help(graph, ticks=2000):
+    """Until the policy drives, then let it ask for help."""
+    for _ in range(ticks):
+        graph.step()
+        if graph.view.mode is M.AUTONOMOUS and graph.driven == 5:
+            graph.view = replace(graph.view, mode=M.HOLD, help='risk 0.8 over 0.5')
+            return
+    raise AssertionError('it never drove')
+
+
+@pytest.mark.parametrize('record', [False, True])
+def test_help_that_does_not_come_fails_the_episode_and_says_so(record):
+    session = make(episodes=2, record=record, help_timeout=5.0)
+    graph = FakeGraph(session)
+    run_until_help(graph)
+    for _ in range(round(4.8 / 0.02)):
+        graph.step()
+    assert not session.results and session.phase is Phase.RUN
+    assert session.waiting == 'help: risk 0.8 over 0.5'
+    for _ in range(20):
+        graph.step()
+    assert [(r.success, r.reason) for r in session.results] == [
+        (False, 'help was wanted (risk 0.8 over 0.5), and nobody came within 5.0 s')]
+    assert 'hold' in [wish for _, wish in graph.said], 'the run is over'
+    graph.view = replace(graph.view, help='')
+    graph.run()
+    assert [r.success for r in session.results] == [False, True]
+    if record:
+        assert [word for _, word in graph.saved] == ['failure', 'success']
+
+
+def test_waiting_for_help_is_no_time_of_the_episode():
+    session = make(episodes=1, max_seconds=3.0, help_timeout=30.0)
+    graph = FakeGraph(session)
+    run_until_help(graph)
+    for _ in range(round(10.0 / 0.02)):
+        graph.step()
+    graph.view = replace(graph.view, mode=M.AUTONOMOUS, help='')
+    graph.run()
+    assert session.results[0].success and not session.results[0].reason
+
+
+def test_an_operator_who_is_not_there_fails_the_episode_too():
+    session = make(episodes=1, driver='operator', help_timeout=1.0)
+    graph = FakeGraph(session)
+    for _ in range(50):
+        graph.step()
+    graph.view = replace(graph.view, mode=M.HOLD, help='it looks new')
+    for _ in range(100):
+        graph.step()
+    assert [(r.success, 'it looks new' in r.reason) for r in session.results] == [(False, True)]
 
 
 def test_never_drives_before_the_policy_is_ready():

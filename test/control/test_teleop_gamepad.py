@@ -99,6 +99,16 @@ def test_a_button_acts_when_it_goes_down_and_not_again():
         [], ['takeover'], [], [], ['takeover']]
 
 
+def test_a_button_that_bounces_acts_once():
+    pad = Pad(CONFIG, XBOX)
+    down = []
+    for i, buttons in enumerate(((), ('south',), (), ('south',), ('south',), (), ('south',))):
+        down += pad.read(*joy(*buttons), 0.004 * i)
+    assert down == ['takeover']
+    pad.read(*joy(), 0.1)
+    assert pad.read(*joy('south'), 0.2) == ['takeover']
+
+
 def test_a_chord_acts_instead_of_its_button():
     assert actions(joy(), joy('l1'), joy('l1', 'south')) == [[], [], ['run']]
     assert actions(joy(), joy('l1'), joy('l1', 'up')) == [[], [], ['select both']]

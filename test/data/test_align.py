@@ -91,6 +91,19 @@ def streams(spec):
     )
 
 
+def test_a_discarded_correction_is_marked_and_stays(spec, streams):
+    """Corrections 1 and 2: the second one was taken back."""
+    t = streams.states.stamps
+    modes = track([t[0] - 1, t[10], t[15], t[20], t[25]],
+                  [[2, 2, 0], [3, 2, 1], [2, 2, 0], [3, 2, 2], [2, 2, 0]])
+    aligned = align(replace(streams, modes=modes, discarded=frozenset({2, 7})), spec, t[0], t[39])
+    assert aligned.discarded == ((20, 25),)
+    steps = list(aligned.steps())
+    assert [s.intervention for s in steps].count(True) == 10
+    assert all((steps[i].expert is None) == bool(i % 2) for i in range(39))
+    assert align(replace(streams, modes=modes), spec, t[0], t[39]).discarded == ()
+
+
 def test_every_column_follows_its_rule(spec, streams):
     t = streams.states.stamps
     aligned = align(streams, spec, t[0], t[39])

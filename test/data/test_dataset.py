@@ -13,8 +13,9 @@ from il_robot.data import keys, tables
 from il_robot.data.dataset import open_dataset
 from il_robot.data.filters import row_mask
 from il_robot.data.verify import verify
+from il_robot.data.writer import DatasetWriter
 from il_robot.errors import DatasetError
-from il_robot.types import Outcome, Source
+from il_robot.types import EpisodeInfo, Outcome, Source
 
 FPS, LENGTHS, SIZE = 30, (7, 12, 5), (16, 24)
 
@@ -183,6 +184,26 @@ def test_a_dataset_being_recorded_opens_up_to_the_last_commit(tmp_path, spec, sy
             assert len(open_dataset(tmp_path / 'd')) == 5 * (seed + 1)
         writer.begin(synthetic.info())
         assert len(open_dataset(tmp_path / 'd').episodes) == 2
+
+
+def test_discarded_corrections_come_back(tmp_path, spec, synthetic):
+    with DatasetWriter.open(tmp_path / 'd', spec, synthetic.OBJECTS) as writer:
+        for episode, spans in enumerate([(), ((3, 5), (8, 10)), ()]):
+            writer.begin(replace(synthetic.info(episode), discarded=spans))
+            for step in synthetic.steps(spec, 10, episode):
+                writer.add(step)
+            writer.end(Outcome.SUCCESS)
+    dataset = open_dataset(tmp_path / 'd')
+    assert [e.discarded for e in dataset.episodes] == [(), ((3, 5), (8, 10)), ()]
+    assert np.flatnonzero(dataset.discarded).tolist() == [13, 14, 18, 19]
+    kept = replace(dataset, episodes=tuple(replace(e, discarded=()) for e in dataset.episodes))
+    assert kept.hash != dataset.hash
+
+
+@pytest.mark.parametrize('spans', [((5, 3),), ((3, 5), (4, 8)), ((-1, 2),)])
+def test_discarded_rows_are_spans_in_order(spans):
+    with pytest.raises(DatasetError, match='spans in order'):
+        EpisodeInfo('t', 'do it', discarded=spans)
 
 
 def _info(path, **changes):
