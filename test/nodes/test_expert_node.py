@@ -99,11 +99,11 @@ class World:
         self.episode.publish(
             convert.status_message(self.tick * SPEC.dt, topics.SIM_EPISODE, values))
 
-    def drive(self, mode, driver):
+    def drive(self, mode, driver, call=''):
         """Publish session/mode."""
         drivers = {f'driver_{arm.name}': driver for arm in SPEC.arms}
         self.mode.publish(convert.status_message(
-            self.tick * SPEC.dt, topics.MODE, {'mode': mode, **drivers}))
+            self.tick * SPEC.dt, topics.MODE, {'mode': mode, 'help': call, **drivers}))
 
     def until_requested(self, text, count=1):
         """Go on until it was requested so often."""
@@ -174,6 +174,9 @@ def test_gate_always_engages_once_per_episode(graph):
     for _ in range(30):
         world.label()
     assert len(world.requests) <= count + 1  # one may have been on its way
+    world.drive('HOLD', 'hold', 'risk 0.8 over 0.5')  # it comes when it is called
+    world.until_requested('engage', len(world.requests) + 1)
+    graph.until(lambda: 'called for help: risk 0.8 over 0.5' in world.process.output)
     world.say(episode=2)
     world.drive('HOLD', 'hold')
     world.until_requested('engage', len(world.requests) + 1)

@@ -26,6 +26,8 @@ from il_robot.nodes import convert, topics
 
 SPEC = sim.default_robot()
 JOINTS = np.array([not name.endswith('gripper') for name in SPEC.joint_names])
+BRAKE = float((SPEC.velocity / SPEC.acceleration)[JOINTS].max())
+"""How long the command of a joint takes to stop, at most [s]."""
 SLOW = 0.3
 TIMEOUTS = {'expert': ArbiterConfig().human_timeout, 'teleop': ArbiterConfig().human_timeout,
             'policy': ArbiterConfig().policy_timeout}
@@ -167,7 +169,7 @@ def test_the_driver_dies(graph, driver):
     assert cell.modes[-1].status[0].level == DiagnosticStatus.WARN
     end = stamp_of(cell.proposals[-1]) + TIMEOUTS[driver] + 1e-6
     graph.until(lambda: stamp_of(cell.commands[-1]) > end + 0.5, 'commands after the time-out')
-    held = positions([m for m in cell.commands if stamp_of(m) > end])
+    held = positions([m for m in cell.commands if stamp_of(m) > end + BRAKE])
     assert len(held) > 10 and (held == held[0]).all()
     cell.still()
     cell.says('arbiter', f'{driver} has fallen silent')

@@ -30,7 +30,8 @@ from il_robot.types import Outcome, Source
 SPEC = sim.default_robot()
 LEFT, RIGHT = SPEC.arm_slice('left'), SPEC.arm_slice('right')
 JOINTS = np.array([not name.endswith('gripper') for name in SPEC.joint_names])
-HANDOVER = ArbiterConfig().handover_time
+# The most that the limits of acceleration may add, here.
+HANDOVER = ArbiterConfig().handover_time + 0.3
 
 
 def nanoseconds(stamp):
@@ -133,7 +134,7 @@ def test_an_operator_takes_one_arm_from_the_policy_and_gives_it_back(graph, tmp_
     operator.press(b'1', lambda: 'moving left,' in operator.terminal.output, 'the left arm')
     # refused while teleop hears no joint_states yet
     operator.press(b' ', lambda: watch.mode['mode'] == 'CORRECTION', 'the takeover')
-    watch.ticks(40)
+    watch.ticks(50)
     arm = ArmKinematics.from_spec(SPEC, 'left')
 
     def x():
@@ -161,10 +162,12 @@ def check_commands(watch, begun, taken, given):
     steps = np.abs(np.diff(commands, axis=0))[:, JOINTS]
     assert (steps <= SPEC.velocity[JOINTS] * gaps + 1e-5).all()
     assert (commands >= SPEC.lower).all() and (commands <= SPEC.upper).all()
-    for change in (taken, given):  # at the change itself the arm does not move at all
+    for change in (taken, given):  # the arm goes on as it moved, as far as it can be told
         i = stamps.index(change)
         assert stamps[i - 1] == pytest.approx(change - 1e9 * SPEC.dt, abs=2)
-        np.testing.assert_allclose(commands[i, LEFT], commands[i - 1, LEFT], atol=1e-5)
+        velocities = np.diff(commands[i - 2:i + 25, LEFT], axis=0)[:, :-1] / SPEC.dt
+        change_of_it = np.abs(np.diff(velocities, axis=0)) / SPEC.dt
+        assert (change_of_it <= 1.01 * SPEC.acceleration[LEFT][:-1]).all()
 
     # a driver's targets are carried out exactly once the handover is over
     after = begun + 1e9 * HANDOVER
