@@ -189,8 +189,7 @@ def measure(record: Record, spec: Any) -> list[dict[str, Any]]:
         mine = np.array(arms)[arm_of]  # the other arm goes on as it was
         quiet = [k for k in range(start, stop) if not (changing[k] & mine).any()]
         end = quiet[0] if quiet else stop - 1
-        # a joint's last limited tick is the one before it is no longer handed over
-        watched = (changing[start:end + 1] | changing[start - 1:end]) & mine
+        watched = changing[start:end + 1] & mine
         watched[0] |= mine
         at, window = slice(start, start + 2), slice(start, end + 1)
         share = np.abs(a) / spec.acceleration[joints]

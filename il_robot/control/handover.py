@@ -6,7 +6,9 @@ fades along a cubic within the handover time. Where that would be too fast the c
 quickly as the limits allow (the braking law of time-optimal control in discrete time: Han, "From
 PID to Active Disturbance Rejection Control", IEEE TIE 2009, section III-A, here relative to a
 moving target) and the handover lasts longer: it is over once the command was where the driver
-wants it twice in a row, which is when velocities agree, too.
+wants it twice in a row, which is when velocities agree, too. A driver whose own commands change
+faster than the limit (policies do, experts do) may never be that quiet; with him it is over as
+soon as reaching him takes no harder a change than the one he makes himself at that moment.
 
 Without a driver the command brakes: all joints come to rest at the same time, so that two arms
 that hold one part do not pull it apart.
@@ -54,8 +56,9 @@ class Motion:
         self.command: Float32 = zeros.astype(np.float32)
         self._velocity: Float64 = zeros
         self._fading, self._landed, self._held = (zeros > 0 for _ in range(3))
-        self._since, self._offset, self._slope, self._goal, self._drift = (
-            zeros.copy() for _ in range(5))
+        self._since, self._offset, self._slope, self._goal, self._drift, self._pace = (
+            zeros.copy() for _ in range(6))
+        self._plain = np.zeros(spec.dim, dtype=np.intp)  # ticks since all has faded
 
     def restart(self, position: Float32) -> None:
         """At rest at ``(D,)`` [rad, m], with nothing left of any handover."""
@@ -109,8 +112,8 @@ class Motion:
         slope = np.where(self._gripper, 0.0, self._velocity - rate)
         self._slope[joints] = slope[joints]
         self._goal[joints] = self.command[joints]
-        self._drift[joints] = self._velocity[joints]
-        self._since[joints] = since
+        self._drift[joints] = self._pace[joints] = self._velocity[joints]
+        self._since[joints], self._plain[joints] = since, 0
         self._fading |= joints
         self._landed &= ~joints
 
@@ -130,22 +133,29 @@ class Motion:
         fading = left * ((1 + 2 * s) * self._offset + s * self._time * self._slope)
         goal = np.where(s < 1, target + fading, target)
         last = np.abs(self._goal - self.command)
-        self._drift += _NEWEST * ((goal - self._goal) / dt - self._drift)
+        pace, before = (goal - self._goal) / dt, self._pace
+        self._drift += _NEWEST * (pace - self._drift)
         behind = goal - self.command - dt * self._drift
         # The speed from which one can still stop there, braking a little less with each tick.
         brake = _CATCH_UP * np.where(self._gripper, 1.0, self._acceleration) * dt
         speed = np.sqrt(0.25 * brake * brake + 2 * brake / dt * np.abs(behind)) - 0.5 * brake
         close = self._gripper | (np.minimum(np.abs(behind), last) <= brake * dt)
-        wanted = np.where(
-            close, (goal - self.command) / dt, self._drift + np.sign(behind) * speed)
+        direct = (goal - self.command) / dt
+        wanted = np.where(close, direct, self._drift + np.sign(behind) * speed)
         change = self._acceleration * dt
         velocity = np.clip(wanted, self._velocity - change, self._velocity + change)
         velocity = np.clip(velocity, -self._speed, self._speed)
         there = close & (velocity == wanted)
+        self._plain = np.where(s >= 1, self._plain + 1, 0)
         landed = there & (s >= 1)
         if not self._always:
-            self._fading &= ~(landed & self._landed)
-        self._landed, self._goal = landed, goal
+            # Three ticks: until then what fades is in the driver's own change, too.
+            jump = np.where(self._plain > 2, np.abs(pace - before), 0.0)
+            free = (np.abs(direct) <= self._speed) & (jump > change) & (
+                np.abs(direct - self._velocity) <= jump)
+            self._fading &= ~(landed & self._landed | free)
+            there |= free
+        self._landed, self._goal, self._pace = landed, goal, pace
         return np.where(there, goal, self.command + dt * velocity)
 
 

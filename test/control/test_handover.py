@@ -27,7 +27,7 @@ class Ride:
     def __init__(self, **config):
         self.arbiter = Arbiter(SPEC, ArbiterConfig(**config))
         self.now, self.state = 0.0, SPEC.rest
-        self.commands, self.times, self.decisions = [], [], []
+        self.commands, self.times, self.decisions, self.wanted = [], [], [], []
         self.tick({})
 
     def tick(self, targets, *requests, dt=DT):
@@ -39,11 +39,19 @@ class Ride:
         self.state = decision.command
         self.commands.append(decision.command)
         self.times.append(self.now)
+        wanted = np.full(SPEC.dim, np.nan)
+        for arm, driver in zip((LEFT, RIGHT), decision.drivers):
+            if driver is not Source.HOLD:
+                wanted[arm] = np.clip(proposals[driver].position, SPEC.lower, SPEC.upper)[arm]
+        self.wanted.append(wanted)
         self.decisions.append(decision)
         return decision
 
     def check(self):
-        """Every tick at which a joint was handed over or braked, or was about to."""
+        """Every tick at which a joint was handed over or braked, or was about to.
+
+        At the one with which a handover ends, a driver's own change may be larger.
+        """
         x = np.array(self.commands, np.float64)
         dt = np.diff(self.times)[:, None]
         assert (x >= SPEC.lower).all() and (x <= SPEC.upper).all()
@@ -54,7 +62,11 @@ class Ride:
         drivers = np.array([d.drivers for d in self.decisions])
         new = np.repeat(drivers[1:] != drivers[:-1], SPEC.dim // len(SPEC.arms), axis=1)
         watched = (changing[1:] | changing[:-1] | new) & JOINTS
-        share = np.where(watched, a / SPEC.acceleration, 0.0)
+        pace = np.diff(self.wanted, axis=0, prepend=np.full((1, SPEC.dim), np.nan))[1:] / dt
+        own = np.abs(np.diff(pace, axis=0, prepend=np.full((1, SPEC.dim), np.nan))) / dt
+        last = changing[:-1] & ~changing[1:] & ~new
+        limit = np.where(last, np.fmax(own, SPEC.acceleration), SPEC.acceleration)
+        share = np.where(watched, a / limit, 0.0)
         assert share.max() <= 1 + ROUNDING, np.unravel_index(share.argmax(), share.shape)
         return share
 
