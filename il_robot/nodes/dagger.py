@@ -29,7 +29,8 @@ from std_srvs.srv import Trigger
 
 from il_robot.config import build
 from il_robot.control.rounds import Facts, Past, Rounds, RoundsConfig, Score, Stage
-from il_robot.control.session import Phase, Session, SessionConfig
+from il_robot.control.session import Phase, Session
+from il_robot.control.session_view import SessionConfig
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError
 from il_robot.nodes import convert, topics
