@@ -298,37 +298,20 @@ def acceleration_shares(commands: Any, spec: Any) -> Any:
 
 
 def draw(blended: Any, plain: Any, path: Path) -> None:
-    """Accelerations of all takeovers and returns, sorted; one takeover as an example."""
+    """Accelerations of all takeovers and returns, sorted."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout='constrained')
-    left, right = figure.subplots(1, 2)
-    for (rows, _), label, color, key in (
+    figure = Figure(figsize=(5.5, 4.2), layout='constrained')
+    axes = figure.subplots()
+    for rows, label, color, key in (
             (plain, 'plain switching, at the change', 'C3', 'acceleration_at_change'),
             (blended, 'arbiter, whole handover', 'C0', 'acceleration')):
-        left.plot(sorted(row[key] for row in rows), '.', color=color, label=label)
-    left.axhline(1.0, color='k', lw=0.8)
-    left.set(yscale='log', ylim=(1e-2, None), xlabel='takeovers and returns, sorted',
+        axes.plot(sorted(row[key] for row in rows), '.', color=color, label=label)
+    axes.axhline(1.0, color='k', lw=0.8)
+    axes.set(yscale='log', ylim=(1e-2, None), xlabel='takeovers and returns, sorted',
              ylabel='largest acceleration / limit')
-    left.legend()
-    for (_, records), label, color in ((plain, 'plain switching', 'C3'),
-                                       (blended, 'arbiter', 'C0')):
-        record, tick = example(records)
-        x = np.array(record.commands)[tick - 25:tick + 45]
-        joint = int(np.argmax(np.ptp(np.array(record.commands)[tick - 5:tick + 20], axis=0)[:6]))
-        t = 0.02 * (np.arange(len(x)) - 25)
-        right.plot(t, x[:, joint], '-', color=color, label=label)
-    right.axvline(0.0, color='k', lw=0.8)
-    right.set(xlabel='time since the expert took over [s]', ylabel='one joint [rad]')
-    right.legend()
+    axes.legend()
     figure.savefig(path, dpi=110)
-
-
-def example(records: list[Record]) -> tuple[Record, int]:
-    """The first takeover of both arms by the expert that leaves room for a picture."""
-    return next((record, tick) for record in records for tick, kind, request in record.events
-                if kind == 'expert' and request == 'engage' and tick > 30
-                and tick + 45 < len(record.commands))
 
 
 def main() -> None:
@@ -352,7 +335,7 @@ def main() -> None:
     print(json.dumps(results, indent=1), flush=True)
     results['alone'] = alone(policies, args.episodes)
     args.output.write_text(json.dumps(results, indent=1) + '\n')
-    draw(blended, plain, args.output.with_suffix('.png'))
+    draw(blended[0], plain[0], args.output.with_suffix('.png'))
 
 
 if __name__ == '__main__':
