@@ -17,6 +17,20 @@ SETTINGS = ['training.steps=30', 'training.threads=1', 'training.validation=0.0'
             'training.outcomes=[success, failure, unknown]', 'model.hidden=[16]']
 
 
+@pytest.fixture
+def make_cell(graph, tmp_path):
+    """Makes the cell of a test; its dagger node, which may end by itself, does not outlive it."""
+    cells = []
+
+    def make(**parameters):
+        cells.append(Cell(graph, tmp_path / 'out', **parameters))
+        return cells[-1]
+
+    yield make
+    for cell in cells:
+        cell.dagger.stop()
+
+
 class Cell:
     """Everything that `launch dagger` starts, and what is heard of it."""
 
@@ -63,9 +77,9 @@ def hash_of(run):
     return read_description(find_checkpoint(run)).hash
 
 
-def test_a_round_ends_with_the_new_policy_in_the_running_node(graph, tmp_path):
-    folder = tmp_path / 'out'
-    cell = Cell(graph, folder)
+def test_a_round_ends_with_the_new_policy_in_the_running_node(graph, make_cell):
+    cell = make_cell()
+    folder = cell.folder
     said = cell.ended()
     assert [(p['number'], p['taken'], p['episodes']) for p in said['past']] == [(1, True, 1)]
     run = folder / 'rounds' / '01' / 'run'
@@ -78,18 +92,18 @@ def test_a_round_ends_with_the_new_policy_in_the_running_node(graph, tmp_path):
     assert list(dict.fromkeys(stages)) == ['collect', 'train', 'swap', 'done']
 
 
-def test_a_child_that_dies_leaves_the_old_policy_and_says_so(graph, tmp_path):
-    cell = Cell(graph, tmp_path / 'out', settings=[*SETTINGS, 'training.nonsense=1'])
+def test_a_child_that_dies_leaves_the_old_policy_and_says_so(make_cell):
+    cell = make_cell(settings=[*SETTINGS, 'training.nonsense=1'])
     said = cell.ended()
     (past,) = said['past']
     assert not past['taken'] and 'nonsense' in past['reason'] and 'old policy' in past['reason']
     assert cell.running == hash_of(cell.first)
-    assert len(open_dataset(tmp_path / 'out' / 'dataset').episodes) == 1, 'the data stay'
+    assert len(open_dataset(cell.folder / 'dataset').episodes) == 1, 'the data stay'
 
 
-def test_killed_nodes_go_on_with_the_round_and_with_its_policy(graph, tmp_path):
-    folder = tmp_path / 'out'
-    cell = Cell(graph, folder, rounds=2)
+def test_killed_nodes_go_on_with_the_round_and_with_its_policy(graph, make_cell):
+    cell = make_cell(rounds=2)
+    folder = cell.folder
     graph.until(lambda: (folder / 'rounds.json').exists(), 'the first round', 240)
     cell.dagger.kill()
     graph.processes.remove(cell.policy)
@@ -103,20 +117,21 @@ def test_killed_nodes_go_on_with_the_round_and_with_its_policy(graph, tmp_path):
     assert {e.round for e in open_dataset(folder / 'dataset').episodes} == {1, 2}
 
 
-def test_rollback_and_skip_by_request(graph, tmp_path):
-    cell = Cell(graph, tmp_path / 'out', rounds=2, episodes=50, corrections=1)
+def test_rollback_and_skip_by_request(graph, make_cell):
+    cell = make_cell(rounds=2, episodes=50, corrections=1)
+    file = cell.folder / 'rounds.json'
     modes = graph.collect(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
     graph.until(lambda: any(convert.status_values(m)['mode'] == 'AUTONOMOUS' for m in modes),
                 'the first episode')
     answer = graph.call(Trigger, topics.DAGGER_ROLLBACK)
     assert not answer.success and 'no policy before' in answer.message
     assert graph.call(Trigger, topics.DAGGER_SKIP).success
-    graph.until(lambda: (tmp_path / 'out' / 'rounds.json').exists(), 'the first round', 240)
+    graph.until(file.exists, 'the first round', 240)
     graph.until(lambda: cell.stage() == 'collect', 'the second round')
     answer = graph.call(Trigger, topics.DAGGER_ROLLBACK)
     assert answer.success, answer.message
     graph.until(lambda: cell.running == hash_of(cell.first), 'the policy of the beginning')
-    said = json.loads((tmp_path / 'out' / 'rounds.json').read_text())
+    said = json.loads(file.read_text())
     assert [p['taken'] for p in said['past']] == [False]
 
 
