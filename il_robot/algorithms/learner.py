@@ -8,7 +8,7 @@ it gives, on a CPU, the bits of a run that was never interrupted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -80,18 +80,16 @@ def new_learner(policy: Policy, config: Training, team: Team = ALONE) -> Learner
 
 def autograd(policy: Policy, precision: str = 'fp32', team: Team = ALONE) -> ClosedForm:
     """The gradient of any policy's loss; in a team, of the sum of all processes' shares."""
-    loss_of: Callable[[Batch, torch.Generator], Losses] = team.shared(policy)
     parameters = [p for p in policy.parameters() if p.requires_grad]
     device = parameters[0].device
 
     def gradient(batch: Batch, generator: torch.Generator) -> tuple[Losses, Gradients]:
         with autocast(device, precision):
-            losses = loss_of(batch, generator)
+            losses = policy.loss(batch, generator)
         for parameter in parameters:
             parameter.grad = None
-        # shares are to be summed, and the team averages gradients
-        (losses['loss'] * team.size if team.size > 1 else losses['loss']).backward()
-        return {k: v.detach() for k, v in losses.items()}, [p.grad for p in parameters]
+        losses['loss'].backward()
+        return {k: v.detach() for k, v in losses.items()}, team.gradients(parameters)
 
     return gradient
 

@@ -13,7 +13,7 @@ Process 0 alone writes, validates and evaluates; the others wait for it in the n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from il_robot.errors import ConfigError, IlRobotError
-from il_robot.policies.policy import PART, Batch, Losses, Policy
+from il_robot.policies.policy import PART, Batch, Gradients, Losses
 
 T = TypeVar('T')
 
@@ -118,30 +118,24 @@ class Team:
             raise SystemExit(2)
         return result
 
-    def shared(self, policy: Policy) -> Callable[[Batch, torch.Generator], Losses]:
-        """``policy.loss``, whose backward pass averages the gradients over the processes."""
-        if self.size == 1:
-            return policy.loss
-        from torch.nn.parallel import DistributedDataParallel
+    def gradients(self, parameters: Sequence[torch.Tensor]) -> Gradients:
+        """The sum of each parameter's gradient over the processes, in one message.
 
-        # weights are equal already; broadcasting the buffers would cost a message in every step
-        loss: Callable[[Batch, torch.Generator], Losses] = DistributedDataParallel(
-            _Loss(policy), broadcast_buffers=False, gradient_as_bucket_view=True)
-        return loss
+        Not torch's DistributedDataParallel: it keeps the process group, and so the group's
+        threads, alive until the interpreter ends, and in one run of ten these abort the process
+        then (torch 2.13, gloo). What it would win, sending while the backward pass still runs,
+        is little for nets of this size.
+        """
+        if self.size == 1:
+            return [p.grad for p in parameters]
+        flat = torch.cat([
+            (torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
+        torch.distributed.all_reduce(flat)
+        parts = flat.split([p.numel() for p in parameters])
+        return [part.view_as(p) for part, p in zip(parts, parameters)]
 
 
 ALONE = Team()
-
-
-class _Loss(torch.nn.Module):
-    """The loss as a forward pass, which is what DistributedDataParallel looks at."""
-
-    def __init__(self, policy: Policy) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        return self.policy.loss(batch, generator)
 
 
 @contextmanager
