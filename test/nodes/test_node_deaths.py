@@ -44,8 +44,8 @@ def stamp_of(message):
 class Cell:
     """A simulator, a driver, the arbiter, and what they say."""
 
-    def __init__(self, graph, driver='expert'):
-        self.graph, self.driver = graph, driver
+    def __init__(self, graph, driver='expert', factor=SLOW):
+        self.graph, self.driver, self.factor = graph, driver, factor
         self.states = graph.collect(JointState, topics.JOINT_STATES, PATIENT_QOS)
         self.commands = graph.collect(JointState, topics.COMMAND, PATIENT_QOS)
         kind, topic = PROPOSALS[driver]
@@ -66,7 +66,7 @@ class Cell:
                 self.graph, device='keyboard', speed=1.0, use_sim_time=True)
             return
         parameters = {
-            'sim': {'real_time_factor': SLOW}, 'arbiter': {'use_sim_time': True},
+            'sim': {'real_time_factor': self.factor}, 'arbiter': {'use_sim_time': True},
             'expert': {'use_sim_time': True},
             'policy': {'checkpoint': str(self.graph.folder / 'policy'), 'device': 'cpu',
                        'use_sim_time': True},
@@ -230,7 +230,8 @@ def test_the_simulator_dies(graph):
 
 def test_the_recorder_dies(graph):
     """The arms go on; the operator is told; another recorder begins the next episode."""
-    cell = Cell(graph, 'teleop')
+    # slower still: that somebody drives all the time must not hang on a process that starts
+    cell = Cell(graph, 'teleop', SLOW / 3)
     status = graph.collect(DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
 
     def recording():
