@@ -84,7 +84,8 @@ def note(study: str, seed: int, rounds: Sequence[dict[str, Any]]) -> None:
             {'command': 'python benchmarks/dagger.py', 'studies': studies}, indent=1) + '\n')
         last = rounds[-1]
         print(f'{study:18} seed {seed} round {last["round"]} {last["method"]:9} '
-              f'{last["labels"]:6} labels {last["successes"]:3} of {last["evaluated"]}', flush=True)
+              f'{last["labels"]:6} labels {last["successes"]:3} of {last["evaluated"]}',
+              flush=True)
 
 
 def read_results() -> dict[str, Any]:
