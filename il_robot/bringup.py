@@ -14,7 +14,14 @@ from pathlib import Path
 
 from il_robot.config import load_yaml
 from il_robot.errors import ConfigError, unknown
-from il_robot.launch_options import FIRST_SEEDS, LAUNCH_NAMES, OPERATED, LaunchOptions, listed
+from il_robot.launch_options import (
+    FIRST_SEEDS,
+    LAUNCH_NAMES,
+    OPERATED,
+    ROBOT_GATED,
+    LaunchOptions,
+    listed,
+)
 from il_robot.resources import named_config, resource
 from il_robot.spec import RobotSpec, load_robot_spec
 
@@ -121,15 +128,17 @@ def _record(o: LaunchOptions) -> list[NodeSpec]:
 
 def _run(o: LaunchOptions) -> list[NodeSpec]:
     """A policy drives; a person may stop it and take over."""
+    if o.gate != 'rule':
+        raise ConfigError(f'gate:={o.gate} lets somebody correct: launch correct or dagger')
     o = replace(o, teleop=o.teleop or 'none', round=max(o.round, 0))
     return _with_policy(o, 'never')
 
 
 def _correct(o: LaunchOptions) -> list[NodeSpec]:
-    """A policy drives; the operator, or the expert by a rule, takes over and gives back."""
+    """A policy drives; the operator or the expert takes over and gives back, by a rule or gate."""
     o = _with_human(replace(o, round=1 if o.round < 0 else o.round), 'correct')
     # A correction takes its time: longer than the simulator gives a policy alone.
-    return _with_policy(o, 'rule', max_seconds=20.0)
+    return _with_policy(o, _answers(o), max_seconds=20.0)
 
 
 def _dagger(o: LaunchOptions) -> list[NodeSpec]:
@@ -146,6 +155,7 @@ def _dagger(o: LaunchOptions) -> list[NodeSpec]:
         environment += [word for text in listed(texts) for word in (option, text)]
     parameters: dict[str, Value] = {
         **_common(o), 'output': str(Path(o.output).absolute()),
+        'assess': o.budget if o.gate in ROBOT_GATED else 0.0,
         'policy': str(Path(o.policy).absolute()), 'recipe': o.recipe, 'environment': environment,
         'seed': o.seed, 'rounds': o.rounds, 'episodes': o.episodes,
         'corrections': o.corrections, 'evaluate_episodes': o.evaluate, **_lists(o, 'settings')}
@@ -153,7 +163,8 @@ def _dagger(o: LaunchOptions) -> list[NodeSpec]:
         parameters['dataset'] = str(Path(o.dataset).absolute())
     # A child that trains must have time to save a checkpoint.
     rounds = NodeSpec('dagger', parameters, essential=True, patience=30.0)
-    return [*_robot(o), *_human(o, 'rule'), _policy(o), _arbiter(o), *_recorder(o), rounds]
+    return [*_robot(o), *_human(o, _answers(o)), _policy(o), *_gate(o), _arbiter(o),
+            *_recorder(o), rounds]
 
 
 LAUNCHES = dict(zip(LAUNCH_NAMES, (_demo, _record, _run, _correct, _dagger), strict=True))
@@ -168,7 +179,7 @@ def _with_human(o: LaunchOptions, name: str) -> LaunchOptions:
 
 
 def _with_policy(o: LaunchOptions, gate: str, max_seconds: float = 0.0) -> list[NodeSpec]:
-    nodes = [*_robot(o), *_human(o, gate), _policy(o), _arbiter(o), *_recorder(o)]
+    nodes = [*_robot(o), *_human(o, gate), _policy(o), *_gate(o), _arbiter(o), *_recorder(o)]
     if o.robot == 'sim':
         # An operator who has all the time begins and ends the episodes himself.
         alone = o.teleop in ('none', 'expert') or o.episodes
@@ -230,8 +241,21 @@ def _policy(o: LaunchOptions) -> NodeSpec:
     # Lockstep repeats a run bit for bit, so nothing may be chosen by the clock.
     runtime = 'torch' if o.lockstep else 'auto'
     return NodeSpec('policy', {**_common(o), 'checkpoint': str(folder), 'device': o.device,
-                               'runtime': runtime},
+                               'runtime': runtime,
+                               'assess': o.gate in ROBOT_GATED},
                     respawn=True)
+
+
+def _answers(o: LaunchOptions) -> str:
+    """When the expert node asks to drive."""
+    return {'rule': 'rule', 'beta': 'never'}.get(o.gate, 'called')
+
+
+def _gate(o: LaunchOptions) -> list[NodeSpec]:
+    if o.gate == 'rule':  # the expert node's own, or a person's
+        return []
+    options = {'options': listed(o.gate_options)} if o.gate_options else {}
+    return [NodeSpec('gate', {**_common(o), 'gate': o.gate, **options}, respawn=True)]
 
 
 def _arbiter(o: LaunchOptions) -> NodeSpec:

@@ -17,6 +17,10 @@ from il_robot.errors import ConfigError, unknown
 OPERATED = ('keyboard', 'gamepad', 'leader', 'pose', 'twist')
 """Devices in the hands of a person: maps in config/teleop."""
 TELEOP = ('none', 'expert', *OPERATED)
+ROBOT_GATED = ('ensemble', 'safe', 'lazy', 'thrifty')
+"""Gates that call for help: the robot stands until somebody comes. The others ask to drive."""
+LIVE_GATES = ('rule', 'beta', *ROBOT_GATED)
+"""Who takes over when: ``rule`` of the expert node, or a gate of :mod:`il_robot.control.gates`."""
 LAUNCH_NAMES = ('demo', 'record', 'run', 'correct', 'dagger')
 """What can be launched; :mod:`il_robot.bringup` describes each."""
 FIRST_SEEDS = {'record': 10_000, 'correct': 20_000, 'dagger': 30_000}
@@ -66,6 +70,13 @@ class LaunchOptions:
         0, 'dagger: takeovers after which a round is over early; 0: no limit', sim=True)
     evaluate: int = _argument(
         50, 'dagger: episodes in which each new policy is tried; 0: it is always taken', sim=True)
+    gate: str = _argument(
+        'rule', 'correct, dagger: who takes over when: rule (you, or the expert by his rule), '
+        'beta, or ensemble, safe, lazy, thrifty: the robot itself calls for help')
+    gate_options: str = _argument(
+        '', 'KEY=VALUE,... of the gate, instead of thresholds learned with the policy')
+    budget: float = _argument(
+        0.2, 'dagger: share of the states in which the robot may call for help', sim=True)
     cameras: str = _argument('', 'names, or all; empty: none')
     image_size: str = _argument(
         '', "WxH of the pictures, for example 320x240; empty: the camera's own", sim=True)
@@ -97,6 +108,10 @@ class LaunchOptions:
                           ('corrections', 0), ('evaluate', 0)):
             if getattr(self, name) < low:
                 raise ValueError(f'{name} must be >= {low}, got {getattr(self, name)}')
+        if self.gate not in LIVE_GATES:
+            raise ValueError(unknown('gate', self.gate, LIVE_GATES))
+        if not 0 < self.budget < 1:
+            raise ValueError(f'budget must be between 0 and 1, got {self.budget}')
         if not 0 < self.real_time_factor < math.inf:
             raise ValueError(f'real_time_factor must be > 0, got {self.real_time_factor}')
         if self.image_size and not re.fullmatch(r'[1-9]\d*x[1-9]\d*', self.image_size):

@@ -53,13 +53,15 @@ def every_description(policy):
         for teleop in ('', *TELEOP):
             for extra in ({}, {'record': 'false'}, {'episodes': '3', 'lockstep': 'true'},
                           {'cameras': 'all', 'image_size': '64x48', 'disturbances': 'shoves=1',
-                           'task_options': 'clearance=0.004', 'joystick': '/dev/input/js0'}):
+                           'task_options': 'clearance=0.004', 'joystick': '/dev/input/js0'},
+                          {'gate': 'safe'}):
                 settings = {'teleop': teleop, 'policy': policy, **extra}
                 try:
                     found.append((name, settings, nodes(name, **settings)))
                 except ConfigError as error:
                     assert (teleop == 'none' and name in ('record', 'correct', 'dagger')
-                            or name == 'dagger' and 'record' in extra), error
+                            or name == 'dagger' and 'record' in extra
+                            or name == 'run' and 'gate' in extra), error
     return found
 
 
@@ -113,6 +115,25 @@ def test_who_takes_part(policy):
     assert nodes('record')['expert'].parameters['gate'] == 'never'
     for name in ('correct', 'dagger'):
         assert nodes(name, policy=policy)['expert'].parameters['gate'] == 'rule'
+
+
+@pytest.mark.parametrize('name', ['correct', 'dagger'])
+def test_who_calls_the_expert(policy, name):
+    for gate, expert, assess in (
+            ('rule', 'rule', False), ('beta', 'never', False), ('thrifty', 'called', True)):
+        found = nodes(name, policy=policy, gate=gate, gate_options='')
+        assert ('gate' in found) is (gate != 'rule')
+        assert found['expert'].parameters['gate'] == expert
+        assert found['policy'].parameters['assess'] is assess
+        if name == 'dagger':
+            assert found['dagger'].parameters['assess'] == (0.2 if assess else 0.0)
+    chosen = nodes(name, policy=policy, gate='safe', gate_options='doubt=0.7')['gate']
+    assert chosen.parameters['options'] == ['doubt=0.7']
+    for wrong in ({'gate': 'luck'}, {'budget': '1.5'}):
+        with pytest.raises(ConfigError):
+            nodes(name, policy=policy, **wrong)
+    with pytest.raises(ConfigError, match='launch correct or dagger'):
+        nodes('run', policy=policy, gate='safe')
 
 
 def test_seeds_of_training_and_of_measuring_never_meet(policy):

@@ -10,9 +10,9 @@ The folder of a run::
 
     dagger.json           all that is needed to go on
     dataset/              demonstrations (round 0) and the episodes of every round
-    rounds/03/run/        training of round 3 (il_robot.algorithms.runs)
+    rounds/03/run/        training of round 3 (il_robot.algorithms.runs); where the gate needs
+                          it, the checkpoint has an assessor (il_robot.policies.assessor)
     rounds/03/evaluation.json
-    rounds/03/assessor.safetensors  where the gate needs it (il_robot.policies.assessor)
     rounds.json           what each round cost and brought
     bc/                   with ``compare``: the same rounds, with as many labels of
                           demonstrations only
@@ -52,11 +52,11 @@ from il_robot.control.gates import make_gate
 from il_robot.data.dataset import open_dataset
 from il_robot.data.layout import write_json
 from il_robot.errors import SimulationError
-from il_robot.policies.assessor import load_assessor, save_assessor
+from il_robot.policies.assessor import ASSESSOR, load_assessor, save_assessor
 from il_robot.policies.checkpoint import find_checkpoint, list_checkpoints, read_description
 
 ROUNDS = 'rounds.json'
-DATASET, BC, ASSESSOR = 'dataset', 'bc', 'assessor.safetensors'
+DATASET, BC = 'dataset', 'bc'
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class _Run:
         needs = make_gate(config.gate, config.options).needs
         if not (config.budget or {'doubt', 'risk'} & needs):
             return None, {}
-        path = self.output / 'rounds' / f'{number - 1:02d}' / ASSESSOR
+        path = checkpoint / ASSESSOR
         described = read_description(checkpoint)
         if not path.exists():
             training = AssessTraining(budget=config.budget or AssessTraining.budget)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from il_robot.algorithms.recipe import Recipe, make_recipe
 from il_robot.config import build, to_dict
-from il_robot.control.gates import GATES, BetaGate, make_gate
+from il_robot.control.gates import BetaGate, make_gate, with_thresholds
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError
 
@@ -81,10 +81,8 @@ class DaggerConfig:
             number: Of the round.
             thresholds: What the budget makes of them; they count where it is not 0.
         """
-        options = dict(self.options)
-        if self.budget:
-            known = {f.name for f in fields(GATES[self.gate])}
-            options |= {k: v for k, v in thresholds.items() if k in known}
+        options = with_thresholds(
+            self.gate, self.options, thresholds if self.budget else {})
         if self.gate == 'beta':
             options['beta'] = options.get('beta', 0.5) * self.decay ** (number - 1)
         return options

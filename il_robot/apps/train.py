@@ -55,6 +55,10 @@ def add_parser(subparsers: Any) -> None:
              'OUTPUT/best; short for --set training.evaluate_every=N')
     parser.add_argument(
         '--workers', type=int, help='processes that evaluate (default: one per core)')
+    parser.add_argument(
+        '--assess', type=float, metavar='SHARE',
+        help='then also learn when the policy needs help (for the gates safe, lazy, thrifty), '
+             'with thresholds that call for it in this share of the states, for example 0.2')
     add_task_options(parser)
     parser.set_defaults(run=run, task=None)  # the dataset knows its task
 
@@ -86,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
         if args.task and not recipe.training.evaluate_every:
             raise ConfigError('--task says where to evaluate: add --evaluate N, every N steps')
         environment = _environment(args, dataset, recipe) if recipe.training.evaluate_every else {}
+    if args.assess is not None and not 0 < args.assess < 1:
+        raise ConfigError(f'--assess must be between 0 and 1, got {args.assess}')
+    if args.assess is not None and recipe.observation.cameras:
+        raise ConfigError('--assess is for policies without cameras')
     return _train(dataset, recipe, args, robot, environment)
 
 
@@ -161,8 +169,23 @@ def _train(
                            team=team, on_log=bar.show, on_frames=frame_lines(),
                            should_stop=stopped)
         if team.leads:
+            if args.assess is not None and result.finished:
+                _assess(result.checkpoint, dataset, args.assess, recipe.training.seed)
             _conclude(result, recipe.training.steps, output, environment)
     return 0 if result.finished else 130
+
+
+def _assess(checkpoint: Path, dataset: Dataset, share: float, seed: int) -> None:
+    """An assessor into the checkpoint's folder."""
+    from il_robot.algorithms.assess import AssessTraining, train_assessor
+    from il_robot.config import build
+    from il_robot.policies.assessor import ASSESSOR, save_assessor
+
+    config = build(AssessTraining, {'budget': share}, '--assess')
+    assessor = train_assessor(checkpoint, dataset, config, seed)
+    save_assessor(checkpoint / ASSESSOR, assessor)
+    print('assessor: ' + ', '.join(
+        f'{name} {value:.3g}' for name, value in assessor.config.thresholds.items()))
 
 
 def _conclude(

@@ -21,6 +21,9 @@ import numpy as np
 from il_robot.spec import RobotSpec
 from il_robot.types import ControlMode, Float32, Source
 
+_GRID = 1e-6
+"""Stamps that differ less are the same [s]: those of messages are whole nanoseconds."""
+
 
 class Driver(Enum):
     """Who drives, as far as these rules are concerned."""
@@ -115,15 +118,16 @@ class StartRule:
 
     Args:
         patience: A request that changed nothing is repeated after this [s].
+        starts: Whether it takes over at the start; else it only comes when called.
     """
 
-    def __init__(self, patience: float = 0.5) -> None:
-        self._patience = patience
+    def __init__(self, patience: float = 0.5, *, starts: bool = True) -> None:
+        self._patience, self._starts = patience, starts
         self.reset()
 
     def reset(self) -> None:
         """An episode starts."""
-        self._wanted, self._asked = True, -np.inf
+        self._wanted, self._asked = self._starts, -np.inf
 
     def update(
         self, now: float, driver: Driver, distance: float | None, stage: int, call: str = ''
@@ -205,9 +209,10 @@ class TakeoverRule:
             self._window.clear()
             return float('nan')
         self._window.append((now, distance))
-        while len(self._window) > 1 and self._window[1][0] <= now - self.config.window:
+        begin = now - self.config.window + _GRID
+        while len(self._window) > 1 and self._window[1][0] <= begin:
             self._window.popleft()
-        if self._window[0][0] > now - self.config.window:
+        if self._window[0][0] > begin:
             return float('nan')
         return float(np.mean([value for _, value in self._window]))
 

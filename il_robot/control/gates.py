@@ -13,7 +13,7 @@ and not on the ones before it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -390,6 +390,20 @@ def make_gate(name: str, options: Mapping[str, Any] | None = None) -> Gate:
         raise ConfigError(unknown('gate', name, GATES))
     gate: Gate = build(GATES[name], dict(options or {}), f'gate {name}')
     return gate
+
+
+def with_thresholds(
+    name: str, options: Mapping[str, Any], thresholds: Mapping[str, float]
+) -> dict[str, Any]:
+    """A gate's options, where it has them with the thresholds learned for a policy.
+
+    Args:
+        name: Key of :data:`GATES`.
+        options: The gate's.
+        thresholds: By signal (:class:`il_robot.policies.assessor.AssessorConfig`).
+    """
+    known = {f.name for f in fields(GATES[name])} if name in GATES else set()
+    return {**options, **{k: v for k, v in thresholds.items() if k in known}}
 
 
 def budgeted(values: Sequence[float] | Float64, budget: float, least: float = 1e-6) -> float:

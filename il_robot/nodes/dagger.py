@@ -61,6 +61,9 @@ class DaggerNode(Node):
             'settings', [''], 'KEY=VALUE of the recipe') if s]
         self._environment = [w for w in fixed(
             'environment', [''], 'words of "il_robot evaluate": task, width, disturbances') if w]
+        self._assess = fixed(
+            'assess', 0.0, 'above 0: new policies learn to call for help in this share of the '
+            'states', low=0.0, high=0.99)
         self._seed = fixed('seed', 30_000, 'of the first episode', low=0, high=2**31 - 1)
         self._seconds = fixed('max_seconds', 20.0, 'longest episode [s of robot time]', low=0.0)
         default = RoundsConfig()
@@ -221,6 +224,8 @@ class DaggerNode(Node):
                         *self._settings]
             words = ['train', '--config', self._recipe, '--dataset', str(self._dataset),
                      '--output', str(run), *(w for s in settings for w in ('--set', s))]
+        if what == 'train' and self._assess:
+            words += ['--assess', str(self._assess)]
         self.get_logger().info(f'round {self.rounds.number}: il_robot {" ".join(words)}')
         self._child = Child(words, folder / f'{what}.log')
 

@@ -2,7 +2,8 @@
 
 It labels every observation on ``expert/proposal``, whether it drives or not; that is what DAgger
 learns from. By parameter ``gate`` it also asks to drive: never, at the start of each episode
-(``always``), or by the rule of :mod:`il_robot.control.gate_rule` (``rule``).
+(``always``), when the robot calls for help (``called``), or by the rule of
+:mod:`il_robot.control.gate_rule` (``rule``).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from il_robot.spec import load_robot_spec
 from il_robot.statistics import Percentiles
 from il_robot.types import Float32, Observation
 
-GATES = ('never', 'always', 'rule')
+GATES = ('never', 'always', 'called', 'rule')
 
 
 class ExpertNode(Node):
@@ -66,7 +67,7 @@ class ExpertNode(Node):
         max_age = fixed(
             'max_object_age', 0.1, 'oldest object pose that counts [s]', low=0.001, high=5.0)
         self._rule = self._make_rule(fixed(
-            'gate', 'never', 'when to ask to drive: never, always or rule'))
+            'gate', 'never', 'when to ask to drive: never, always, called or rule'))
         self._expert = self._make_expert(seed)
         self._assembler = ObservationAssembler(
             self._task.objects, period=self.spec.dt, max_age=max_age)
@@ -97,7 +98,8 @@ class ExpertNode(Node):
                 ('max_correction', default.max_correction, 'longest correction [s]'))}, 'rule')
         if gate not in GATES:
             raise ConfigError(unknown('gate', gate, GATES))
-        return {'never': None, 'always': StartRule(), 'rule': TakeoverRule(config)}[gate]
+        return {'never': None, 'always': StartRule(), 'called': StartRule(starts=False),
+                'rule': TakeoverRule(config)}[gate]
 
     def _make_expert(self, seed: int) -> Any:
         style = Style.sample(episode_streams(seed)['style'], self._variation)

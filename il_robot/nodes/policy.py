@@ -29,6 +29,7 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from il_robot.config import key_values
+from il_robot.control.gate_watch import LEARNED
 from il_robot.control.inference import InferenceWorker, Timing
 from il_robot.control.stats import Rate
 from il_robot.errors import ConfigError, IlRobotError
@@ -72,6 +73,8 @@ class PolicyNode(LifecycleNode):
         # One sample is too small to share, and the other cores have other nodes to run.
         torch.set_num_threads(declare(
             self, 'threads', 1, "torch's threads", low=1, high=256, read_only=True))
+        self._assess = declare(
+            self, 'assess', False, 'also say on policy/assessment how sure it is', read_only=True)
         self._autostart = declare(
             self, 'autostart', True, 'configure and activate without being told')
         self._complain = Complaints(self)
@@ -92,6 +95,8 @@ class PolicyNode(LifecycleNode):
     def _make_interfaces(self) -> None:
         self._proposal = self.create_publisher(
             JointTrajectory, topics.POLICY_PROPOSAL, topics.CHUNK_QOS)
+        self._assessment = self.create_publisher(
+            DiagnosticArray, topics.POLICY_ASSESSMENT, topics.CHUNK_QOS) if self._assess else None
         self._status = self.create_publisher(
             DiagnosticArray, topics.POLICY_STATUS, topics.LATCHED_QOS)
         self._diagnostics = self.create_publisher(
@@ -166,7 +171,7 @@ class PolicyNode(LifecycleNode):
                   for n in ('checkpoint', 'device', 'execution', 'runtime')}
         execution = key_values(list(filter(None, values['execution'])), 'execution')
         return load_policy(values['checkpoint'], self.spec, values['device'], execution,
-                           values['runtime'])
+                           values['runtime'], assess=self._assess)
 
     def _adopt(self, policy: LoadedPolicy) -> None:
         """From now on this policy answers."""
@@ -251,6 +256,11 @@ class PolicyNode(LifecycleNode):
     def _publish_chunk(self, chunk: ActionChunk, timing: Timing) -> None:
         """From the worker's thread."""
         self._proposal.publish(convert.chunk_message(chunk, self.spec))
+        if self._assessment is not None and self._policy is not None:
+            runner = self._policy.runner
+            self._assessment.publish(convert.status_message(
+                chunk.stamp, topics.POLICY_ASSESSMENT,
+                {name: repr(getattr(runner, name)) for name in LEARNED}))
         self._latency.add(timing.latency)
         self._inference.add(timing.inference)
         self._rate.tick(wall.perf_counter())

@@ -62,7 +62,7 @@ def contract(spec: RobotSpec, transport: str, clock: bool) -> Iterator[TopicPlan
     yield TopicPlan(topics.REQUEST, String, every, 'other')
     yield TopicPlan(topics.DIAGNOSTICS, DiagnosticArray, every, 'other')
     for name in (topics.MODE, topics.POLICY_STATUS, topics.SIM_EPISODE):
-        yield TopicPlan(name, DiagnosticArray, topics.LATCHED_QOS, 'other', latched=True)
+        yield TopicPlan(name, DiagnosticArray, topics.EVERY_STATE_QOS, 'other', latched=True)
     for camera in spec.cameras:
         name, rate = image_topic(camera.name, transport), spec.rates.camera
         if transport == 'compressed':

@@ -16,6 +16,8 @@ TELEOP_PROPOSAL = 'teleop/proposal'
 EXPERT_PROPOSAL = 'expert/proposal'
 POLICY_PROPOSAL = 'policy/proposal'
 POLICY_STATUS = 'policy/status'
+POLICY_ASSESSMENT = 'policy/assessment'
+GATE_STATE = 'gate/state'
 REQUEST = 'session/request'
 MODE = 'session/mode'
 RECORDING = 'session/episode'
@@ -88,5 +90,9 @@ LATCHED_QOS = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 EVERY_MESSAGE_QOS = _reliable(200)
 """For a subscriber that must not miss one (the recorder)."""
+EVERY_STATE_QOS = QoSProfile(
+    depth=200, reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""The same for what is latched: a recorder that lags behind must still hear of every change."""
 EVERY_IMAGE_QOS = _reliable(90)
 """The same for images, which are large: three seconds of them, should the machine stall."""

@@ -8,8 +8,8 @@ Two small networks beside a policy, for the gates that ask (:mod:`il_robot.contr
 - risk: one minus the expected success of the policy's action, from observation and action (Hoque
   et al., ThriftyDAgger, CoRL 2021, section 4.2).
 
-They are files of their own, because a checkpoint never changes, and name the checkpoint they are
-for by its hash.
+They are one file beside the weights, in the checkpoint's folder: a checkpoint never changes, and
+what it thinks of itself is learned later. The file names its checkpoint by the hash.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from il_robot.config import build
 from il_robot.errors import CheckpointError, ConfigError
 from il_robot.policies.mlp import mlp
 
+ASSESSOR = 'assessor.safetensors'
 _ABOUT = 'about'
 
 

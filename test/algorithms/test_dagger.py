@@ -10,6 +10,8 @@ from il_robot.algorithms.recipe import make_recipe
 from il_robot.config import to_dict
 from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
+from il_robot.policies.assessor import ASSESSOR
+from il_robot.policies.checkpoint import find_checkpoint
 
 RECIPE = make_recipe({
     'policy': 'mlp', 'model': {'hidden': [32, 32]},
@@ -105,7 +107,7 @@ def test_the_robot_asks_for_help_and_only_then_the_expert_labels(tmp_path, gate)
     # the label that made him give back is one more
     beyond = second['labels'] - round(50 * second['expert_seconds'])
     assert 0 <= beyond <= second['switches']
-    assert (output / 'rounds' / '00' / 'assessor.safetensors').exists()
+    assert (find_checkpoint(output / 'rounds' / '00' / 'run') / ASSESSOR).exists()
 
 
 def test_no_two_rounds_of_any_two_runs_share_a_seed():

@@ -15,7 +15,12 @@ import pytest
 from il_robot.apps import evaluate, record, train
 from il_robot.apps.interrupt import stop_on_interrupt
 from il_robot.errors import CheckpointError, ConfigError, DatasetError
-from il_robot.policies.checkpoint import load_training_state
+from il_robot.policies.assessor import ASSESSOR, load_assessor
+from il_robot.policies.checkpoint import (
+    find_checkpoint,
+    load_training_state,
+    read_description,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +58,7 @@ def test_a_run_holds_everything(folder):
     (['--config', 'nowhere.yaml'], ConfigError, 'no file nowhere.yaml'),
     (['--set', 'training.stepz=1'], ConfigError, "did you mean 'steps'"),
     (['--robot', 'r2d2'], ConfigError, 'sim_dual_arm'),
+    (['--assess', '2'], ConfigError, 'between 0 and 1'),
 ])
 def test_mistakes_of_train_are_told(folder, tmp_path, words, error, message):
     with pytest.raises(error, match=message):
@@ -172,6 +178,16 @@ def test_the_first_ctrl_c_asks_and_the_second_interrupts(ctrl_c):
         assert stopped()
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_that_is_done_learns_when_it_needs_help(folder, tmp_path, capsys):
+    run = tmp_path / 'run'
+    shutil.copytree(folder / 'run', run)
+    assert call(train, '--output', run, '--resume', '--assess', 0.2) == 0
+    assert 'assessor: doubt' in capsys.readouterr().out
+    checkpoint = find_checkpoint(run)
+    assessor = load_assessor(checkpoint / ASSESSOR, read_description(checkpoint).hash)
+    assert {'doubt', 'risk', 'low_risk', 'discrepancy'} <= assessor.config.thresholds.keys()
 
 
 def test_checkpoints_are_tried_in_the_task_of_the_dataset(folder, tmp_path, capsys):

@@ -5,6 +5,7 @@ import torch
 
 from il_robot.data.normalizer import fit_normalizer
 from il_robot.policies.checkpoint import Checkpoint, save_checkpoint
+from il_robot.policies.ensemble import EnsembleConfig
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.mlp import ChunkMLPConfig
 
@@ -12,10 +13,11 @@ STEPS = 5
 """Control steps from one prediction to the next: each chunk goes back and forth once."""
 
 
-def write_lively_policy(folder, spec, objects=(), width=0.01):
+def write_lively_policy(folder, spec, objects=(), width=0.01, members=0):
     """Write a checkpoint whose chunks keep every joint in motion; its folder.
 
-    With the default ``width`` [rad] no joint is asked for more than its velocity limit.
+    With the default ``width`` [rad] no joint is asked for more than its velocity limit. With
+    ``members`` it is an ensemble of so many.
     """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -27,8 +29,12 @@ def write_lively_policy(folder, spec, objects=(), width=0.01):
     normalizer = fit_normalizer({
         'features': rng.normal(size=(50, layout.dim)),
         'action': middle + widths * rng.normal(size=(50, spec.dim))})
+    name, config = 'chunk_mlp', ChunkMLPConfig((16,), chunk_size=2 * STEPS)
+    if members:
+        name, config = 'ensemble', EnsembleConfig(
+            name, {'hidden': [16], 'chunk_size': 2 * STEPS}, members)
     description = Checkpoint(
-        'chunk_mlp', ChunkMLPConfig((16,), chunk_size=2 * STEPS), layout, normalizer, spec,
+        name, config, layout, normalizer, spec,
         {'mode': 'newest', 'n_action_steps': STEPS}, task='transfer_cube')
     policy = description.make_policy().eval()
     with torch.no_grad():

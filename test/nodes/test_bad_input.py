@@ -76,6 +76,13 @@ def test_two_nodes_that_speak_for_one_source_are_both_ignored(robot, source):
                 and robot.mode().get('mode') == 'HOLD')
 
     robot.graph.until(contested, 'a contest')
+
+    def stopped():
+        before = robot.position
+        contested()
+        return np.array_equal(robot.position, before)
+
+    robot.graph.until(stopped, 'arms that have braked')
     held = robot.position
     for _ in range(10):
         propose(first, one)
