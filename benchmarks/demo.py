@@ -23,7 +23,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from il_robot.apps.demo_report import ROUNDS, evaluation  # noqa: E402
+from il_robot.apps.demo_report import ROUNDS, evaluation, live  # noqa: E402
 from il_robot.data.dataset import open_dataset  # noqa: E402
 from il_robot.statistics import wilson  # noqa: E402
 
@@ -60,7 +60,7 @@ def main() -> int:
     if code:
         return code
     ledger = json.loads((args.output / 'demo.json').read_text())
-    dataset = open_dataset(args.output / 'dataset')
+    dataset = open_dataset(live(args.output) / 'dataset')
     result = {
         'command': 'python3 benchmarks/demo.py',
         'machine': f'{platform.machine()}, {os.cpu_count()} cores',

@@ -8,6 +8,7 @@ from typing import Any
 
 from il_robot.algorithms.evaluate import EpisodeResult, summary
 from il_robot.algorithms.records import NO_LOSS, best_record
+from il_robot.control.rounds import Past
 from il_robot.statistics import wilson
 
 
@@ -85,6 +86,32 @@ def plot_rounds(records: Sequence[Mapping[str, Any]], path: Path) -> None:
                    f'{len(first)} seed{"s" if len(first) > 1 else ""}, 95 % intervals')
     axes.grid(alpha=0.3)
     axes.legend(loc='lower right')
+    figure.savefig(path, dpi=120)
+
+
+def plot_live_rounds(past: Sequence[Past], path: Path) -> None:
+    """Success of the policy of each live round, with its interval; beside it the corrections."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout='constrained')
+    success, cost = figure.subplots(1, 2)
+    for taken, color, label in ((True, 'tab:green', 'drives'), (False, 'tab:red', 'not taken')):
+        shown = [(p.number, p.score) for p in past if p.score and p.taken is taken]
+        for i, (number, score) in enumerate(shown):
+            low, high = (100 * v for v in wilson(score.successes, score.episodes))
+            success.plot([number, number], [low, high], color=color, lw=3, alpha=0.4)
+            success.plot(number, 100 * score.rate, 'o', color=color, label='' if i else label)
+    numbers = [p.number for p in past]
+    success.set(xlabel='round', ylabel='success [%], 95 % interval', ylim=(-2, 102),
+                xticks=numbers)
+    if success.get_legend_handles_labels()[0]:
+        success.legend(loc='lower right')
+    cost.bar([n - 0.2 for n in numbers], [p.episodes for p in past], 0.4, label='episodes')
+    cost.bar([n + 0.2 for n in numbers], [p.corrections for p in past], 0.4, label='corrections')
+    cost.set(xlabel='round', xticks=numbers)
+    cost.legend()
+    for axes in (success, cost):
+        axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
 
 

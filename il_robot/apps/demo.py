@@ -1,7 +1,8 @@
 """``il_robot demo``: the whole loop, with the very commands a user would type.
 
 Over ROS 2 topics: the expert records demonstrations, a policy learns from them, drives, and is
-corrected live by the expert; it learns again from both, is measured, and drives over topics.
+corrected live by the expert; the running node gets the policy that learned from both, which is
+measured, and drives over topics.
 Without ROS 2: demonstrations, training and evaluation in process. What is finished is noted in
 ``demo.json``, so that the same command goes on after Ctrl-C.
 """
@@ -27,7 +28,7 @@ from il_robot.launch_options import FIRST_SEEDS
 
 LEDGER = 'demo.json'
 _NOISE = 'action_noise=0.005'
-_LABELS = 'training.outcomes=[success,failure,unknown]'
+_RECIPE = 'mlp'
 
 
 def add_parser(subparsers: Any) -> None:
@@ -35,8 +36,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'demo', help='the whole loop in a few minutes',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='The expert records demonstrations over ROS 2 topics, a chunk policy trains '
-                    'on them and drives, the expert corrects it live, it trains again on both, '
+        description='The expert records demonstrations over ROS 2 topics, a policy trains on them '
+                    'and drives, the expert corrects it live, it trains again on both and goes '
+                    'on driving, '
                     'and is evaluated on seeds it has never seen; each step is printed as the '
                     'command it is. Where ROS 2 is missing: record, train and evaluate in '
                     'process.',
@@ -46,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
                         help='folder for everything (default %(default)s)')
     parser.add_argument('--task', default='transfer_cube', help='default %(default)s')
     for name, default, text in (
-        ('demonstrations', 50, 'episodes of the expert'),
+        ('demonstrations', 10, 'episodes of the expert'),
         ('corrections', 20, 'episodes that the expert corrects'),
         ('shoves', 2, 'of the part in each episode that is corrected'),
         ('episodes', 200, 'evaluation episodes'),
@@ -201,43 +203,50 @@ def _call(words: list[str]) -> int:
 # -- the parts -----------------------------------------------------------------------------------
 def _over_topics(args: argparse.Namespace) -> list[Part]:
     out, dataset = args.output, args.output / 'dataset'
-    common = [f'task:={args.task}', 'lockstep:=true', f'output:={out}']
+    common = [f'task:={args.task}', 'lockstep:=true']
     shoves = f'shoves={args.shoves}'
-    corrected = str(out / 'round_1')
+    disturb = [f'disturbances:={shoves}'] if args.shoves else []
+    live = demo_report.live(out)
 
-    def episodes(launch: str, number: int, wanted: int, *words: str) -> Part:
-        """Record episodes of a round until there are enough."""
-        def command() -> list[str]:
-            have, seed = _recorded(dataset, number, FIRST_SEEDS[launch])
-            if have >= wanted:
-                return []
-            return ['launch', launch, *words, *common, f'round:={number}',
-                    f'episodes:={wanted - have}', f'seed:={seed}', '--quiet']
+    def record() -> list[str]:
+        have, seed = _recorded(dataset, FIRST_SEEDS['record'])
+        if have >= args.demonstrations:
+            return []
+        return ['launch', 'record', f'disturbances:={_NOISE}', *common, f'output:={out}',
+                f'episodes:={args.demonstrations - have}', f'seed:={seed}', '--quiet']
 
-        def check() -> None:
-            have, _ = _recorded(dataset, number, 0)
-            if have < wanted:
-                raise DatasetError(
-                    f'{dataset} has {have} of {wanted} episodes of round {number}: see above, '
-                    'and the bags in ' + str(out / 'bags'))
+    def recorded() -> None:
+        have, _ = _recorded(dataset, 0)
+        if have < args.demonstrations:
+            raise DatasetError(
+                f'{dataset} has {have} of {args.demonstrations} demonstrations: see above, and '
+                'the bags in ' + str(out / 'bags'))
 
-        title = ('The expert records demonstrations' if launch == 'record' else
-                 'The policy drives; the expert takes over when it goes wrong, and gives back')
-        return Part(launch, title, command, check)
+    def correct() -> list[str]:
+        steps = [f'settings:=training.steps={args.steps}'] if args.steps else []
+        return ['launch', 'dagger', f'policy:={out / "round_0"}', f'dataset:={dataset}',
+                f'recipe:={_RECIPE}', *steps, 'rounds:=1', f'episodes:={args.corrections}',
+                'evaluate:=0', *disturb, *common, f'output:={live}']
+
+    def taken() -> None:
+        path = live / 'rounds.json'
+        past = json.loads(path.read_text())['past'] if path.exists() else []
+        if not past or not past[-1]['taken']:
+            why = past[-1]['reason'] if past else 'it did not end'
+            raise DatasetError(f'the round of corrections brought no new policy: {why}')
 
     def drive() -> list[str]:
-        return ['launch', 'run', f'policy:={corrected}', f'task:={args.task}', 'lockstep:=true',
+        return ['launch', 'run', f'policy:={demo_report.policy(out, "round_1")}', *common,
                 'record:=false', f'episodes:={args.topic_episodes}',
                 f'output:={out / "topics"}', '--quiet']
 
     return [
-        episodes('record', 0, args.demonstrations, f'disturbances:={_NOISE}'),
-        _train('A chunk policy learns from them', args, 'round_0'),
-        episodes('correct', 1, args.corrections, f'policy:={out / "round_0"}',
-                 f'disturbances:={shoves}'),
-        _train('It learns again, from demonstrations and corrections', args, 'round_1', _LABELS),
-        *(_evaluate(args, run, *disturbances)
-          for run in ('round_0', 'round_1') for disturbances in ([], [shoves])),
+        Part('record', 'The expert records demonstrations', record, recorded),
+        _train('A policy learns from them', args, 'round_0'),
+        Part('dagger', 'It drives, the expert corrects it, and the running node gets the policy '
+             'that learned from both', correct, taken),
+        *(_evaluate(args, run, *disturbances) for run in ('round_0', 'round_1')
+          for disturbances in ([], [shoves])[:1 + bool(args.shoves)]),
         Part('topics', 'The corrected policy drives over topics', drive),
     ]
 
@@ -252,21 +261,20 @@ def _in_process(args: argparse.Namespace) -> list[Part]:
 
     return [
         Part('record', 'The expert records demonstrations', record),
-        _train('A chunk policy learns from them', args, 'round_0'),
+        _train('A policy learns from them', args, 'round_0'),
         _evaluate(args, 'round_0'),
     ]
 
 
-def _train(title: str, args: argparse.Namespace, name: str, *settings: str) -> Part:
+def _train(title: str, args: argparse.Namespace, name: str) -> Part:
     folder = args.output / name
 
     def command() -> list[str]:
         if (folder / 'checkpoints').exists():
             return ['train', '--output', str(folder), '--resume']
         steps = ['--steps', str(args.steps)] if args.steps else []
-        chosen = [word for setting in settings for word in ('--set', setting)]
-        return ['train', '--policy', 'chunk_mlp', '--dataset', str(args.output / 'dataset'),
-                '--output', str(folder), *steps, *chosen]
+        return ['train', '--policy', _RECIPE, '--dataset', str(args.output / 'dataset'),
+                '--output', str(folder), *steps]
 
     return Part(f'train {name}', title, command)
 
@@ -276,8 +284,9 @@ def _evaluate(args: argparse.Namespace, name: str, *disturbances: str) -> Part:
 
     def command() -> list[str]:
         disturb = [word for d in disturbances for word in ('--disturb', d)]
-        return ['evaluate', '--policy', str(args.output / name), '--task', args.task,
-                '--episodes', str(args.episodes), *disturb, '--output', str(report),
+        policy = demo_report.policy(args.output, name)
+        return ['evaluate', '--policy', str(policy), '--task', args.task, '--episodes',
+                 str(args.episodes), *disturb, '--output', str(report),
                 *([] if disturbances else ['--video', '9']),
                 *(['--resume'] if report.exists() else [])]
 
@@ -287,11 +296,11 @@ def _evaluate(args: argparse.Namespace, name: str, *disturbances: str) -> Part:
                 f'The policy of the {which} on seeds it has never seen{how}', command)
 
 
-def _recorded(dataset: Path, number: int, first_seed: int) -> tuple[int, int]:
-    """Episodes of a round that a dataset has, and the seed of its next one."""
+def _recorded(dataset: Path, first_seed: int) -> tuple[int, int]:
+    """Demonstrations that a dataset has, and the seed of its next one."""
     from il_robot.data.dataset import open_dataset
 
     if not (dataset / 'meta' / 'info.json').exists():
         return 0, first_seed
-    seeds = [e.seed for e in open_dataset(dataset).episodes if e.round == number]
+    seeds = [e.seed for e in open_dataset(dataset).episodes]
     return len(seeds), max([first_seed, *(seed + 1 for seed in seeds)])

@@ -24,6 +24,16 @@ class Measured:
         return f'{self.rate:.1f} % [{self.low:.1f}, {self.high:.1f}]'
 
 
+def live(out: Path) -> Path:
+    """The folder of the round of corrections; its dataset has the demonstrations, too."""
+    return out / 'live'
+
+
+def policy(out: Path, name: str) -> Path:
+    """The training run of one of :data:`ROUNDS`."""
+    return live(out) / 'rounds' / '01' / 'run' if name == 'round_1' else out / name
+
+
 def evaluation(out: Path, name: str, *, disturbed: bool) -> Path:
     """Where the evaluation of a policy is written."""
     return out / f'evaluation_{name}{"_disturbed" if disturbed else ""}.json'
@@ -53,14 +63,16 @@ def show(out: Path, seconds: Mapping[str, float], topics: bool) -> None:
         table.add_row('corrections', '', _corrections(out))
     for label, values in rows.items():
         table.add_row(label, *(str(v) if v else '' for v in values))
-    table.add_row('seconds of training', *(f'{seconds.get(f"train {n}", 0):.0f}' for n in rounds))
+    table.add_row('seconds', *(f'{seconds.get(part, 0):.0f}' for part in
+                               ('train round_0', 'dagger')[:len(rounds)]))
     plot(rows, [ROUNDS[name] for name in rounds], out / PICTURE)
     console = Console()
     console.print()
     console.print(table)
     console.print(f'all of it: {sum(seconds.values()) / 60:.1f} minutes; written:')
     video = evaluation(out, rounds[-1], disturbed=False).with_suffix('.mp4')
-    for path in (out / PICTURE, video, out / 'dataset', *(out / name for name in rounds)):
+    data = live(out) if topics else out
+    for path in (out / PICTURE, video, data / 'dataset', *(policy(out, name) for name in rounds)):
         console.print(f'  {path}', soft_wrap=True, markup=False)
     console.print('Next: look at the video; il_robot dataset plot; il_robot launch --help')
 
@@ -90,7 +102,8 @@ def _episodes(out: Path, rounds: int) -> list[list[Any]]:
     """The episodes of each round."""
     from il_robot.data.dataset import open_dataset
 
-    episodes = open_dataset(out / 'dataset').episodes
+    folder = live(out) if rounds > 1 else out
+    episodes = open_dataset(folder / 'dataset').episodes
     return [[e for e in episodes if e.round == number] for number in range(rounds)]
 
 
@@ -100,7 +113,7 @@ def _corrections(out: Path) -> str:
 
     from il_robot.data.dataset import open_dataset
 
-    dataset = open_dataset(out / 'dataset')
+    dataset = open_dataset(live(out) / 'dataset')
     rows = [dataset.intervention[start:stop] for start, stop, episode in
             zip(dataset.starts, dataset.stops, dataset.episodes) if episode.round]
     times = sum(int(np.diff(r.astype(int), prepend=0).clip(0).sum()) for r in rows)

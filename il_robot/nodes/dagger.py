@@ -44,7 +44,7 @@ _PERIOD, _STATUS_PERIOD, _SAY = 0.02, 1.0, 10.0
 _SEEDS_PER_ROUND = 1000
 _EVALUATION_SEED = 900_000
 """Nothing else starts there: neither demonstrations nor what is reported."""
-ROUNDS = 'rounds.json'
+ROUNDS, PICTURE = 'rounds.json', 'rounds.png'
 
 
 class DaggerNode(Node):
@@ -242,6 +242,7 @@ class DaggerNode(Node):
             self._driving.append(self._folder(past.number) / 'run')
             self._expected = ''
         self._save()
+        self._draw()
         text = f'round {past.number}: {past.reason}'
         if past.taken:
             self.get_logger().info(text)
@@ -252,6 +253,15 @@ class DaggerNode(Node):
                 self.get_logger().info(line)
             self._publish_status()
             raise SystemExit(0)
+
+    def _draw(self) -> None:
+        # here, because matplotlib takes a while to load, and only the end of a round has time
+        from il_robot.algorithms.plots import plot_live_rounds
+
+        try:
+            plot_live_rounds(self.rounds.past, self.output / PICTURE)
+        except OSError as error:
+            self._complain('picture', f'{self.output / PICTURE} was not drawn: {error}')
 
     # -- the policy node --------------------------------------------------------------------
     def _load(self, folder: Path) -> None:
@@ -324,7 +334,7 @@ class DaggerNode(Node):
         if self._child is not None and wall.monotonic() - self._said > _SAY:
             self._said = wall.monotonic()
             self.get_logger().info(f'{text} ' + ', '.join(
-                f'{k} {v}' for k, v in self._progress().items()))
+                f'{k} {v:.4g}' for k, v in self._progress().items()))
 
     def _progress(self) -> dict[str, Any]:
         """Of the child, from the files it writes."""

@@ -51,9 +51,15 @@ class FakeCommands:
                 folder.mkdir(parents=True)
                 result = {'success_rate': 0.5, 'interval_95': [0.1, 0.9], 'episodes': 2}
                 (folder / 'session.json').write_text(json.dumps(result))
+            elif words[1] == 'dagger':
+                folder = Path(launched.output)
+                record(folder / 'dataset', 0, 3, 10_000)
+                record(folder / 'dataset', 1, launched.episodes, 30_000)
+                (folder / 'rounds.json').write_text(json.dumps({'past': [
+                    {'number': 1, 'taken': not code, 'reason': 'the disk is full'}]}))
             else:
                 done = launched.episodes if not code else launched.episodes - 1
-                record(Path(launched.output) / 'dataset', launched.round, done, launched.seed)
+                record(Path(launched.output) / 'dataset', 0, done, launched.seed)
         elif words[0] == 'train' and '--resume' not in words:
             (Path(words[words.index('--output') + 1]) / 'checkpoints').mkdir(parents=True)
         elif words[0] == 'evaluate':
@@ -84,7 +90,7 @@ def run(out, *words):
 def test_over_topics(out, commands, capsys):
     assert run(out) == 0
     assert [words[:2] if words[0] == 'launch' else words[:1] for words in commands.words] == [
-        ['launch', 'record'], ['train'], ['launch', 'correct'], ['train'],
+        ['launch', 'record'], ['train'], ['launch', 'dagger'],
         *[['evaluate']] * 4, ['launch', 'run']]
     said = capsys.readouterr().out
     for words in commands.words:
@@ -93,14 +99,14 @@ def test_over_topics(out, commands, capsys):
     assert '2 seeds, over topics' in said and '50.0 % [10.0, 90.0]' in said
     assert (out / demo_report.PICTURE).stat().st_size > 1000
     evaluated = {words[2] for words in commands.words if words[0] == 'evaluate'}
-    assert evaluated == {str(out / 'round_0'), str(out / 'round_1')}
+    assert evaluated == {str(out / 'round_0'), str(out / 'live' / 'rounds' / '01' / 'run')}
 
 
 def test_no_seed_is_used_twice(out, commands):
     assert run(out) == 0
     recorded = {name: int(w.removeprefix('seed:=')) for words in commands.words
                 for name in words[1:2] for w in words if w.startswith('seed:=')}
-    assert recorded == {'record': 10_000, 'correct': 20_000}
+    assert recorded == {'record': 10_000}, 'dagger has seeds of its own'
     assert {*commands.words[-1][:2]} == {'launch', 'run'}, 'with the seeds of the evaluation'
     assert not any(w.startswith('seed:=') for w in commands.words[-1])
 
@@ -112,17 +118,16 @@ def test_goes_on_where_it_was_stopped(out, commands, capsys):
     assert again in capsys.readouterr().err
     commands.codes = {4: 130}
     assert run(out) == 130
-    first, second, train, correct = commands.words
+    first, second, train, dagger = commands.words
     assert {'episodes:=3', 'seed:=10000'} <= {*first}
     assert {'episodes:=1', 'seed:=10002'} <= {*second}, 'two of three were recorded'
     commands.codes = {}
     assert run(out) == 0
-    assert commands.words[4][:2] == ['launch', 'correct']
-    assert {'episodes:=1', 'seed:=20001', 'round:=1'} <= {*commands.words[4]}
+    assert commands.words[4] == dagger and dagger[:2] == ['launch', 'dagger']
     assert run(out) == 0
-    assert capsys.readouterr().out.count('done before') == 2 + 9
+    assert capsys.readouterr().out.count('done before') == 2 + 8
     seconds = json.loads((out / demo.LEDGER).read_text())
-    assert len(seconds['done']) == 9 and not seconds['begun']
+    assert len(seconds['done']) == 8 and not seconds['begun']
 
 
 def test_a_training_that_was_begun_is_resumed(out, commands):
@@ -138,7 +143,28 @@ def test_a_launch_that_ends_too_early_is_not_taken_for_done(
     assert run(out) == 1
     monkeypatch.setattr(demo, '_call', lambda words: 0)
     assert run(out) == 2
-    assert 'has 2 of 3 episodes of round 0' in capsys.readouterr().err
+    assert 'has 2 of 3 demonstrations' in capsys.readouterr().err
+
+
+def test_a_round_without_a_new_policy_ends_the_demo(out, commands, capsys, monkeypatch):
+    before = demo._call
+
+    def call(words):
+        code = before(words)
+        if words[:2] == ['launch', 'dagger']:
+            path = out / 'live' / 'rounds.json'
+            path.write_text(path.read_text().replace('true', 'false'))
+        return code
+
+    monkeypatch.setattr(demo, '_call', call)
+    assert run(out) == 2
+    assert 'no new policy: the disk is full' in capsys.readouterr().err
+
+
+def test_without_shoves_nothing_is_disturbed(out, commands):
+    assert run(out, '--shoves', '0') == 0
+    assert not any('shoves=' in word for words in commands.words for word in words)
+    assert sum(words[0] == 'evaluate' for words in commands.words) == 2
 
 
 def test_other_options_need_another_folder(out, commands, capsys):

@@ -90,6 +90,7 @@ def test_a_round_ends_with_the_new_policy_in_the_running_node(graph, make_cell):
     assert episode.checkpoint == hash_of(cell.first), 'who drove is known'
     stages = [convert.status_values(m)['stage'] for m in cell.said]
     assert list(dict.fromkeys(stages)) == ['collect', 'train', 'swap', 'done']
+    assert (folder / 'rounds.png').stat().st_size > 1000
 
 
 def test_a_child_that_dies_leaves_the_old_policy_and_says_so(make_cell):
