@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from il_robot.algorithms.frames import load_frames, pose_targets
+from il_robot.algorithms.estimation import Seen, Stage, recorded_poses, train_estimator
+from il_robot.algorithms.frames import load_frames
 from il_robot.algorithms.learner import (
     Learner,
     new_learner,
@@ -52,10 +53,12 @@ from il_robot.policies.checkpoint import (
     save_checkpoint,
 )
 from il_robot.policies.device import choose_device
+from il_robot.policies.estimator import EstimatingPolicy
 from il_robot.policies.features import robot_hands
 from il_robot.policies.observation import ImagePolicy
 from il_robot.policies.policy import Policy
 from il_robot.policies.registry import make_policy, model_config
+from il_robot.policies.views import robot_views
 from il_robot.spec import RobotSpec, spec_differences
 
 
@@ -120,28 +123,38 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    poses = pose_targets(dataset, recipe.observation.estimate)
     check_columns(dataset)
+    recorded_poses(dataset, recipe.observation.estimate)
     robot = _robot_of(dataset, robot)
+    views = (robot_views(robot, recipe.observation.cameras, robot_hands(robot))
+             if recipe.observation.estimate else {})
     policy, samples, description = _prepare(dataset, recipe, robot, device)
     if isinstance(policy, ImagePolicy) and not resume:
         policy.encoder.load_pretrained()
     settings = dict(trial.settings) if trial and config.evaluate_every else {}
     # nothing is written for a bad dataset
     lock = team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
-    learner = new_learner(policy, config, team)
+    learner = None
     try:
-        frames = load_frames(dataset, recipe.observation, device, output, poses, on_frames)
-        if resume and list_checkpoints(output):
-            newest = find_checkpoint(output)
-            read_description(newest)  # refuses what is damaged or of a newer version
+        newest = _newest(output) if resume else None
+        frames = load_frames(dataset, recipe.observation, device, output, on_frames)
+        seen = None
+        if isinstance(policy, EstimatingPolicy) and frames is not None:
+            seen, frames = Seen(dataset, policy.estimator, frames, views), None
+            if newest is None:
+                stage = Stage(seen.lessons(samples), config, output, team, on_log, should_stop)
+                train_estimator(policy.estimator, stage, resume)
+        learner = new_learner(policy, config, team)
+        if newest is not None:
             restore(learner, load_training_state(newest))
+        if seen is not None:
+            samples = seen.estimated(samples, description.layout)
         team.seed_dropout(config.seed, learner.step)
         run = _Run(output, config, replace(samples, frames=frames), description, team, trial,
                    Journal(output, learner.step, team), on_log, should_stop)
         return _train(run, learner)
     except BaseException:
-        if team.leads and learner.step == 0 and not resume:
+        if team.leads and (learner is None or learner.step == 0) and not resume:
             forget_run(output)
         raise
     finally:
@@ -172,6 +185,20 @@ def _prepare(
         recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
         to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
         relative=relative, observation=observation, recorded=recorded)
+
+
+def _newest(output: Path) -> Path | None:
+    """The newest checkpoint of a run; None where there is none behind step 0.
+
+    At step 0 nothing has been learned but what the estimator's own file says better.
+
+    Raises:
+        CheckpointError: it is damaged or of a newer version.
+    """
+    if not list_checkpoints(output):
+        return None
+    newest = find_checkpoint(output)
+    return newest if read_description(newest).step else None
 
 
 def _check(recipe: Recipe, trial: Trial | None, team: Team) -> None:

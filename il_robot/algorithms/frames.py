@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,9 @@ from numpy.typing import NDArray
 
 from il_robot.data.dataset import Dataset
 from il_robot.data.frames import OnFrames, cached_frames
-from il_robot.data.normalizer import fit_normalizer
-from il_robot.errors import DatasetError, unknown
-from il_robot.policies.observation import IMAGES, POSES, ObservationConfig
-from il_robot.policies.policy import Batch
-from il_robot.rotations import rotation_6d
+from il_robot.policies.estimator import MARKS
+from il_robot.policies.observation import ObservationConfig
+from il_robot.policies.policy import IMAGES, Batch
 from il_robot.types import Float32
 
 _SHARE = 0.5
@@ -28,12 +27,10 @@ class Frames:
     Args:
         pictures: ``(N, H, W, 3)`` uint8 by camera; a memory map is read where it is needed.
         device: Where batches go, and the pictures themselves where they fit.
-        poses: ``(N, 9 n)`` normalised poses to be estimated, or None.
     """
 
     def __init__(
         self, pictures: Mapping[str, NDArray[np.uint8]], device: torch.device,
-        poses: Float32 | None = None,
     ) -> None:
         tensors = {name: torch.from_numpy(array) for name, array in pictures.items()}
         if device.type == 'cuda':
@@ -41,14 +38,24 @@ class Frames:
             if sum(t.nbytes for t in tensors.values()) < _SHARE * free:
                 tensors = {name: t.to(device) for name, t in tensors.items()}
         self._tensors, self._device = tensors, device
-        self._poses = None if poses is None else torch.from_numpy(poses)
+        self._marks: dict[str, torch.Tensor] = {}
+
+    def with_marks(self, marks: Mapping[str, Float32]) -> Frames:
+        """The same pictures, with what an estimator of poses learns of them.
+
+        Args:
+            marks: ``(N, P, 3)`` by camera, see :data:`il_robot.policies.estimator.MARKS`.
+        """
+        other = copy.copy(self)
+        other._marks = {name: torch.from_numpy(array) for name, array in marks.items()}
+        return other
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """``images.<camera>`` ``(B, T, 3, H, W)`` and ``poses`` at rows ``(B, T)``."""
+        """``images.<camera>`` ``(B, T, 3, H, W)`` and ``marks.<camera>`` at rows ``(B, T)``."""
         flat = torch.from_numpy(rows.reshape(-1))
         batch = {}
-        if self._poses is not None:
-            batch[POSES] = self._poses[flat].unflatten(0, rows.shape).to(self._device)
+        for name, marks in self._marks.items():
+            batch[MARKS + name] = marks[flat].unflatten(0, rows.shape).to(self._device)
         for name, tensor in self._tensors.items():
             pictures = tensor.index_select(0, flat.to(tensor.device)).to(self._device)
             batch[IMAGES + name] = pictures.unflatten(0, rows.shape).permute(0, 1, 4, 2, 3)
@@ -57,7 +64,6 @@ class Frames:
 
 def load_frames(
     dataset: Dataset, observation: ObservationConfig, device: torch.device, fallback: Path,
-    poses: Float32 | None = None,
     on_frames: OnFrames = lambda camera, done, total: None,
 ) -> Frames | None:
     """The pictures of the cameras observed; None where there are none.
@@ -67,7 +73,6 @@ def load_frames(
         observation: Cameras and size.
         device: Of the training.
         fallback: See :func:`il_robot.data.frames.cached_frames`.
-        poses: Of :func:`pose_targets`.
         on_frames: As ``fallback``.
 
     Raises:
@@ -77,29 +82,4 @@ def load_frames(
         return None
     return Frames({
         name: cached_frames(dataset, name, observation.image_size, fallback, on_frames)
-        for name in observation.cameras}, device, poses)
-
-
-def pose_targets(dataset: Dataset, objects: Sequence[str]) -> Float32 | None:
-    """What is to be estimated, ``(N, 9 n)``; None without objects.
-
-    Position and two columns of the rotation of each object, of mean 0 and deviation 1 over all
-    rows; these statistics are not needed again when the policy runs.
-
-    Raises:
-        DatasetError: an object is missing, or a pose is not finite.
-    """
-    columns = []
-    for name in objects:
-        if name not in dataset.object_names:
-            raise DatasetError(
-                f'{unknown("object", name, dataset.object_names, str(dataset.path))} '
-                f'(observation.estimate)')
-        pose = dataset.objects[:, dataset.object_names.index(name)]
-        columns += [pose[:, :3], rotation_6d(pose[:, 3:])]
-    if not columns:
-        return None
-    poses = np.concatenate(columns, 1).astype(np.float32)
-    if not np.isfinite(poses).all():
-        raise DatasetError(f'{dataset.path}: poses with NaN or infinity (observation.estimate)')
-    return fit_normalizer({POSES: poses}).normalize(POSES, poses)
+        for name in observation.cameras}, device)

@@ -1,4 +1,4 @@
-"""What changes while a policy trains, one step of it, and all of it as tensors.
+"""What changes while a policy, or what it sees with, trains, one step of it, and all of it as tensors.
 
 The order of the windows is a function of (seed, epoch) and the learning rate one of the step;
 the optimiser, the mean of the weights and the random generators are in the state: going on from
@@ -27,7 +27,7 @@ from il_robot.policies.policy import (
     ClosedForm,
     Gradients,
     Losses,
-    Policy,
+    Trainee,
     draw_rows,
 )
 
@@ -50,7 +50,7 @@ class Learner:
         gathered: The next batches of this epoch, those of each key in a row.
     """
 
-    policy: Policy
+    policy: Trainee
     mean: RunningMean
     gradient: ClosedForm
     optimizer: AdamW
@@ -60,12 +60,12 @@ class Learner:
     gathered: dict[str, tuple[torch.Tensor, ...]] | None = None
 
     @property
-    def averaged(self) -> Policy:
+    def averaged(self) -> Trainee:
         """What is validated and saved: the mean, or ``policy`` where none is kept."""
         return self.mean.policy
 
 
-def new_learner(policy: Policy, config: Training, team: Team = ALONE) -> Learner:
+def new_learner(policy: Trainee, config: Training, team: Team = ALONE) -> Learner:
     """At step 0, with fresh weights."""
     optimizer = AdamW(policy, config.weight_decay)
     generator = torch.Generator(next(policy.parameters()).device).manual_seed(config.seed)
@@ -78,8 +78,8 @@ def new_learner(policy: Policy, config: Training, team: Team = ALONE) -> Learner
     return Learner(policy.train(), mean, gradient, optimizer, generator)
 
 
-def autograd(policy: Policy, precision: str = 'fp32', team: Team = ALONE) -> ClosedForm:
-    """The gradient of any policy's loss; in a team, of the sum of all processes' shares."""
+def autograd(policy: Trainee, precision: str = 'fp32', team: Team = ALONE) -> ClosedForm:
+    """The gradient of any loss; in a team, of the sum of all processes' shares."""
     parameters = [p for p in policy.parameters() if p.requires_grad]
     device = parameters[0].device
 

@@ -10,7 +10,7 @@ import copy
 
 import torch
 
-from il_robot.policies.policy import Gradients, Policy
+from il_robot.policies.policy import Gradients, Trainee
 
 
 def clip(gradients: Gradients, largest: float) -> None:
@@ -34,7 +34,7 @@ class AdamW:
         weight_decay: Decoupled from the gradient.
     """
 
-    def __init__(self, policy: Policy, weight_decay: float) -> None:
+    def __init__(self, policy: Trainee, weight_decay: float) -> None:
         trainable = {n: p for n, p in policy.named_parameters() if p.requires_grad}
         self._names = list(trainable)
         self._weights = [p.detach() for p in trainable.values()]
@@ -82,7 +82,7 @@ class RunningMean:
         policy: One with the mean weights; the given one itself where none are kept.
     """
 
-    def __init__(self, policy: Policy, decay: float) -> None:
+    def __init__(self, policy: Trainee, decay: float) -> None:
         self.policy = copy.deepcopy(policy) if decay else policy
         self._decay = decay
         self._means, self._weights = (

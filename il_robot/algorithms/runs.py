@@ -6,6 +6,8 @@
     metrics.jsonl               see il_robot.algorithms.records
     tensorboard/                the same as an event file (il_robot.algorithms.events)
     loss.png                    the same as a picture
+    estimator/                  the stage before the policy's, where poses are estimated
+                                (il_robot.algorithms.estimation)
     checkpoints/step_00002000/  see il_robot.policies.checkpoint
     best                        the checkpoint with the highest success, where there was an
                                 evaluation (il_robot.algorithms.trials)
@@ -32,6 +34,7 @@ from il_robot.errors import ConfigError, DatasetError
 from il_robot.spec import RobotSpec
 
 RUN, PICTURE, VERSION = 'run.json', 'loss.png', 1
+ESTIMATOR = 'estimator'
 
 
 def open_run(
@@ -102,6 +105,7 @@ def forget_run(output: Path) -> None:
     for name in (RUN, METRICS):
         (output / name).unlink(missing_ok=True)
     shutil.rmtree(output / FOLDER, ignore_errors=True)
+    shutil.rmtree(output / ESTIMATOR, ignore_errors=True)
 
 
 def _check_resumed(

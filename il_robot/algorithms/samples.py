@@ -6,8 +6,8 @@ arithmetic (:mod:`il_robot.data.windows`) and one gather per tensor, without a d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -234,6 +234,25 @@ def make_samples(
         None if base is None else torch.from_numpy(base).to(device),
         weights=None if config.weights == Weights() else torch.from_numpy(weights).to(device),
     )
+
+
+def with_objects(
+    samples: Samples, dataset: Dataset, layout: FeatureLayout, hands: Hands | None,
+    estimated: Mapping[str, Float32],
+) -> Samples:
+    """The same samples, the poses of some objects in the features replaced.
+
+    Args:
+        samples: Of the dataset, not recombined.
+        dataset: The dataset.
+        layout: Of the features.
+        hands: As for :func:`make_samples`.
+        estimated: ``(N, 7)`` by object.
+    """
+    recorded = {name: dataset.objects[:, i] for i, name in enumerate(dataset.object_names)}
+    features = batch_features(dataset.state, {**recorded, **estimated}, layout, hands)
+    features = samples.normalizer.normalize('features', features)
+    return replace(samples, features=torch.from_numpy(features).to(samples.features.device))
 
 
 def _targets(labels: Float32, base: Float32 | None, train: WindowIndex) -> Float32:

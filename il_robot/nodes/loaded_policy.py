@@ -39,7 +39,7 @@ class LoadedPolicy:
         return {
             'checkpoint': self.checkpoint.hash, 'folder': self.folder,
             'policy': self.checkpoint.policy, 'task': self.checkpoint.task,
-            'step': self.checkpoint.step, 'objects': ' '.join(self.checkpoint.layout.objects),
+            'step': self.checkpoint.step, 'objects': ' '.join(self.checkpoint.given),
             'cameras': ' '.join(self.checkpoint.observation.cameras),
             'chunk_size': self.runner.chunk_size, 'execution_mode': execution.pop('mode'),
             **execution, 'device': self.device, **self.runner.describe(),

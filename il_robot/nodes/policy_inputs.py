@@ -48,7 +48,7 @@ class PolicyInputs:
     ) -> None:
         if transport not in TRANSPORTS:
             raise ConfigError(unknown('image_transport', transport, TRANSPORTS))
-        seen, objects = checkpoint.observation, checkpoint.layout.objects
+        seen, objects = checkpoint.observation, checkpoint.given
         self._node, self._size, self._on_change = node, seen.image_size, on_change
         self._topics = {name: topics.object_pose(name) for name in objects}
         kind, topic = (CompressedImage, topics.compressed) if transport == 'compressed' else (

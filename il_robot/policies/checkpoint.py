@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from il_robot import __version__
 from il_robot.config import build, to_dict
@@ -86,6 +87,11 @@ class Checkpoint:
         return self.normalizer.entries['action'].offset.shape[-1]
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """Objects whose poses the policy must be told: all that it does not estimate."""
+        return tuple(n for n in self.layout.objects if n not in self.observation.estimate)
+
+    @property
     def base(self) -> Float32:
         """``(D,)`` what of the newest state is added to the policy's targets: 1 or 0 of each."""
         return relative_mask(self.layout.joints, self.relative)
@@ -97,7 +103,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, checkpoint: Checkpoint, policy: Policy,
+    folder: Path, checkpoint: Checkpoint, policy: nn.Module,
     state: Mapping[str, torch.Tensor] | None = None,
 ) -> str:
     """Write a new folder, durably and all at once.

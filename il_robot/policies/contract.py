@@ -15,14 +15,8 @@ from collections.abc import Callable
 import torch
 
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.observation import (
-    IMAGES,
-    POSE_DIM,
-    POSES,
-    ImagePolicy,
-    without_targets,
-)
-from il_robot.policies.policy import Batch, Policy
+from il_robot.policies.observation import ImagePolicy, without_targets
+from il_robot.policies.policy import IMAGES, Batch, Policy
 
 LAYOUT = FeatureLayout(('a', 'b', 'c', 'd'), ('cube',))
 ACTION_DIM = 4
@@ -47,9 +41,6 @@ def random_batch(policy: Policy, size: int, device: str = 'cpu', seed: int = 0) 
             shape = (size, policy.n_obs_steps, 3, *config.image_size)
             batch[IMAGES + camera] = torch.randint(
                 256, shape, generator=generator, dtype=torch.uint8)
-        if config.estimate:
-            batch[POSES] = torch.randn(
-                size, policy.n_obs_steps, POSE_DIM * len(config.estimate), generator=generator)
     return {key: value.to(device) for key, value in batch.items()}
 
 

@@ -1,9 +1,9 @@
 """Poses of objects from pictures and joints, for policies that were made for known poses.
 
-A small network per camera marks the middle and the corners of a box around each object in its picture
-(:mod:`il_robot.policies.keypoints`); the poses that explain all marks, seen from cameras whose
-places are known, are computed (:mod:`il_robot.policies.reprojection`). Only what must be learned
-is learned: what the object looks like, from its poses in the demonstrations, projected into
+A small network per camera marks the middle and the corners of a box around each object in its
+picture (:mod:`il_robot.policies.keypoints`); the poses that explain all marks, seen from cameras
+whose places are known, are computed (:mod:`il_robot.policies.reprojection`). Only what must be
+learned is learned: what the object looks like, from its poses in the demonstrations, projected into
 every picture. How pictures turn into metres is geometry and cannot be overfitted, and a map of a
 limited part of the picture cannot guess the object from where the arms are, which a network that
 sees everything does from few demonstrations: they correlate the two.
@@ -21,14 +21,12 @@ from torch import nn
 
 from il_robot.policies.augmentation import scaled
 from il_robot.policies.keypoints import HeatMaps, classify, locate
-from il_robot.policies.policy import PART, Batch, Losses, Policy, masked_mean
+from il_robot.policies.policy import IMAGES, PART, Batch, ClosedForm, Losses, Policy, Trainee, masked_mean
 from il_robot.policies.reprojection import Prior, Sight, solve_poses
 from il_robot.policies.views import View, project
 from il_robot.rotations import matrix_from_quaternion, quaternion_from_matrix
 from il_robot.types import Float32, Float64
 
-IMAGES = 'images.'
-"""Prefix of the keys of pictures in a batch."""
 MARKS = 'marks.'
 """Prefix of ``(B, 1, P, 3)``: image coordinates of the marks in a camera's picture, and their
 distance along the line of sight [m]; in the batches that an estimator learns from."""
@@ -43,16 +41,16 @@ class EstimatorConfig:
         extent: Half the side of the box around an object's origin whose corners are looked for
             [m]: for a box of about this size they are easy to see.
         jitter: As of :class:`~il_robot.policies.encoders.EncoderConfig`.
-        steps: The first steps of a training, which train the estimator; the others, the policy.
+        steps: Gradient steps, before the first one of the policy.
         batch_size: Of these steps.
         learning_rate: Of these steps: their schedule is like that of the others.
     """
 
-    widths: tuple[int, ...] = (8, 16, 16, 16)
+    widths: tuple[int, ...] = (8, 16, 24, 24, 24)
     extent: float = 0.02
     jitter: float = 0.1
-    steps: int = 1500
-    batch_size: int = 32
+    steps: int = 800
+    batch_size: int = 16
     learning_rate: float = 4e-3
 
     def __post_init__(self) -> None:
@@ -68,7 +66,7 @@ class EstimatorConfig:
             raise ValueError(f'jitter must be in [0, 1), got {self.jitter}')
 
 
-class PoseEstimator(nn.Module):
+class PoseEstimator(Trainee):
     """Sees objects.
 
     Args:
@@ -128,21 +126,23 @@ class PoseEstimator(nn.Module):
             found[name] = np.concatenate([image, depth[..., None]], -1).astype(np.float32)
         return found
 
-    def loss(self, batch: Batch, generator: torch.Generator | None) -> torch.Tensor:
-        """Mean cross-entropy over cameras and marks; colours change where there is a generator.
+    def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """Mean cross-entropy over cameras and marks; colours change in training mode.
 
         Args:
             batch: ``images.<camera>`` ``(B, 1, 3, H, W)`` and ``marks.<camera>``.
             generator: Draws the colours.
         """
+        augment = generator if self.training else None
         part = batch.get(PART)
         errors = []
         for name, camera in zip(self.names, self.cameras):
-            pictures = scaled(batch[IMAGES + name], self.config.jitter, generator, part)
+            pictures = scaled(batch[IMAGES + name], self.config.jitter, augment, part)
             logits = camera(_fast(pictures.flatten(0, 1)))
             errors.append(classify(logits, batch[MARKS + name].flatten(0, 1), self.size))
         per_sample = {key: batch[key] for key in ('weight', PART) if key in batch}
-        return masked_mean(torch.cat(errors, -1)[:, None], per_sample)
+        loss = masked_mean(torch.cat(errors, -1)[:, None], per_sample)
+        return {'loss': loss}
 
     @torch.inference_mode()
     def estimate(
@@ -179,21 +179,23 @@ class PoseEstimator(nn.Module):
 class EstimatingPolicy(Policy):
     """Any policy of known poses, with an estimator that tells them.
 
-    Which of both learns from a batch, is said by what is in it. The forward pass is the policy's
-    own: the runner asks the estimator for the poses that the features are made of.
+    Loss and forward pass are the policy's own; the estimator has learned before
+    (:mod:`il_robot.algorithms.estimation`), and the runner asks it for the poses that the
+    features are made of.
     """
 
     def __init__(self, estimator: PoseEstimator, policy: Policy) -> None:
         super().__init__()
-        self.estimator, self.policy = estimator, policy
+        self.estimator, self.policy = estimator.requires_grad_(False), policy
         self.chunk_size, self.n_obs_steps = policy.chunk_size, policy.n_obs_steps
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """The estimator's where the batch has marks, else the policy's."""
-        if MARKS + self.estimator.names[0] not in batch:
-            return self.policy.loss(batch, generator)
-        loss = self.estimator.loss(batch, generator if self.training else None)
-        return {'loss': loss, 'estimate': loss}
+        """The policy's own."""
+        return self.policy.loss(batch, generator)
+
+    def closed_form(self) -> ClosedForm | None:
+        """The policy's own."""
+        return self.policy.closed_form()
 
     def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """The policy's own."""

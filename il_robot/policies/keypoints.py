@@ -31,14 +31,6 @@ _FLOOR = 0.1
 """Least variance of a place [cells^2]."""
 
 
-class CN(nn.Module):
-    def __init__(self, n):
-        super().__init__(); self.g = nn.Parameter(torch.ones(n, 1, 1)); self.b = nn.Parameter(torch.zeros(n, 1, 1))
-    def forward(self, x):
-        m = x - x.mean(1, keepdim=True)
-        return m * (m.square().mean(1, keepdim=True) + 1e-5).rsqrt() * self.g + self.b
-
-
 class HeatMaps(nn.Module):
     """Pictures ``(N, 3, H, W)``, normalised, to logits ``(N, P, h w + 1)``, "out of view" last.
 
@@ -48,7 +40,7 @@ class HeatMaps(nn.Module):
             3 x 3 each, all but the first of these dilated by 2 (Yu and Koltun, ICLR 2016).
     """
 
-    def __init__(self, count: int, widths: tuple[int, ...], norm: bool = False) -> None:
+    def __init__(self, count: int, widths: tuple[int, ...]) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         channels = 3
@@ -59,7 +51,7 @@ class HeatMaps(nn.Module):
             nn.init.kaiming_normal_(convolution.weight, nonlinearity='relu')
             assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
-            layers += [convolution, CN(width), nn.ReLU()] if norm and i>0 else [convolution, nn.ReLU()]
+            layers += [convolution, nn.ReLU()]
             channels = width
         self.body = nn.Sequential(*layers)
         self.heat = nn.Conv2d(channels, count, 1)

@@ -1,14 +1,12 @@
 """What a policy observes: the joints, any objects, any cameras; chosen in the recipe.
 
-The one way by which pictures come into a policy: :class:`ImagePolicy` encodes those of a batch,
+How pictures come into a policy: :class:`ImagePolicy` encodes those of a batch,
 appends what comes out to the features, and hands the batch to any policy of the registry, which
 has been built for a longer feature vector and knows nothing of cameras. The encoder learns from
 that policy's loss.
 
-Where the dataset knows object poses, the encoder can also learn to estimate them (Levine et al.,
-JMLR 2016, section 5.2, begin with such a regression): few demonstrations say little about where
-the object must be seen, its pose in every picture says it plainly. The estimate joins the
-features; running, no pose is needed.
+Where the dataset knows object poses, there is another way: an estimator learns to see them
+(:mod:`il_robot.policies.estimator`), and takes the place of the poses when the policy runs.
 """
 
 from __future__ import annotations
@@ -24,15 +22,9 @@ from torch import nn
 
 from il_robot.policies.augmentation import crop_pictures, cropped_size, scaled
 from il_robot.policies.encoders import CameraEncoder, EncoderConfig, load_pretrained
+from il_robot.policies.estimator import EstimatorConfig
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.mlp import mlp
-from il_robot.policies.policy import PART, Batch, Losses, Policy, masked_mean
-
-POSES = 'poses'
-POSE_DIM = 9
-IMAGES = 'images.'
-"""Prefix of the keys of pictures in a batch; ``poses`` are ``(B, T, 9 n)``, normalised."""
-_HIDDEN = (128,)
+from il_robot.policies.policy import IMAGES, PART, Batch, Losses, Policy
 
 
 @dataclass(frozen=True)
@@ -47,10 +39,11 @@ class ObservationConfig:
         scales: Scales [m] at which the relative positions are given once more.
         image_size: Height and width [px] of the pictures as cached and encoded. Larger ones
             are made smaller, in training and in running by the same function.
-        encoder: The network.
-        estimate: Objects whose poses are estimated from the pictures alone (the expert's joints
-            would give them away without looking); the dataset must know them.
-        estimate_weight: Of the squared error of the estimates, in deviations, in the loss.
+        encoder: The network. Not used where poses are estimated.
+        estimate: Objects whose poses are estimated from the pictures when running; the dataset
+            must know them, the robot the places of its cameras. The policy itself then sees no
+            picture, but every pose.
+        estimator: How, and how long that is learned.
     """
 
     cameras: tuple[str, ...] = ()
@@ -60,7 +53,7 @@ class ObservationConfig:
     image_size: tuple[int, int] = (96, 128)
     encoder: EncoderConfig = EncoderConfig()
     estimate: tuple[str, ...] = ()
-    estimate_weight: float = 1.0
+    estimator: EstimatorConfig = EstimatorConfig()
 
     def __post_init__(self) -> None:
         for what, names in (('cameras', self.cameras), ('objects', self.objects or ()),
@@ -71,10 +64,13 @@ class ObservationConfig:
             raise ValueError(f'scales must be lengths > 0 [m], got {self.scales}')
         if min(self.image_size) < 16:
             raise ValueError(f'image_size must be at least [16, 16], got {self.image_size}')
-        if self.estimate and (not self.cameras or self.encoder.output == 'map'):
-            raise ValueError('estimate needs cameras and encoder.output keypoints')
-        if self.estimate_weight < 0:
-            raise ValueError(f'estimate_weight must be >= 0, got {self.estimate_weight}')
+        if self.estimate and not self.cameras:
+            raise ValueError('estimate needs cameras')
+        useless = set(self.estimate) - set(self.objects or self.estimate)
+        if useless or (self.estimate and self.objects == ()):
+            raise ValueError(
+                f'estimate names {", ".join(sorted(useless or self.estimate))}, which the policy '
+                f'does not ask for: add it to objects, or leave objects out for all')
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class EncodedLayout(FeatureLayout):
     """The features with what the cameras' encoders add; only policies see it.
 
     Attributes:
-        vectors: Length of each camera's vector, then of the estimate, behind the other features.
+        vectors: Length of each camera's vector, behind the other features.
         grids: Height and width of each camera's map, where there are maps instead.
         channels: Numbers per cell of a map.
     """
@@ -93,7 +89,7 @@ class EncodedLayout(FeatureLayout):
 
     @cached_property
     def parts(self) -> tuple[int, ...]:
-        """The joints, the objects, each camera, the estimate."""
+        """The joints, the objects, each camera."""
         return (*super().parts, *self.vectors)
 
 
@@ -101,7 +97,7 @@ class ObservationEncoder(nn.Module):
     """Encodes the pictures of a batch.
 
     Args:
-        config: Cameras, network and estimate.
+        config: Cameras and network.
         low: The features without cameras.
 
     Attributes:
@@ -122,11 +118,6 @@ class ObservationEncoder(nn.Module):
                 **given, grids=(first.grid,) * count, channels=first.channels)
             return
         vectors = (first.channels,) * count
-        self.poses: nn.Module | None = None
-        if config.estimate:
-            poses = POSE_DIM * len(config.estimate)
-            self.poses = mlp(sum(vectors), _HIDDEN, poses)
-            vectors += (poses,)
         self.layout = EncodedLayout(**given, vectors=vectors)
 
     def load_pretrained(self) -> None:
@@ -142,7 +133,7 @@ class ObservationEncoder(nn.Module):
     def forward(self, batch: Batch, generator: torch.Generator | None) -> Batch:
         """The batch with longer ``features``, or with ``map`` ``(B, S, channels)``.
 
-        The features are the given ones, each camera's vector, and the estimated poses.
+        The features are the given ones and each camera's vector.
 
         Args:
             batch: With ``images.<camera>`` ``(B, T, 3, H, W)`` uint8 of every camera.
@@ -166,8 +157,6 @@ class ObservationEncoder(nn.Module):
             cells = torch.cat([e.flatten(2) for e in encoded], 2).transpose(1, 2)
             return {**rest, 'map': cells}
         vectors = [e.unflatten(0, (count, steps)) for e in encoded]  # (B, T, 2 K) each
-        if self.poses is not None:
-            vectors.append(self.poses(torch.cat(vectors, -1)))
         return {**rest, 'features': torch.cat([batch['features'], *vectors], -1)}
 
 
@@ -182,16 +171,7 @@ class ImagePolicy(Policy):
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The policy's own; pictures are augmented in training mode."""
         augment = generator if self.training else None
-        encoded = self.encoder(batch, augment)
-        losses = self.policy.loss(encoded, generator)
-        if POSES not in batch:
-            return losses
-        poses = batch[POSES]  # (B, T, 9 n)
-        error = (encoded['features'][..., -poses.shape[-1]:] - poses).square()
-        per_sample = {key: batch[key] for key in ('weight', PART) if key in batch}
-        estimate = masked_mean(error, per_sample)
-        weight = self.encoder.config.estimate_weight
-        return {**losses, 'estimate': estimate, 'loss': losses['loss'] + weight * estimate}
+        return self.policy.loss(self.encoder(batch, augment), generator)
 
     def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """The policy's own, without augmentation."""

@@ -38,9 +38,31 @@ ClosedForm: TypeAlias = Callable[[Batch, torch.Generator], tuple[Losses, Gradien
 """What ``Policy.loss`` returns, detached, and its gradients, which the next call overwrites."""
 
 PART = 'part'
+IMAGES = 'images.'
+"""Prefix of the keys of pictures in a batch."""
 
 
-class Policy(nn.Module, abc.ABC):
+class Trainee(nn.Module, abc.ABC):
+    """What gradient steps can train."""
+
+    @abc.abstractmethod
+    def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """Scalars to report; the entry ``loss`` is the one to minimise.
+
+        Made of :func:`masked_mean` and :func:`draw_rows`, it can be trained by several processes:
+        every scalar is a weighted sum of such means, and random numbers are drawn by row.
+        """
+
+    def closed_form(self) -> ClosedForm | None:
+        """The gradient of :meth:`loss` without autograd, for whole batches in float32.
+
+        None, which is the default, leaves it to autograd. It holds for the weights in the memory
+        in which they are now.
+        """
+        return None
+
+
+class Policy(Trainee):
     """Base of all policies.
 
     Attributes:
@@ -52,14 +74,6 @@ class Policy(nn.Module, abc.ABC):
     n_obs_steps: int
 
     @abc.abstractmethod
-    def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """Scalars to report; the entry ``loss`` is the one to minimise.
-
-        Made of :func:`masked_mean` and :func:`draw_rows`, it can be trained by several processes:
-        every scalar is a weighted sum of such means, and random numbers are drawn by row.
-        """
-
-    @abc.abstractmethod
     def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
         """Normalised actions ``(B, chunk_size, D)``, a function of the arguments alone.
 
@@ -67,14 +81,6 @@ class Policy(nn.Module, abc.ABC):
             batch: Observations.
             noise: ``(B, N)`` from :meth:`draw`.
         """
-
-    def closed_form(self) -> ClosedForm | None:
-        """The gradient of :meth:`loss` without autograd, for whole batches in float32.
-
-        None, which is the default, leaves it to autograd. It holds for the weights in the memory
-        in which they are now.
-        """
-        return None
 
     def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """The noise of ``size`` predictions, ``(size, N)``; N = 0 where nothing is sampled."""

@@ -11,6 +11,7 @@ from il_robot.errors import ConfigError, unknown
 from il_robot.policies.act import ACTConfig, ACTPolicy, build_act
 from il_robot.policies.diffusion import DiffusionConfig, build_diffusion
 from il_robot.policies.ensemble import EnsembleConfig, EnsemblePolicy
+from il_robot.policies.estimator import EstimatingPolicy, PoseEstimator
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.flow import FlowConfig, build_flow
 from il_robot.policies.heads import GaussianConfig, GMMConfig, build_mlp_gaussian, build_mlp_gmm
@@ -75,7 +76,8 @@ def make_policy(
         config: Of its type there.
         layout: The low-dimensional features.
         action_dim: Length of an action.
-        observation: With cameras, the policy gets an encoder of their pictures.
+        observation: With cameras, the policy gets an encoder of their pictures, or an
+            estimator of poses beside it.
 
     Raises:
         ConfigError: unknown policy, or an encoder that it cannot use.
@@ -85,6 +87,11 @@ def make_policy(
     builder = POLICIES[name][1]
     if observation is None or not observation.cameras:
         return builder(config, layout, action_dim)
+    if observation.estimate:
+        estimator = PoseEstimator(
+            observation.estimator, observation.cameras, observation.estimate,
+            observation.image_size)
+        return EstimatingPolicy(estimator, builder(config, layout, action_dim))
     encoder = ObservationEncoder(observation, layout)
     policy = builder(config, encoder.layout, action_dim)
     if observation.encoder.output == 'map' and not any(

@@ -13,10 +13,11 @@ from il_robot.errors import ConfigError, DatasetError, SpecError
 from il_robot.policies.assessor import Assessor
 from il_robot.policies.checkpoint import Checkpoint, check_robot
 from il_robot.policies.ensemble import EnsemblePolicy, spread
+from il_robot.policies.estimator import EstimatingPolicy, PoseEstimator
 from il_robot.policies.features import batch_features, robot_hands
-from il_robot.policies.observation import IMAGES
-from il_robot.policies.policy import Batch, Policy
+from il_robot.policies.policy import IMAGES, Batch, Policy
 from il_robot.policies.runtime import PolicyRuntime
+from il_robot.policies.views import robot_views
 from il_robot.spec import RobotSpec
 from il_robot.types import ActionChunk, Float32, Float64, Observation
 
@@ -52,6 +53,9 @@ class PolicyRunner:
         *, novelty: bool = False, assessor: Assessor | None = None,
     ) -> None:
         check_robot(checkpoint, spec)
+        self._estimator: PoseEstimator | None = None
+        if isinstance(policy, EstimatingPolicy):
+            self._estimator, policy = policy.estimator.eval(), policy.policy
         if novelty and not isinstance(policy, EnsemblePolicy):
             raise ConfigError(
                 f'novelty is how far the members of an ensemble disagree; {checkpoint.policy} '
@@ -64,6 +68,9 @@ class PolicyRunner:
         self._runtime: PolicyRuntime | str = runtime
         self._layout = checkpoint.layout
         self._hands = robot_hands(spec)
+        self._views = robot_views(spec, self._estimator.names, self._hands) \
+            if self._estimator else {}
+        self._given = checkpoint.given
         self._rest = spec.rest
         self._seen, self._recorded = checkpoint.observation, checkpoint.recorded
         self._normalizer, self._base = checkpoint.normalizer, checkpoint.base
@@ -96,11 +103,16 @@ class PolicyRunner:
         state = np.stack([o.state for o in self._history])
         objects = {
             name: np.stack([o.objects[name] for o in self._history])
-            for name in self._layout.objects if all(name in o.objects for o in self._history)
+            for name in self._given if all(name in o.objects for o in self._history)
         }
+        pictures = self._pictures()
+        if self._estimator is not None:
+            seen = {key.removeprefix(IMAGES): value[0] for key, value in pictures.items()}
+            objects |= self._estimator.estimate(seen, state, self._views)
+            pictures = {}
         features = batch_features(state, objects, self._layout, self._hands)
         features = self._normalizer.normalize('features', features)
-        batch = {'features': torch.from_numpy(features)[None], **self._pictures()}
+        batch = {'features': torch.from_numpy(features)[None], **pictures}
         action = self._answer(batch)
         if self._assessor is not None:
             self.doubt, self.risk = self._assessor.assess(
@@ -130,7 +142,7 @@ class PolicyRunner:
         """
         pose = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
         self.observe(Observation(
-            0.0, self._rest, dict.fromkeys(self._layout.objects, pose),
+            0.0, self._rest, dict.fromkeys(self._given, pose),
             {name: np.zeros((*size, 3), np.uint8) for name, size in self._recorded.items()}))
         for _ in range(_WARM_UP):
             self.predict()
