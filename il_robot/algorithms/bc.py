@@ -126,7 +126,8 @@ def train(
     check_columns(dataset)
     recorded_poses(dataset, recipe.observation.estimate)
     robot = _robot_of(dataset, robot)
-    views = (robot_views(robot, recipe.observation.cameras, robot_hands(robot))
+    hands = robot_hands(robot)
+    views = (robot_views(robot, recipe.observation.cameras, hands)
              if recipe.observation.estimate else {})
     policy, samples, description = _prepare(dataset, recipe, robot, device)
     if isinstance(policy, ImagePolicy) and not resume:
@@ -140,7 +141,7 @@ def train(
         frames = load_frames(dataset, recipe.observation, device, output, on_frames)
         seen = None
         if isinstance(policy, EstimatingPolicy) and frames is not None:
-            seen, frames = Seen(dataset, policy.estimator, frames, views), None
+            seen, frames = Seen(dataset, policy.estimator, frames, hands, views), None
             if newest is None:
                 stage = Stage(seen.lessons(samples), config, output, team, on_log, should_stop)
                 train_estimator(policy.estimator, stage, resume)

@@ -54,12 +54,14 @@ class Seen:
         dataset: The dataset.
         estimator: On its device.
         frames: Pictures of all rows.
+        hands: Of the robot, where they are among the features.
         views: Of every camera.
     """
 
     dataset: Dataset
     estimator: PoseEstimator
     frames: Frames
+    hands: Hands
     views: Mapping[str, View]
 
     def lessons(self, samples: Samples) -> Samples:

@@ -1,4 +1,4 @@
-"""What changes while a policy, or what it sees with, trains, one step of it, and all of it as tensors.
+"""What changes while a policy, or an estimator of poses, trains; one step; all of it as tensors.
 
 The order of the windows is a function of (seed, epoch) and the learning rate one of the step;
 the optimiser, the mean of the weights and the random generators are in the state: going on from
