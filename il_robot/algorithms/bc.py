@@ -144,7 +144,8 @@ def train(
             seen, frames = Seen(dataset, policy.estimator, frames, hands, views), None
             if newest is None:
                 stage = Stage(seen.lessons(samples), config, output, team, on_log, should_stop)
-                train_estimator(policy.estimator, stage, resume)
+                if not train_estimator(policy.estimator, stage, resume):
+                    seen = None  # stopped: no step of the policy follows
         learner = new_learner(policy, config, team)
         if newest is not None:
             restore(learner, load_training_state(newest))

@@ -3,10 +3,10 @@
 A small network per camera marks the middle and the corners of a box around each object in its
 picture (:mod:`il_robot.policies.keypoints`); the poses that explain all marks, seen from cameras
 whose places are known, are computed (:mod:`il_robot.policies.reprojection`). Only what must be
-learned is learned: what the object looks like, from its poses in the demonstrations, projected into
-every picture. How pictures turn into metres is geometry and cannot be overfitted, and a map of a
-limited part of the picture cannot guess the object from where the arms are, which a network that
-sees everything does from few demonstrations: they correlate the two.
+learned is learned: what the object looks like, from its poses in the demonstrations, projected
+into every picture. How pictures turn into metres is geometry and cannot be overfitted, and a map
+of a limited part of the picture cannot guess the object from where the arms are, which a network
+that sees everything does from few demonstrations: they correlate the two.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _rigid_fit(
     u, _, vt = np.linalg.svd(spread)
     flip = np.broadcast_to(np.eye(3), spread.shape).copy()
     flip[:, 2, 2] = np.sign(np.linalg.det(u) * np.linalg.det(vt))
-    rotation = vt.swapaxes(1, 2) @ flip @ u.swapaxes(1, 2)
+    rotation: Float64 = vt.swapaxes(1, 2) @ flip @ u.swapaxes(1, 2)
     return rotation, middle - (rotation @ own[:, :, None])[:, :, 0]
 
 
@@ -157,6 +157,6 @@ def _cross(vectors: Float64) -> Float64:
 def _turns(vectors: Float64) -> Float64:
     """``(N, 3, 3)``: rotations by axis times angle ``(N, 3)`` [rad] (Rodrigues)."""
     angle = np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)[:, None, None]
-    axis = _cross(vectors) / angle
+    axis: Float64 = _cross(vectors) / angle
     turned: Float64 = np.eye(3) + np.sin(angle) * axis + (1 - np.cos(angle)) * (axis @ axis)
     return turned

@@ -15,13 +15,14 @@ from il_robot.data.frames import cached_frames
 from il_robot.data.pictures import resized
 from il_robot.errors import ConfigError, DatasetError
 from il_robot.policies.checkpoint import find_checkpoint, load_checkpoint, read_description
+from il_robot.policies.estimator import EstimatingPolicy
 from il_robot.policies.observation import ImagePolicy
+from il_robot.policies.runner import PolicyRunner
 
 CAMERAS, SIZE = ('overhead', 'wrist_right'), (24, 32)
 TINY = ('--policy', 'chunk_mlp', '--steps', 3, '--set', 'model.hidden=[32]', '--set',
         'training.device=cpu', '--set', 'training.batch_size=8', '--set',
-        'observation.image_size=[24,32]', '--set', 'observation.objects=[]', '--set',
-        'observation.estimate=[cube]')
+        'observation.image_size=[24,32]', '--set', 'observation.objects=[]')
 
 
 def call(module, *words):
@@ -91,9 +92,9 @@ def test_evaluate_draws_what_the_policy_sees(folder):
     (['--set', 'observation.image_size=[96,128]'], DatasetError, 'grow'),
     (['--set', 'observation.image_size=[24,24]'], DatasetError, 'distorted'),
     (['--set', 'observation.objects=[ball]'], DatasetError, 'unknown object.*cube'),
-    (['--set', 'observation.estimate=[ball]'], DatasetError, 'unknown object.*cube'),
-    (['--set', 'observation.encoder.output=map', '--set', 'observation.estimate=[]'],
-     ConfigError, 'for policy act'),
+    (['--set', 'observation.estimate=[ball]', '--set', 'observation.objects=null'],
+     DatasetError, 'unknown object.*cube'),
+    (['--set', 'observation.encoder.output=map'], ConfigError, 'for policy act'),
     (['--set', 'observation.encoder.network=vgg'], ConfigError, 'resnet18'),
     (['--set', 'observation.encoder.network=resnet18', '--set',
       'observation.encoder.pretrained=no.pth'], ConfigError, 'image_size|no file'),
@@ -121,3 +122,28 @@ def test_training_tries_checkpoints_from_what_they_see(folder, tmp_path):
                     'execution.n_action_steps=20') == 0
     trial = json.loads((tmp_path / 'run/run.json').read_text())['trial']
     assert trial['cameras'] == list(CAMERAS) and trial['image_size'] == [64, 48]
+
+
+def test_estimated_poses_take_the_place_of_known_ones(folder, tmp_path):
+    """Two stages in one command; running, the environment's own poses are not looked at."""
+    assert train_on(
+        folder, tmp_path / 'run', CAMERAS, '--set', 'observation.objects=null', '--set',
+        'observation.estimate=[cube]', '--set', 'observation.estimator.steps=4', '--set',
+        'observation.estimator.widths=[4,4]') == 0
+    checkpoint, policy = load_checkpoint(tmp_path / 'run')
+    assert isinstance(policy, EstimatingPolicy) and checkpoint.given == ()
+    assert checkpoint.layout.objects == ('cube',)
+    env = sim.make('transfer_cube', **camera_arguments(checkpoint.recorded, checkpoint.robot))
+    env.reset(seed=5)
+    seen = env.observation()
+    runner = PolicyRunner(checkpoint, policy, checkpoint.robot)
+    answers = []
+    for objects in ({}, seen.objects):
+        runner.reset(np.random.default_rng(0))
+        runner.observe(replace(seen, objects=objects))
+        answers.append(runner.predict().positions)
+    dark = {name: 0 * picture for name, picture in seen.images.items()}
+    runner.reset(np.random.default_rng(0))
+    runner.observe(replace(seen, images=dark))
+    env.close()
+    assert np.array_equal(*answers) and not np.array_equal(answers[0], runner.predict().positions)

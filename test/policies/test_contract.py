@@ -32,16 +32,17 @@ SMALL = {
         {'policy': 'mlp_gmm', 'model': {'hidden': [64]}, 'size': 2, 'share': 1}],
 }
 CNN = {'widths': [8, 8], 'keypoints': 4}
-# Pictures come to all policies in one way; what differs is what they make of the encoder's output.
+# Pictures come to all policies in one of two ways; what differs is what they make of the output.
 EYES = [
     {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': CNN},
-    {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'shared': True},
-     'estimate': ['cube']},
+    {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'shared': True}},
+    {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'estimate': ['cube'],
+     'estimator': {'widths': [4, 4]}},
 ]
 MAP = {'cameras': ['top', 'wrist'], 'image_size': [16, 20], 'encoder': {**CNN, 'output': 'map'}}
 DEVICES = ['cpu'] + (['cuda'] if torch.cuda.is_available() else [])
 CASES = [(name, values, {}) for name in POLICIES for values in SMALL[name]]
-CASES += [(name, SMALL[name][-1], EYES[i % 2]) for i, name in enumerate(POLICIES)]
+CASES += [(name, SMALL[name][-1], EYES[i % 3]) for i, name in enumerate(POLICIES)]
 CASES.append(('act', SMALL['act'][0], MAP))
 
 

@@ -130,33 +130,9 @@ def test_augmentation_is_for_training_and_follows_the_generator():
     assert loss(0) == loss(1)
 
 
-def test_the_estimate_joins_the_features_and_its_error_the_loss():
-    seen = replace(SEEN, estimate=('cube',), estimate_weight=2.0)
-    torch.manual_seed(0)
-    policy = make_policy('chunk_mlp', ChunkMLPConfig((8,)), LAYOUT, ACTION_DIM, seen).eval()
-    assert policy.encoder.layout.parts == (*LAYOUT.parts, 8, 8, 9)
-    batch = random_batch(policy, 4)
-    features = policy.encoder(batch, None)['features']
-    assert features.shape == (4, 1, policy.encoder.layout.dim)
-    moved = policy.encoder({**batch, 'features': batch['features'] + 1}, None)['features']
-    assert torch.equal(moved[..., -9:], features[..., -9:]), 'estimated from joints, not seen'
-    losses = policy.loss(batch, torch.Generator())
-    error = (features[..., -9:] - batch['poses']).square().mean()
-    torch.testing.assert_close(losses['estimate'], error)
-    poses = batch.pop('poses')  # running, nobody knows them
-    alone = policy.loss(batch, torch.Generator())
-    assert 'estimate' not in alone
-    torch.testing.assert_close(losses['loss'], alone['loss'] + 2.0 * error)
-    batch = {**batch, 'poses': poses, 'weight': torch.tensor([1.0, 0.0, 0.0, 0.0])}
-    torch.testing.assert_close(
-        policy.loss(batch, torch.Generator())['estimate'],
-        (features[0, :, -9:] - poses[0]).square().mean())
-
-
 def test_the_shares_of_two_processes_sum_up_to_the_whole():
-    seen = replace(SEEN, estimate=('cube',))
     torch.manual_seed(0)
-    policy = make_policy('chunk_mlp', ChunkMLPConfig((8,)), LAYOUT, ACTION_DIM, seen).train()
+    policy = make_policy('chunk_mlp', ChunkMLPConfig((8,)), LAYOUT, ACTION_DIM, SEEN).train()
     batch = random_batch(policy, 4)
     del batch['is_pad']
 
@@ -196,6 +172,8 @@ def test_maps_are_for_act():
 def test_bad_observations_are_refused():
     for values, why in (({'cameras': ['a', 'a']}, 'differ'), ({'image_size': [8, 8]}, 'at least'),
                         ({'encoder': {'network': 'vit'}}, 'resnet18'),
-                        ({'estimate': ['cube']}, 'needs cameras')):
+                        ({'estimate': ['cube']}, 'needs cameras'),
+                        ({'cameras': ['a'], 'objects': [], 'estimate': ['cube']}, 'leave objects'),
+                        ({'cameras': ['a'], 'objects': ['cube'], 'estimate': ['ball']}, 'ball')):
         with pytest.raises(ConfigError, match=why):
             build(ObservationConfig, values)
