@@ -27,7 +27,8 @@ from il_robot.statistics import wilson
 
 RESULTS = Path(__file__).parent / 'results' / 'policies.json'
 RECIPES = {
-    'transfer_cube': ('flow', 'act', 'diffusion', 'chunk_mlp', 'mlp', 'mlp_gaussian', 'mlp_gmm'),
+    'transfer_cube': ('flow', 'act', 'diffusion', 'chunk_mlp', 'mlp', 'mlp_gaussian', 'mlp_gmm',
+                      'mlp_images'),
     'lift_tray': ('chunk_mlp_lift_tray', 'chunk_mlp', 'mlp'),
     'insert_peg': ('mlp_insert_peg', 'chunk_mlp_insert_peg', 'flow_insert_peg',
                    'chunk_mlp', 'act', 'flow', 'diffusion', 'mlp'),
@@ -38,6 +39,8 @@ DEMONSTRATIONS = 50
 CURVE = (10, 20, 50, 100)
 CURVES = ('transfer_cube/chunk_mlp', 'transfer_cube/mlp')
 """More and fewer demonstrations for these."""
+FILMED = {'mlp_images': ('overhead', 'wrist_left', 'wrist_right')}
+"""The cameras of recipes that need any; the other demonstrations have no pictures."""
 LOCK = Lock()
 
 
@@ -54,6 +57,12 @@ class Case:
     def name(self) -> str:
         """Of its folder."""
         return f'{self.task}_{self.demonstrations}_{self.recipe}_{self.training_seed}'
+
+    @property
+    def dataset(self) -> str:
+        """Of its demonstrations' folder."""
+        filmed = '_filmed' if self.recipe in FILMED else ''
+        return f'{self.task}_{self.demonstrations}{filmed}'
 
 
 def cases(only: list[str], seeds: list[int]) -> Iterator[Case]:
@@ -82,11 +91,11 @@ def run(case: Case, folder: Path, episodes: int) -> None:
     """Train and evaluate, or take what is there; note the result."""
     output, log = folder / case.name, folder / f'{case.name}.log'
     report, clock = output / 'evaluation.json', output / 'seconds.json'
-    data = dataset(folder, case.task, case.demonstrations)
     if not clock.exists():
         resume = (['--output', str(output), '--resume'] if (output / 'run.json').exists() else [
-            '--policy', case.recipe, '--dataset', str(data), '--output', str(output),
-            '--seed', str(case.training_seed), '--set', 'training.threads=1'])
+            '--policy', case.recipe, '--dataset', str(folder / case.dataset),
+            '--output', str(output), '--seed', str(case.training_seed),
+            '--set', 'training.threads=1'])
         seconds = call(log, 'train', *resume)
         clock.write_text(json.dumps(seconds))
     done = len(json.loads(report.read_text())['episodes']) if report.exists() else 0
@@ -118,9 +127,12 @@ def read_rows() -> list[dict[str, Any]]:
     return json.loads(RESULTS.read_text())['rows'] if RESULTS.exists() else []
 
 
-def dataset(folder: Path, task: str, count: int) -> Path:
-    """Where the demonstrations of a task are."""
-    return folder / f'{task}_{count}'
+def record(case: Case, folder: Path) -> None:
+    """The demonstrations of a case, of the command's own seeds; what is there stays."""
+    cameras = FILMED.get(case.recipe, ())
+    filmed = ['--cameras', *cameras, '--image-size', '320x240'] if cameras else []
+    call(folder / 'record.log', 'record', '--expert', '--task', case.task, '--episodes',
+         str(case.demonstrations), '--output', str(folder / case.dataset), '--resume', *filmed)
 
 
 def pooled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -215,9 +227,8 @@ def main() -> None:
     if not args.table:
         args.output.mkdir(parents=True, exist_ok=True)
         todo = list(cases(args.only, args.seeds))
-        for task, count in sorted({(c.task, c.demonstrations) for c in todo}):
-            call(args.output / 'record.log', 'record', '--expert', '--task', task, '--episodes',
-                 str(count), '--output', str(dataset(args.output, task, count)), '--resume')
+        for case in {c.dataset: c for c in todo}.values():
+            record(case, args.output)
         with ThreadPoolExecutor(args.jobs) as pool:
             for future in [pool.submit(run, c, args.output, args.episodes) for c in todo]:
                 future.result()

@@ -21,7 +21,16 @@ from torch import nn
 
 from il_robot.policies.augmentation import scaled
 from il_robot.policies.keypoints import HeatMaps, classify, locate
-from il_robot.policies.policy import IMAGES, PART, Batch, ClosedForm, Losses, Policy, Trainee, masked_mean
+from il_robot.policies.policy import (
+    IMAGES,
+    PART,
+    Batch,
+    ClosedForm,
+    Losses,
+    Policy,
+    Trainee,
+    masked_mean,
+)
 from il_robot.policies.reprojection import Prior, Sight, solve_poses
 from il_robot.policies.views import View, project
 from il_robot.rotations import matrix_from_quaternion, quaternion_from_matrix

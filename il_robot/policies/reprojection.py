@@ -97,7 +97,8 @@ def _triangulated(sights: Mapping[str, Sight], prior: Prior) -> tuple[Float64, F
         weighed = rows.swapaxes(2, 3) @ sight.information
         information += weighed @ rows
         target += (weighed @ right[..., None])[..., 0]
-    return np.linalg.solve(information, target[..., None])[..., 0], information
+    points = np.asarray(np.linalg.solve(information, target[..., None])[..., 0], np.float64)
+    return points, information
 
 
 def _rigid_fit(
@@ -142,7 +143,7 @@ def _step(
         weighed = jacobian.swapaxes(2, 3) @ (weight * sight.information)
         normal += (weighed @ jacobian).sum(1)
         target += (weighed @ error[..., None])[..., 0].sum(1)
-    solved: Float64 = np.linalg.solve(normal, target[..., None])[..., 0]
+    solved = np.asarray(np.linalg.solve(normal, target[..., None])[..., 0], np.float64)
     return solved
 
 
