@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from il_robot.checkpoints import camera_arguments, recorded_cameras
 from il_robot.config import load_yaml
 from il_robot.errors import ConfigError, unknown
 from il_robot.launch_options import (
@@ -98,15 +99,38 @@ def describe(name: str, options: LaunchOptions) -> list[NodeSpec]:
     spec = load_robot_spec(path)
     if options.robot == 'real':
         spec.wiring  # noqa: B018  raises where the profile does not say how it is wired
-    if options.cameras:
-        wanted = listed(options.cameras)
-        names = [c.name for c in spec.cameras] if wanted == ['all'] else wanted
-        options = replace(options, cameras=','.join(spec.camera(c).name for c in names))
+    options = _with_cameras(options, name, spec)
     if options.robot == 'sim' and options.seed < 0:
         options = replace(options, seed=FIRST_SEEDS.get(name, 0))
     if options.profile.endswith(('.yaml', '.yml')):
         options = replace(options, profile=str(path.absolute()))
     return [*LAUNCHES[name](options), *_viewers(options, spec, path)]
+
+
+def _with_cameras(o: LaunchOptions, name: str, spec: RobotSpec) -> LaunchOptions:
+    """The cameras by name, beside them what the policy sees; as large as that was recorded.
+
+    Raises:
+        ConfigError: the robot lacks one, or the policy needs one that is left out.
+    """
+    wanted = [c.name for c in spec.cameras] if o.cameras == 'all' else listed(o.cameras)
+    names = [spec.camera(c).name for c in wanted]
+    seen = recorded_cameras(o.policy) if o.policy and name in DRIVEN else {}
+    known = [c.name for c in spec.cameras]
+    for camera in seen:
+        if camera not in known:
+            raise ConfigError(
+                f'policy:={o.policy} looks at a camera that {spec.name} lacks: '
+                f'{unknown("camera", camera, known)}')
+        if names and camera not in names:
+            raise ConfigError(
+                f'policy:={o.policy} looks at {", ".join(seen)}; add {camera} to cameras:=, or '
+                f'leave that out')
+    o = replace(o, cameras=','.join(names or seen))
+    if o.robot == 'sim' and not o.image_size:
+        size = camera_arguments(seen, spec).get('image_size', [])
+        o = replace(o, image_size='x'.join(str(side) for side in size))
+    return o
 
 
 def _demo(o: LaunchOptions) -> list[NodeSpec]:
@@ -167,6 +191,8 @@ def _dagger(o: LaunchOptions) -> list[NodeSpec]:
             *_recorder(o), rounds]
 
 
+DRIVEN = ('run', 'correct', 'dagger')
+"""Launches in which a policy drives."""
 LAUNCHES = dict(zip(LAUNCH_NAMES, (_demo, _record, _run, _correct, _dagger), strict=True))
 
 

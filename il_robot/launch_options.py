@@ -77,9 +77,10 @@ class LaunchOptions:
         '', 'KEY=VALUE,... of the gate, instead of thresholds learned with the policy')
     budget: float = _argument(
         0.2, 'dagger: share of the states in which the robot may call for help', sim=True)
-    cameras: str = _argument('', 'names, or all; empty: none')
+    cameras: str = _argument('', 'names, or all; empty: those that the policy looks at')
     image_size: str = _argument(
-        '', "WxH of the pictures, for example 320x240; empty: the camera's own", sim=True)
+        '', "WxH of the pictures, for example 320x240; empty: as the policy's were recorded, else "
+        "the camera's own", sim=True)
     episodes: int = _argument(
         0, 'so many episodes (dagger: in each round; 0: 10), then everything ends; 0: until '
         'stopped', sim=True)

@@ -1,6 +1,7 @@
 """What runs: every launch gives nodes that exist, with parameters they have."""
 
 import ast
+import json
 import re
 from dataclasses import fields
 from functools import lru_cache
@@ -159,6 +160,41 @@ def test_rounds(policy):
               for name in ('record', 'run', 'correct')}
     assert rounds == {'record': 0, 'run': 0, 'correct': 1}
     assert nodes('correct', policy=policy, round='4')['recorder'].parameters['round'] == 4
+
+
+def seeing(folder, **recorded):
+    """As much of a checkpoint as a launch looks at."""
+    inside = folder / 'checkpoints' / 'step_00000001'
+    inside.mkdir(parents=True)
+    (inside / 'checkpoint.json').write_text(json.dumps({'recorded': recorded}))
+    return str(folder)
+
+
+def test_what_the_policy_looks_at_is_drawn_as_it_was_recorded(tmp_path, policy):
+    run = seeing(tmp_path / 'run', overhead=[240, 320], wrist_left=[240, 320])
+    for name in ('run', 'correct', 'dagger'):
+        parameters = {n: s.parameters for n, s in nodes(name, policy=run).items()}
+        assert parameters['sim']['cameras'] == ['overhead', 'wrist_left']
+        assert parameters['sim']['image_size'] == [320, 240]
+        assert parameters['recorder']['cameras'] == ['overhead', 'wrist_left']
+        assert 'cameras' not in nodes(name, policy=policy)['sim'].parameters
+    assert 'cameras' not in nodes('record', policy=run)['sim'].parameters
+    more = nodes('run', policy=run, cameras='all', image_size='640x480')['sim'].parameters
+    assert len(more['cameras']) == 4 and more['image_size'] == [640, 480]
+    own = seeing(tmp_path / 'own', overhead=[480, 640], front=[480, 640])
+    assert nodes('run', policy=own)['sim'].parameters['image_size'] == [640, 480]
+
+
+def test_cameras_that_the_policy_would_miss_are_named(tmp_path):
+    run = seeing(tmp_path / 'run', overhead=[240, 320], wrist_left=[240, 320])
+    with pytest.raises(ConfigError, match='add wrist_left to cameras:='):
+        nodes('run', policy=run, cameras='overhead')
+    other = seeing(tmp_path / 'other', overhed=[240, 320])
+    with pytest.raises(ConfigError, match="camera that sim_dual_arm lacks.*mean 'overhead'"):
+        nodes('run', policy=other)
+    sizes = seeing(tmp_path / 'sizes', overhead=[240, 320], front=[48, 64])
+    with pytest.raises(ConfigError, match='different sizes'):
+        nodes('run', policy=sizes)
 
 
 def test_only_an_essential_node_or_the_keyboard_ends_a_launch(every_description):

@@ -40,14 +40,13 @@ from il_robot.algorithms.samples import (
 )
 from il_robot.algorithms.team import ALONE, Team
 from il_robot.algorithms.trials import BEST, Trial, mark_best, try_checkpoint
+from il_robot.checkpoints import find_checkpoint, list_checkpoints
 from il_robot.config import to_dict
 from il_robot.data.dataset import Dataset
 from il_robot.data.frames import OnFrames, check_cameras
 from il_robot.errors import ConfigError, DatasetError
 from il_robot.policies.checkpoint import (
     Checkpoint,
-    find_checkpoint,
-    list_checkpoints,
     load_training_state,
     read_description,
     save_checkpoint,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 
 from il_robot.config import build
 from il_robot.control.chunks import ChunkBuffer, Execution
-from il_robot.errors import ConfigError
 from il_robot.policies.assessor import load_assessor
 from il_robot.policies.checkpoint import load_checkpoint
 from il_robot.policies.runner import PolicyRunner
@@ -98,32 +96,3 @@ class PolicyFactory:
         runner = PolicyRunner(checkpoint, policy, robot, self.runtime, novelty=self.novelty,
                               assessor=assessor)
         return PolicyController(runner, robot, execution)
-
-
-def camera_arguments(
-    recorded: Mapping[str, tuple[int, int]], robot: RobotSpec | None
-) -> dict[str, Any]:
-    """Arguments of :func:`il_robot.sim.make` for what a policy sees; empty without cameras.
-
-    Pictures are drawn as large as they were recorded and made smaller as in training.
-
-    Args:
-        recorded: Height and width [px] by camera, as in the checkpoint.
-        robot: Of the dataset.
-
-    Raises:
-        ConfigError: the cameras were recorded with different sizes that are not their own.
-    """
-    if not recorded:
-        return {}
-    cameras, sizes = list(recorded), set(recorded.values())
-    if len(sizes) == 1:
-        height, width = sizes.pop()
-        return {'cameras': cameras, 'image_size': [width, height]}
-    if robot is not None and all(
-            recorded[c.name] == (c.height, c.width)
-            for c in robot.cameras if c.name in cameras):
-        return {'cameras': cameras}
-    raise ConfigError(
-        f'the cameras were recorded with different sizes ({dict(recorded)}), which no '
-        f'environment here draws; record all with one --image-size')

@@ -48,12 +48,13 @@ from il_robot.algorithms.recipe import Recipe
 from il_robot.algorithms.report import read_report, write_report
 from il_robot.algorithms.runs import RUN
 from il_robot.algorithms.workers import MakeEnv
+from il_robot.checkpoints import find_checkpoint, list_checkpoints
 from il_robot.control.gates import make_gate
 from il_robot.data.dataset import open_dataset
 from il_robot.data.layout import write_json
 from il_robot.errors import SimulationError
 from il_robot.policies.assessor import ASSESSOR, load_assessor, save_assessor
-from il_robot.policies.checkpoint import find_checkpoint, list_checkpoints, read_description
+from il_robot.policies.checkpoint import read_description
 
 ROUNDS = 'rounds.json'
 DATASET, BC = 'dataset', 'bc'

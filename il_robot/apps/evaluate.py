@@ -145,10 +145,11 @@ def controller_factory(
         if runtime != 'torch':
             raise ConfigError('--runtime is for policies; the expert has no network')
         return expert_controller, {'policy': 'expert'}, {}
-    from il_robot.algorithms.controller import PolicyFactory, camera_arguments
+    from il_robot.algorithms.controller import PolicyFactory
+    from il_robot.checkpoints import camera_arguments, find_checkpoint
     from il_robot.config import build, override, to_dict
     from il_robot.control.chunks import Execution
-    from il_robot.policies.checkpoint import find_checkpoint, read_description
+    from il_robot.policies.checkpoint import read_description
 
     folder = find_checkpoint(policy)
     checkpoint = read_description(folder)

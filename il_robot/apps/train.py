@@ -101,8 +101,8 @@ def _environment(
     args: argparse.Namespace, dataset: Dataset, recipe: Recipe
 ) -> dict[str, Any]:
     """Arguments of :func:`il_robot.sim.make`: the task of the dataset, or the one given."""
-    from il_robot.algorithms.controller import camera_arguments
     from il_robot.algorithms.samples import dataset_task
+    from il_robot.checkpoints import camera_arguments
     from il_robot.data.frames import check_cameras
     from il_robot.sim.tasks import task_names
 
@@ -149,7 +149,8 @@ def _train(
     from il_robot.algorithms.progress import frame_lines, training_bar
     from il_robot.algorithms.team import join_team
     from il_robot.algorithms.trials import Trial
-    from il_robot.policies.checkpoint import list_checkpoints, read_description
+    from il_robot.checkpoints import list_checkpoints
+    from il_robot.policies.checkpoint import read_description
 
     output = args.output
     done = list_checkpoints(output) if args.resume else []

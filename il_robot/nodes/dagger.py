@@ -27,6 +27,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from il_robot.checkpoints import find_checkpoint
 from il_robot.config import build
 from il_robot.control.rounds import Facts, Past, Rounds, RoundsConfig, Score, Stage
 from il_robot.control.session import Phase, Session
@@ -37,7 +38,7 @@ from il_robot.nodes import convert, topics
 from il_robot.nodes.child import Child
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.nodes.session_port import SessionPort
-from il_robot.policies.checkpoint import find_checkpoint, read_description
+from il_robot.policies.checkpoint import read_description
 from il_robot.types import ControlMode
 
 _PERIOD, _STATUS_PERIOD, _SAY = 0.02, 1.0, 10.0

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from il_robot.checkpoints import find_checkpoint
 from il_robot.config import build
 from il_robot.control.chunks import Execution
 from il_robot.errors import ConfigError
 from il_robot.policies.assessor import ASSESSOR, load_assessor
-from il_robot.policies.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from il_robot.policies.checkpoint import Checkpoint, load_checkpoint
 from il_robot.policies.device import choose_device
 from il_robot.policies.ensemble import EnsemblePolicy
 from il_robot.policies.runner import PolicyRunner

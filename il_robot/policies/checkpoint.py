@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from il_robot import __version__
+from il_robot.checkpoints import DESCRIPTION, find_checkpoint
 from il_robot.config import build, to_dict
 from il_robot.data.normalizer import Normalizer
 from il_robot.errors import CheckpointError, IlRobotError
@@ -35,7 +36,7 @@ from il_robot.types import Float32
 
 FORMAT = 'il_robot.checkpoint'
 VERSION = 2
-WEIGHTS, DESCRIPTION, STATE = 'model.safetensors', 'checkpoint.json', 'training.safetensors'
+WEIGHTS, STATE = 'model.safetensors', 'training.safetensors'
 
 
 @dataclass(frozen=True)
@@ -176,27 +177,6 @@ def load_training_state(path: Path | str) -> dict[str, torch.Tensor]:
         CheckpointError: missing or damaged.
     """
     return _load_tensors(find_checkpoint(path) / STATE)
-
-
-def find_checkpoint(path: Path | str) -> Path:
-    """``path`` itself where it is a checkpoint, else the newest one of the run ``path``.
-
-    Raises:
-        CheckpointError: neither.
-    """
-    path = Path(path)
-    if (path / DESCRIPTION).is_file():
-        return path
-    inside = list_checkpoints(path)
-    if inside:
-        return inside[-1]
-    why = f'no {DESCRIPTION} in it' if path.exists() else 'no such folder'
-    raise CheckpointError(f'{path} is no checkpoint ({why}); give a folder of "il_robot train"')
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """The checkpoints of a training run, oldest first."""
-    return sorted(p.parent for p in run.glob(f'checkpoints/[!.]*/{DESCRIPTION}'))
 
 
 def read_description(folder: Path) -> Checkpoint:

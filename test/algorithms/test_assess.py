@@ -12,10 +12,11 @@ from il_robot.algorithms.assess import (
 )
 from il_robot.algorithms.bc import train
 from il_robot.algorithms.recipe import make_recipe
+from il_robot.checkpoints import find_checkpoint
 from il_robot.data.dataset import Dataset
 from il_robot.errors import CheckpointError, ConfigError
 from il_robot.policies.assessor import load_assessor, save_assessor
-from il_robot.policies.checkpoint import find_checkpoint, read_description
+from il_robot.policies.checkpoint import read_description
 from il_robot.types import Outcome, Source
 
 TRAINING = {'steps': 150, 'batch_size': 32, 'validation': 0.0, 'actions': 'relative',

@@ -15,9 +15,10 @@ from il_robot.algorithms import bc, learner
 from il_robot.algorithms.memory import is_out_of_memory
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.algorithms.records import read_metrics
+from il_robot.checkpoints import DESCRIPTION, list_checkpoints
 from il_robot.errors import CheckpointError, ConfigError, DatasetError
 from il_robot.policies.backpropagation import RegressionGradient
-from il_robot.policies.checkpoint import DESCRIPTION, list_checkpoints, load_checkpoint
+from il_robot.policies.checkpoint import load_checkpoint
 
 RECIPE = make_recipe({
     'policy': 'chunk_mlp', 'model': {'hidden': [16], 'chunk_size': 4},

@@ -11,9 +11,10 @@ from il_robot.algorithms.learner import schedule
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.algorithms.records import METRICS, read_metrics
 from il_robot.algorithms.runs import PICTURE, read_run
+from il_robot.checkpoints import list_checkpoints
 from il_robot.config import to_dict
 from il_robot.errors import ConfigError, DatasetError
-from il_robot.policies.checkpoint import list_checkpoints, load_checkpoint, load_training_state
+from il_robot.policies.checkpoint import load_checkpoint, load_training_state
 
 RECIPE = make_recipe({
     'policy': 'chunk_mlp',

@@ -10,8 +10,9 @@ import toy
 from il_robot.algorithms import bc, trials
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.algorithms.records import METRICS, best_record, read_metrics
+from il_robot.checkpoints import list_checkpoints
 from il_robot.errors import ConfigError
-from il_robot.policies.checkpoint import list_checkpoints, load_checkpoint, load_training_state
+from il_robot.policies.checkpoint import load_checkpoint, load_training_state
 from il_robot.policies.registry import POLICIES
 
 SMALL = {

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import il_robot.sim as sim
-from il_robot.algorithms.controller import camera_arguments
 from il_robot.apps import evaluate, record, train
+from il_robot.checkpoints import camera_arguments, find_checkpoint
 from il_robot.data.dataset import open_dataset
 from il_robot.data.frames import cached_frames
 from il_robot.data.pictures import resized
 from il_robot.errors import ConfigError, DatasetError
-from il_robot.policies.checkpoint import find_checkpoint, load_checkpoint, read_description
+from il_robot.policies.checkpoint import load_checkpoint, read_description
 from il_robot.policies.estimator import EstimatingPolicy
 from il_robot.policies.observation import ImagePolicy
 from il_robot.policies.runner import PolicyRunner

@@ -3,8 +3,9 @@
 import numpy as np
 
 import il_robot.sim as sim
-from il_robot.algorithms.controller import PolicyFactory, camera_arguments
+from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import as_observation
+from il_robot.checkpoints import camera_arguments
 from il_robot.control.chunks import Execution
 from il_robot.policies.checkpoint import load_checkpoint
 

@@ -8,9 +8,10 @@ from small_policy import write_lively_policy
 from std_srvs.srv import Trigger
 
 from il_robot import sim
+from il_robot.checkpoints import find_checkpoint
 from il_robot.data.dataset import open_dataset
 from il_robot.nodes import convert, topics
-from il_robot.policies.checkpoint import find_checkpoint, read_description
+from il_robot.policies.checkpoint import read_description
 
 SPEC = sim.default_robot()
 SETTINGS = ['training.steps=30', 'training.threads=1', 'training.validation=0.0',

@@ -29,34 +29,49 @@ SPEC = sim.default_robot()
 CAMERAS = ('overhead', 'wrist_left')
 
 
-@pytest.fixture(scope='module')
-def checkpoint(tmp_path_factory):
-    """An untrained policy whose joints depend on what it sees."""
+WAYS = {
+    'encoded': {'objects': [], 'encoder': {'widths': [8, 8], 'keypoints': 8}},
+    'estimated': {'objects': ['cube'], 'estimate': ['cube'], 'estimator': {'widths': [4, 4]}}}
+"""Pictures as features, and poses from pictures."""
+
+
+def untrained(folder, way):
+    """Write a policy whose joints depend on what it sees; its folder."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    layout = FeatureLayout(SPEC.joint_names)
+    seen = build(ObservationConfig, {
+        'cameras': CAMERAS, 'image_size': [24, 32], 'hands': False, 'scales': [], **WAYS[way]})
+    layout = FeatureLayout(SPEC.joint_names, seen.objects)
     normalizer = fit_normalizer({
         'features': rng.normal(size=(50, layout.dim)),
         'action': SPEC.rest + 0.05 * rng.normal(size=(50, SPEC.dim))})
-    seen = build(ObservationConfig, {
-        'cameras': CAMERAS, 'objects': [], 'image_size': [24, 32],
-        'encoder': {'widths': [8, 8], 'keypoints': 8}})
     description = Checkpoint(
         'chunk_mlp', ChunkMLPConfig((16,), chunk_size=6, n_obs_steps=2), layout, normalizer,
         SPEC, {'mode': 'newest', 'n_action_steps': 3}, task='transfer_cube', observation=seen,
         recorded=dict.fromkeys(CAMERAS, (48, 64)))
-    folder = tmp_path_factory.mktemp('checkpoints') / 'seeing'
     save_checkpoint(folder, description, description.make_policy())
     return folder
 
 
-def test_an_episode_over_topics_equals_one_in_process(graph, checkpoint):
-    """Drawn by the sim's camera process, sent raw, made smaller by the node: the same bits."""
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp('checkpoints') / 'seeing', 'encoded')
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_an_episode_over_topics_equals_one_in_process(graph, tmp_path, way):
+    """Drawn by the sim's camera process, sent raw, made smaller by the node: the same bits.
+
+    The simulator publishes the objects' poses, too: who estimates them does not listen.
+    """
+    checkpoint = untrained(tmp_path / 'seeing', way)
     graph.start('sim', lockstep=True, seed=10, cameras=list(CAMERAS), image_size=[64, 48],
                 image_transport='raw')
     graph.start('policy', checkpoint=str(checkpoint), image_transport='raw')
     relay = Relay(graph, SPEC)
+    statuses = graph.collect(DiagnosticArray, topics.POLICY_STATUS, topics.LATCHED_QOS)
     graph.until(lambda: len(relay.states) > 10, 'the policy drives')
+    assert convert.status_values(statuses[-1])['objects'] == ''
     assert graph.call(Trigger, topics.SIM_RESET).message.endswith('seed 11')
     graph.until(lambda: relay.episode['seed'] == '11' and len(relay.states) >= 30)
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from il_robot.checkpoints import DESCRIPTION, find_checkpoint, list_checkpoints
 from il_robot.data.normalizer import fit_normalizer
 from il_robot.errors import CheckpointError, SpecError
 from il_robot.policies import checkpoint as ckpt
@@ -119,10 +120,10 @@ def test_a_crash_while_writing_leaves_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(ckpt, '_sync', lambda path: (_ for _ in ()).throw(OSError('power cut')))
     with pytest.raises(CheckpointError, match='power cut'):
         ckpt.save_checkpoint(tmp_path / 'checkpoints' / 'a', *make())
-    assert ckpt.list_checkpoints(tmp_path) == []
+    assert list_checkpoints(tmp_path) == []
     monkeypatch.undo()
     ckpt.save_checkpoint(tmp_path / 'checkpoints' / 'a', *make())
-    assert ckpt.find_checkpoint(tmp_path).name == 'a'
+    assert find_checkpoint(tmp_path).name == 'a'
 
 
 def test_the_newest_checkpoint_of_a_run_is_found(tmp_path):
@@ -148,17 +149,17 @@ def test_another_robot_is_refused_with_both_sides(tmp_path):
 
 
 def _edit(folder, **changes):
-    data = json.loads((folder / ckpt.DESCRIPTION).read_text())
-    (folder / ckpt.DESCRIPTION).write_text(json.dumps({**data, **changes}))
+    data = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps({**data, **changes}))
 
 
 @pytest.mark.parametrize(('damage', 'message'), [
     (lambda f: (f / ckpt.WEIGHTS).write_bytes((f / ckpt.WEIGHTS).read_bytes()[:-9]), 'damaged'),
     (lambda f: (f / ckpt.WEIGHTS).unlink(), 'incomplete'),
-    (lambda f: (f / ckpt.DESCRIPTION).unlink(), 'no checkpoint'),
-    (lambda f: (f / ckpt.DESCRIPTION).write_text('{"format": '), 'cannot read'),
-    (lambda f: (f / ckpt.DESCRIPTION).write_text('[]'), 'no checkpoint of il_robot'),
-    (lambda f: (f / ckpt.DESCRIPTION).write_text('{"type": "act"}'), 'no checkpoint of il_robot'),
+    (lambda f: (f / DESCRIPTION).unlink(), 'no checkpoint'),
+    (lambda f: (f / DESCRIPTION).write_text('{"format": '), 'cannot read'),
+    (lambda f: (f / DESCRIPTION).write_text('[]'), 'no checkpoint of il_robot'),
+    (lambda f: (f / DESCRIPTION).write_text('{"type": "act"}'), 'no checkpoint of il_robot'),
     (lambda f: _edit(f, version=99, package='9.9'), r'il_robot 9\.9.*upgrade'),
     (lambda f: _edit(f, task='other'), 'damaged'),
 ])
@@ -176,10 +177,10 @@ def test_weights_of_another_shape_and_missing_keys_are_told(tmp_path):
     with pytest.raises(CheckpointError, match='do not fit'):
         ckpt.load_checkpoint(tmp_path / 'a')
     ckpt.save_checkpoint(tmp_path / 'b', *make())
-    data = json.loads((tmp_path / 'b' / ckpt.DESCRIPTION).read_text())
+    data = json.loads((tmp_path / 'b' / DESCRIPTION).read_text())
     del data['model']['loss'], data['layout']['joints']
     data['hash'] = ckpt._hash(data, tmp_path / 'b' / ckpt.WEIGHTS)
-    (tmp_path / 'b' / ckpt.DESCRIPTION).write_text(json.dumps(data))
+    (tmp_path / 'b' / DESCRIPTION).write_text(json.dumps(data))
     with pytest.raises(CheckpointError, match='missing key.*joints'):
         ckpt.load_checkpoint(tmp_path / 'b')
 
