@@ -67,7 +67,7 @@ def test_an_episode_over_topics_equals_one_in_process(graph, tmp_path, way):
     checkpoint = untrained(tmp_path / 'seeing', way)
     graph.start('sim', lockstep=True, seed=10, cameras=list(CAMERAS), image_size=[64, 48],
                 image_transport='raw')
-    graph.start('policy', checkpoint=str(checkpoint), image_transport='raw')
+    graph.start('policy', checkpoint=str(checkpoint), image_transport='raw', runtime='torch')
     relay = Relay(graph, SPEC)
     statuses = graph.collect(DiagnosticArray, topics.POLICY_STATUS, topics.LATCHED_QOS)
     graph.until(lambda: len(relay.states) > 10, 'the policy drives')
