@@ -41,7 +41,7 @@ RUN = Path('outputs/policies/transfer_cube_50_mlp_images_0')
 EDGES = ((1, 2), (3, 4), (5, 6), (7, 8), (1, 3), (2, 4), (5, 7), (6, 8),
          (1, 5), (2, 6), (3, 7), (4, 8))
 """Of the box, as pairs of marks."""
-TRUE, ESTIMATED = '#00c040', '#ff00ff'
+TRUE, ESTIMATED = '#30ff60', 'black'
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,8 @@ def show(axes: Any, looker: Looker, moment: Moment, camera: str) -> None:
     picture = moment.observation.images[camera]
     height, width = picture.shape[:2]
     axes.imshow(picture)
-    for poses, color, style in ((moment.observation.objects, TRUE, '-'),
-                                (moment.estimate, ESTIMATED, '--')):
+    for poses, color, thickness in ((moment.observation.objects, TRUE, 2.5),
+                                 (moment.estimate, ESTIMATED, 0.8)):
         for name in looker.estimator.objects:
             marks = box(looker.estimator, poses[name])
             view = looker.views[camera]
@@ -172,7 +172,7 @@ def show(axes: Any, looker: Looker, moment: Moment, camera: str) -> None:
             x, y = (image[0] * height / 2 + np.array([width, height]) / 2 - 0.5).T
             for a, b in EDGES:
                 if min(depth[0, a], depth[0, b]) > 0.03:
-                    axes.plot(x[[a, b]], y[[a, b]], style, color=color, lw=0.8)
+                    axes.plot(x[[a, b]], y[[a, b]], color=color, lw=thickness)
     axes.set(xlim=(0, width - 1), ylim=(height - 1, 0), xticks=[], yticks=[])
 
 
