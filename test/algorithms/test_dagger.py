@@ -7,11 +7,11 @@ import toy
 from il_robot.algorithms.dagger import DATASET, ROUNDS, Surroundings, dagger, read_rounds
 from il_robot.algorithms.dagger_config import CONFIG, DaggerConfig, open_dagger, read_dagger
 from il_robot.algorithms.recipe import make_recipe
+from il_robot.checkpoints import find_checkpoint
 from il_robot.config import to_dict
 from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
 from il_robot.policies.assessor import ASSESSOR
-from il_robot.policies.checkpoint import find_checkpoint
 
 RECIPE = make_recipe({
     'policy': 'mlp', 'model': {'hidden': [32, 32]},

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import il_robot.sim as sim
-from il_robot.apps import evaluate, record, train
+from il_robot.apps import evaluate, export, record, train
 from il_robot.checkpoints import camera_arguments, find_checkpoint
 from il_robot.data.dataset import open_dataset
 from il_robot.data.frames import cached_frames
 from il_robot.data.pictures import resized
-from il_robot.errors import ConfigError, DatasetError
+from il_robot.errors import CheckpointError, ConfigError, DatasetError
 from il_robot.policies.checkpoint import load_checkpoint, read_description
 from il_robot.policies.estimator import EstimatingPolicy
 from il_robot.policies.observation import ImagePolicy
@@ -133,6 +133,8 @@ def test_estimated_poses_take_the_place_of_known_ones(folder, tmp_path):
     checkpoint, policy = load_checkpoint(tmp_path / 'run')
     assert isinstance(policy, EstimatingPolicy) and checkpoint.given == ()
     assert checkpoint.layout.objects == ('cube',)
+    with pytest.raises(CheckpointError, match='looks at cameras .overhead, wrist_right'):
+        call(export, '--onnx', tmp_path / 'run', '--output', tmp_path / 'policy.onnx')
     env = sim.make('transfer_cube', **camera_arguments(checkpoint.recorded, checkpoint.robot))
     env.reset(seed=5)
     seen = env.observation()

@@ -11,9 +11,11 @@ from il_robot.errors import CheckpointError, ConfigError, SpecError
 from il_robot.policies import checkpoint as ckpt
 from il_robot.policies.act import ACTConfig
 from il_robot.policies.contract import ACTION_DIM, LAYOUT, random_batch
+from il_robot.policies.estimator import MARKS, EstimatorConfig, PoseEstimator
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.mlp import ChunkMLPConfig
 from il_robot.policies.observation import ImagePolicy, ObservationConfig
+from il_robot.policies.policy import IMAGES
 from il_robot.policies.registry import make_policy
 from il_robot.policies.runner import PolicyRunner
 from il_robot.resources import named_config
@@ -145,6 +147,24 @@ def test_the_shares_of_two_processes_sum_up_to_the_whole():
         losses(rows, part=torch.tensor([rows.start, 4])) for rows in (slice(0, 1), slice(1, 4)))
     for name, value in whole.items():
         torch.testing.assert_close(first[name] + second[name], value)
+
+
+def test_the_shares_of_an_estimator_sum_up_to_the_whole():
+    torch.manual_seed(0)
+    random = torch.Generator().manual_seed(1)
+    estimator = PoseEstimator(EstimatorConfig((4, 4)), ['top'], ['cube'], (24, 32)).train()
+    batch = {
+        IMAGES + 'top': torch.randint(
+            256, (4, 1, 3, 24, 32), generator=random, dtype=torch.uint8),
+        MARKS + 'top': torch.rand(4, 1, 9, 3, generator=random)}
+
+    def loss(rows, **more):
+        part = {key: value[rows] for key, value in batch.items()}
+        return estimator.loss({**part, **more}, torch.Generator().manual_seed(0))['loss']
+
+    shares = [loss(rows, part=torch.tensor([rows.start, 4]))
+              for rows in (slice(0, 1), slice(1, 4))]
+    torch.testing.assert_close(sum(shares), loss(slice(0, 4)))
 
 
 def test_act_looks_at_every_cell_and_knows_cameras_apart():
