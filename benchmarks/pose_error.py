@@ -5,8 +5,8 @@
 RUN is a run of a recipe with ``observation.estimate``, such as those of
 ``benchmarks/policies.py --only transfer_cube/mlp_images``. Its policy drives unseen episodes;
 at each step the estimate is compared with the simulator's pose, by the stage reached so far.
-Writes benchmarks/results/pose_error.json and, beside it, the picture: what the cameras saw, with
-the true and the estimated box, and the errors.
+Writes benchmarks/results/pose_error.json, beside it the picture (what the cameras saw, with the
+true and the estimated box, and the errors), and the table in docs/policies.md.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ from il_robot.statistics import wilson
 from il_robot.types import Float32, Observation
 
 RESULTS = Path(__file__).parent / 'results' / 'pose_error.json'
+DOCUMENT = Path(__file__).parents[1] / 'docs' / 'policies.md'
+BEGIN, END = '<!-- results: benchmarks/pose_error.py -->', '<!-- end of results -->'
 RUN = Path('outputs/policies/transfer_cube_50_mlp_images_0')
 EDGES = ((1, 2), (3, 4), (5, 6), (7, 8), (1, 3), (2, 4), (5, 7), (6, 8),
          (1, 5), (2, 6), (3, 7), (4, 8))
@@ -116,14 +118,36 @@ def spread(values: Any) -> dict[str, float]:
             'p95': round(float(np.percentile(values, 95)), 2)}
 
 
-def summary(moments: list[Moment], name: str) -> list[dict[str, Any]]:
-    """One row per stage, in the order in which they are reached."""
+def summary(moments: list[Moment], name: str, stages: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each of ``stages`` that was reached."""
     rows = []
-    for stage in dict.fromkeys(m.stage for m in moments):
-        distance, angle = errors([m for m in moments if m.stage == stage], name)
+    for stage in stages:
+        of_stage = [m for m in moments if m.stage == stage]
+        if not of_stage:
+            continue
+        distance, angle = errors(of_stage, name)
         rows.append({'object': name, 'stage': stage, 'steps': len(distance),
                      'position_mm': spread(distance), 'rotation_deg': spread(angle)})
     return rows
+
+
+def publish(result: dict[str, Any]) -> None:
+    """The table into docs/policies.md."""
+    lines = ['| stage | steps | position [mm], median (95 % below) | rotation [deg] |',
+             '|---|---|---|---|']
+    for row in result['rows']:
+        position, rotation = (
+            f'{row[key]["median"]:.1f} ({row[key]["p95"]:.1f})'
+            for key in ('position_mm', 'rotation_deg'))
+        lines.append(f'| {row["stage"]} | {row["steps"]} | {position} | {rotation} |')
+    low, high = (100 * v for v in result['interval_95'])
+    lines += ['', f'{result["successes"]} of {result["episodes"]} of these episodes succeeded '
+              f'({low:.0f} to {high:.0f} %); one estimate takes '
+              f'{result["estimate_cpu_ms"]["median"]:.0f} ms.']
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+    text = '\n'.join(lines)
+    DOCUMENT.write_text(f'{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}')
+    print(text)
 
 
 def draw(moments: list[Moment], looker: Looker, rows: list[dict[str, Any]], path: Path) -> None:
@@ -200,19 +224,19 @@ def main() -> None:
     env.close()
     moments = [m for steps in played for m in steps]
     solved = sum(steps[-1].success for steps in played)
-    rows = [row for name in looker.estimator.objects for row in summary(moments, name)]
-    RESULTS.write_text(json.dumps({
+    rows = [row for name in looker.estimator.objects
+            for row in summary(moments, name, env.unwrapped.task.stages)]
+    result = {
         'command': f'python benchmarks/pose_error.py --episodes {args.episodes} --seed0 '
                    f'{args.seed0}',
         'recipe': {'task': known.task, 'cameras': list(looker.estimator.names),
                    'image_size': list(looker.estimator.size), 'training_seed': known.seed},
         'episodes': args.episodes, 'successes': solved,
         'interval_95': wilson(solved, args.episodes),
-        'estimate_cpu_ms': spread([1e3 * m.seconds for m in moments]), 'rows': rows},
-        indent=1) + '\n')
+        'estimate_cpu_ms': spread([1e3 * m.seconds for m in moments]), 'rows': rows}
+    RESULTS.write_text(json.dumps(result, indent=1) + '\n')
     draw(moments, looker, rows, RESULTS.with_suffix('.png'))
-    for row in rows:
-        print(row)
+    publish(result)
 
 
 if __name__ == '__main__':
