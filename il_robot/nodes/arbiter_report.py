@@ -16,7 +16,7 @@ from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints
 from il_robot.spec import RobotSpec
 
-_NODES = ('sim', 'hardware', 'teleop', 'expert', 'policy', 'recorder')
+_NODES = ('sim', 'hardware', 'teleop', 'expert', 'policy', 'gate', 'recorder')
 """Whose end is worth a word, since nobody else may notice it."""
 _STATE_SILENCE = 0.25
 """Without joint_states for so long [wall s] the robot is reported as lost."""
@@ -79,7 +79,7 @@ class ArbiterReport:
         if before is not None and decision.discarded != before.discarded:
             logger.info(f'correction {decision.discarded[-1]} is discarded: it teaches nothing')
         for text in decision.refused:
-            logger.warning(f'refused {text}')
+            self._complain(f'refused {text}', f'refused {text}')
         if decision.limited:
             self.counts['limited'] += 1
             self._complain('limit', f'command limited: {decision.limited}')

@@ -220,9 +220,10 @@ class DaggerNode(Node):
             words = ['train', '--output', str(run), '--resume']
         else:
             # What an expert says beside a policy that drives well in its own way is hard to
-            # learn, and does harm; what he does when he drives is worth it (HG-DAgger).
+            # learn, and does harm; what he does when he drives is worth it (HG-DAgger). That is
+            # little: with half of all weight (IWR) it counts, without it a round brings nothing.
             settings = [f'training.seed={self.rounds.number}', 'training.weights.policy=0',
-                        *self._settings]
+                        'training.weights.share=0.5', *self._settings]
             words = ['train', '--config', self._recipe, '--dataset', str(self._dataset),
                      '--output', str(run), *(w for s in settings for w in ('--set', s))]
         if what == 'train' and self._assess:
