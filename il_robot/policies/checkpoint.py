@@ -35,7 +35,7 @@ from il_robot.spec import RobotSpec, robot_spec_from_dict, spec_differences
 from il_robot.types import Float32
 
 FORMAT = 'il_robot.checkpoint'
-VERSION = 2
+VERSION = 3
 WEIGHTS, STATE = 'model.safetensors', 'training.safetensors'
 
 
@@ -253,14 +253,27 @@ def _from_dict(data: Mapping[str, Any], where: str) -> Checkpoint:
             'layout': build(FeatureLayout, data['layout'], where),
             'relative': tuple(data.get('relative', ())),
             'normalizer': Normalizer.from_dict(data['normalizer']),
-            # version 1 knew no cameras
-            'observation': build(ObservationConfig, data.get('observation', {}), where),
+            'observation': build(ObservationConfig, _observation(data), where),
             'recorded': {
                 name: tuple(size) for name, size in data.get('recorded', {}).items()},
             'robot': data['robot'] and robot_spec_from_dict(data['robot'], where),
         })
     except (KeyError, TypeError, IlRobotError) as error:
         raise CheckpointError(f'{where} cannot be understood: {error}') from None
+
+
+def _observation(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint of any version observes: the first knew no cameras.
+
+    Raises:
+        CheckpointError: its encoder estimated poses on the way, as only version 2 had it.
+    """
+    observation = dict(data.get('observation', {}))
+    if 'estimate_weight' in observation and observation.pop('estimate'):
+        raise CheckpointError('its pictures are encoded as il_robot does not do any more: train '
+                              'again, with the recipe mlp_images')
+    observation.pop('estimate_weight', None)
+    return observation
 
 
 def _hash(data: Mapping[str, Any], weights: Path) -> str:

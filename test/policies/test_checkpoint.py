@@ -185,6 +185,22 @@ def test_weights_of_another_shape_and_missing_keys_are_told(tmp_path):
         ckpt.load_checkpoint(tmp_path / 'b')
 
 
+@pytest.mark.parametrize(('estimate', 'reads'), [([], True), (['cube'], False)])
+def test_version_2_is_read_but_for_encoders_that_estimated_on_the_way(tmp_path, estimate, reads):
+    folder = tmp_path / 'a'
+    ckpt.save_checkpoint(folder, *make())
+    data = json.loads((folder / DESCRIPTION).read_text())
+    data['version'] = 2
+    data['observation'] |= {'estimate': estimate, 'estimate_weight': 1.0}
+    data['hash'] = ckpt._hash(data, folder / ckpt.WEIGHTS)
+    (folder / DESCRIPTION).write_text(json.dumps(data))
+    if reads:
+        assert ckpt.load_checkpoint(folder)[0].observation.estimate == ()
+    else:
+        with pytest.raises(CheckpointError, match='train again'):
+            ckpt.load_checkpoint(folder)
+
+
 def test_a_path_that_is_not_there_says_so(tmp_path):
     with pytest.raises(CheckpointError, match='no such folder'):
         ckpt.load_checkpoint(tmp_path / 'nowhere')
