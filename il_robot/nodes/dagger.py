@@ -191,6 +191,9 @@ class DaggerNode(Node):
     def _collect(self, *, stop: bool) -> None:
         number = self.rounds.number
         if self._session is None:
+            # A request that nobody hears yet is lost, and the episodes would be of another round.
+            if not self._set_round.service_is_ready():
+                return
             self._session = Session(SessionConfig(
                 self.config.episodes, 'policy', record=True,
                 seed=self._seed + _SEEDS_PER_ROUND * (number - 1), max_seconds=self._seconds))
