@@ -23,7 +23,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from il_robot.apps.demo_report import ROUNDS, evaluation, live  # noqa: E402
+from il_robot.apps.demo_report import LIVE_ROUNDS, ROUNDS, evaluation, live  # noqa: E402
 from il_robot.data.dataset import open_dataset  # noqa: E402
 from il_robot.statistics import wilson  # noqa: E402
 
@@ -38,7 +38,7 @@ def rate(successes: list[bool]) -> dict[str, Any]:
 def over_topics(out: Path) -> dict[str, Any]:
     """The session over topics beside the same seeds in process."""
     session = json.loads((out / 'topics' / 'session.json').read_text())
-    report = json.loads(evaluation(out, 'round_1', disturbed=False).read_text())
+    report = json.loads(evaluation(out, 'corrected', disturbed=False).read_text())
     here = {e['seed']: e for e in report['episodes']}
     pairs = [(e, here[e['seed']]) for e in session['results']]
     return {
@@ -68,7 +68,7 @@ def main() -> int:
         'options': ledger['options'],
         'seconds': ledger['done'], 'minutes': sum(ledger['done'].values()) / 60,
         'episodes': [sum(e.round == number for e in dataset.episodes)
-                     for number in range(len(ROUNDS))],
+                     for number in range(1 + LIVE_ROUNDS)],
         'rows_corrected': int(dataset.intervention.sum()),
         'success': {
             f'{name}{", part shoved" if disturbed else ""}': rate([

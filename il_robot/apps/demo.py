@@ -48,8 +48,8 @@ def add_parser(subparsers: Any) -> None:
                         help='folder for everything (default %(default)s)')
     parser.add_argument('--task', default='transfer_cube', help='default %(default)s')
     for name, default, text in (
-        ('demonstrations', 10, 'episodes of the expert'),
-        ('corrections', 20, 'episodes that the expert corrects'),
+        ('demonstrations', 5, 'episodes of the expert'),
+        ('corrections', 20, 'episodes of each of two rounds in which the expert corrects'),
         ('shoves', 2, 'of the part in each episode that is corrected'),
         ('episodes', 200, 'evaluation episodes'),
         ('topic-episodes', 50, 'episodes of the last policy over topics'),
@@ -225,18 +225,18 @@ def _over_topics(args: argparse.Namespace) -> list[Part]:
     def correct() -> list[str]:
         steps = [f'settings:=training.steps={args.steps}'] if args.steps else []
         return ['launch', 'dagger', f'policy:={out / "round_0"}', f'dataset:={dataset}',
-                f'recipe:={_RECIPE}', *steps, 'rounds:=1', f'episodes:={args.corrections}',
-                'evaluate:=0', *disturb, *common, f'output:={live}']
+                f'recipe:={_RECIPE}', *steps, f'rounds:={demo_report.LIVE_ROUNDS}',
+                f'episodes:={args.corrections}', 'evaluate:=0', *disturb, *common, f'output:={live}']
 
     def taken() -> None:
         path = live / 'rounds.json'
         past = json.loads(path.read_text())['past'] if path.exists() else []
         if not past or not past[-1]['taken']:
             why = past[-1]['reason'] if past else 'it did not end'
-            raise DatasetError(f'the round of corrections brought no new policy: {why}')
+            raise DatasetError(f'the last round of corrections brought no new policy: {why}')
 
     def drive() -> list[str]:
-        return ['launch', 'run', f'policy:={demo_report.policy(out, "round_1")}', *common,
+        return ['launch', 'run', f'policy:={demo_report.policy(out, "corrected")}', *common,
                 'record:=false', f'episodes:={args.topic_episodes}',
                 f'output:={out / "topics"}', '--quiet']
 
@@ -244,8 +244,8 @@ def _over_topics(args: argparse.Namespace) -> list[Part]:
         Part('record', 'The expert records demonstrations', record, recorded),
         _train('A policy learns from them', args, 'round_0'),
         Part('dagger', 'It drives, the expert corrects it, and the running node gets the policy '
-             'that learned from both', correct, taken),
-        *(_evaluate(args, run, *disturbances) for run in ('round_0', 'round_1')
+             'that learned from both; twice', correct, taken),
+        *(_evaluate(args, run, *disturbances) for run in ('round_0', 'corrected')
           for disturbances in ([], [shoves])[:1 + bool(args.shoves)]),
         Part('topics', 'The corrected policy drives over topics', drive),
     ]

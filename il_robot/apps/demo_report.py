@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROUNDS = {'round_0': 'demonstrations', 'round_1': '+ corrections'}
+ROUNDS = {'round_0': 'demonstrations', 'corrected': '+ corrections'}
 PICTURE = 'demo.png'
+LIVE_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,14 @@ class Measured:
 
 
 def live(out: Path) -> Path:
-    """The folder of the round of corrections; its dataset has the demonstrations, too."""
+    """The folder of the rounds of corrections; its dataset has the demonstrations, too."""
     return out / 'live'
 
 
 def policy(out: Path, name: str) -> Path:
     """The training run of one of :data:`ROUNDS`."""
-    return live(out) / 'rounds' / '01' / 'run' if name == 'round_1' else out / name
+    last = live(out) / 'rounds' / f'{LIVE_ROUNDS:02d}' / 'run'
+    return last if name == 'corrected' else out / name
 
 
 def evaluation(out: Path, name: str, *, disturbed: bool) -> Path:
@@ -104,7 +106,7 @@ def _episodes(out: Path, rounds: int) -> list[list[Any]]:
 
     folder = live(out) if rounds > 1 else out
     episodes = open_dataset(folder / 'dataset').episodes
-    return [[e for e in episodes if e.round == number] for number in range(rounds)]
+    return [[e for e in episodes if (e.round > 0) is bool(number)] for number in range(rounds)]
 
 
 def _corrections(out: Path) -> str:

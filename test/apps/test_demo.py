@@ -99,7 +99,7 @@ def test_over_topics(out, commands, capsys):
     assert '2 seeds, over topics' in said and '50.0 % [10.0, 90.0]' in said
     assert (out / demo_report.PICTURE).stat().st_size > 1000
     evaluated = {words[2] for words in commands.words if words[0] == 'evaluate'}
-    assert evaluated == {str(out / 'round_0'), str(out / 'live' / 'rounds' / '01' / 'run')}
+    assert evaluated == {str(out / 'round_0'), str(out / 'live' / 'rounds' / '02' / 'run')}
 
 
 def test_no_seed_is_used_twice(out, commands):
