@@ -226,7 +226,8 @@ def _over_topics(args: argparse.Namespace) -> list[Part]:
         steps = [f'settings:=training.steps={args.steps}'] if args.steps else []
         return ['launch', 'dagger', f'policy:={out / "round_0"}', f'dataset:={dataset}',
                 f'recipe:={_RECIPE}', *steps, f'rounds:={demo_report.LIVE_ROUNDS}',
-                f'episodes:={args.corrections}', 'evaluate:=0', *disturb, *common, f'output:={live}']
+                f'episodes:={args.corrections}', 'evaluate:=0', *disturb, *common,
+                f'output:={live}']
 
     def taken() -> None:
         path = live / 'rounds.json'

@@ -11,6 +11,9 @@ Two ways of executing chunks, both used by the arbiter and by evaluation in proc
 Steps are found by their time, so the steps of a late chunk that have already passed are
 skipped, and a slow network costs freshness, never a jump back in time. Between two steps the
 targets are interpolated, so ``now`` need not lie on the chunk's grid.
+
+A chunk of one step (a one-step policy) is no plan that ends, but the newest target: it stays until
+the next one comes, at most :data:`HELD`. In real time every answer comes after its own instant.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from il_robot.types import ActionChunk, Float32
 # gives the stored target itself and not a mixture of two. Wall-clock seconds as floats are that
 # coarse: 2.4e-7 s is 1.2e-5 of a step at 50 Hz.
 _GRID = 1e-4
+HELD = 0.5
+"""How long the target of a one-step policy stays [s]; an arm that hears no more stands there."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +143,13 @@ class ChunkBuffer:
         where = (now - self._start[slots]) * self._rate[slots]
         where = np.rint(where / _GRID) * _GRID
         live = (where >= 0) & (where < self._size[slots])
+        if not live.any():
+            held = where[-1] / self._rate[slots[-1]]  # of the newest
+            if self._size[slots[-1]] == 1 and 0 <= held <= HELD:
+                return self._positions[slots[-1], 0].copy()
+            return None
         slots, where = slots[live], where[live]
         count = len(slots)
-        if count == 0:
-            return None
         step = where.astype(np.intp)
         votes = self._positions[slots, step]
         fraction = (where - step).astype(np.float32)[:, None]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.control.chunks import HELD, ChunkBuffer, Execution
 from il_robot.errors import ActionError
 from il_robot.types import ActionChunk
 
@@ -35,6 +35,18 @@ def test_empty_and_stale_buffers_give_nothing(mode):
     assert buf.action(1.0 + T * DT) is None, 'behind its end'
     buf.clear()
     assert buf.action(1.0) is None and buf.stamp == -np.inf
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_the_target_of_one_step_stays_until_the_next_but_not_for_ever(mode):
+    buf = buffer(mode, chunk_size=1)
+    buf.push(chunk(1.0, 3.0, steps=1))
+    for now in (1.0, 1.0 + DT, 1.0 + 1.5 * DT, 1.0 + HELD):
+        np.testing.assert_array_equal(buf.action(now), np.full(D, 3.0, np.float32))
+    assert buf.action(1.0 + HELD + DT) is None and buf.action(1.0 - DT) is None
+    assert buf.due(1.0 + DT), 'and is to be answered in every step'
+    buf.push(chunk(1.0 + 2 * DT, 5.0, steps=1))
+    np.testing.assert_array_equal(buf.action(1.0 + 4 * DT), np.full(D, 5.0, np.float32))
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -131,15 +143,6 @@ def test_short_chunks_and_other_periods_are_played_at_their_own_pace():
     np.testing.assert_allclose(buf.action(3 * DT), 1.5, rtol=1e-5)
     np.testing.assert_allclose(buf.action(7 * DT), 3)
     assert buf.action(8 * DT) is None
-
-
-def test_a_chunk_of_one_step_lasts_one_control_period():
-    buf = buffer(chunk_size=1)
-    for k in range(3):
-        buf.push(chunk(k * DT, float(k), steps=1))
-        assert buf.action(k * DT)[0] == k
-    assert buf.action(2.9 * DT)[0] == 2
-    assert buf.action(3 * DT) is None
 
 
 @pytest.mark.parametrize(('bad', 'message'), [

@@ -13,11 +13,11 @@ STEPS = 5
 """Control steps from one prediction to the next: each chunk goes back and forth once."""
 
 
-def write_lively_policy(folder, spec, objects=(), width=0.01, members=0):
+def write_lively_policy(folder, spec, objects=(), width=0.01, members=0, steps=2 * STEPS):
     """Write a checkpoint whose chunks keep every joint in motion; its folder.
 
     With the default ``width`` [rad] no joint is asked for more than its velocity limit. With
-    ``members`` it is an ensemble of so many.
+    ``members`` it is an ensemble of so many; ``steps`` is the length of its chunks.
     """
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -29,13 +29,13 @@ def write_lively_policy(folder, spec, objects=(), width=0.01, members=0):
     normalizer = fit_normalizer({
         'features': rng.normal(size=(50, layout.dim)),
         'action': middle + widths * rng.normal(size=(50, spec.dim))})
-    name, config = 'chunk_mlp', ChunkMLPConfig((16,), chunk_size=2 * STEPS)
+    name, config = 'chunk_mlp', ChunkMLPConfig((16,), chunk_size=steps)
     if members:
         name, config = 'ensemble', EnsembleConfig(
-            name, {'hidden': [16], 'chunk_size': 2 * STEPS}, members)
+            name, {'hidden': [16], 'chunk_size': steps}, members)
     description = Checkpoint(
         name, config, layout, normalizer, spec,
-        {'mode': 'newest', 'n_action_steps': STEPS}, task='transfer_cube')
+        {'mode': 'newest', 'n_action_steps': min(STEPS, steps)}, task='transfer_cube')
     policy = description.make_policy().eval()
     with torch.no_grad():
         for parameter in policy.parameters():

@@ -44,8 +44,8 @@ def stamp_of(message):
 class Cell:
     """A simulator, a driver, the arbiter, and what they say."""
 
-    def __init__(self, graph, driver='expert', factor=SLOW):
-        self.graph, self.driver, self.factor = graph, driver, factor
+    def __init__(self, graph, driver='expert', factor=SLOW, *, moves=True):
+        self.graph, self.driver, self.factor, self.moves = graph, driver, factor, moves
         self.states = graph.collect(JointState, topics.JOINT_STATES, PATIENT_QOS)
         self.commands = graph.collect(JointState, topics.COMMAND, PATIENT_QOS)
         kind, topic = PROPOSALS[driver]
@@ -85,7 +85,8 @@ class Cell:
         self.graph.until(lambda: self.modes and self.states and self.proposals, 'all topics')
         self.ask('run' if self.driver == 'policy' else 'engage',
                  lambda: self.mode['driver_left'] == self.driver)
-        self.moving()
+        if self.moves:
+            self.moving()
 
     def ask(self, word, condition):
         """Request it until the condition holds."""
@@ -180,6 +181,17 @@ def test_the_driver_dies(graph, driver):
     assert cell.mode['mode'] == 'HOLD'  # nobody asked it to go on
     cell.drive()
     cell.within_limits()
+
+
+def test_a_policy_of_one_step_drives_in_real_time(graph):
+    """Its answer always comes after the instant it is for, and is the target until the next."""
+    write_lively_policy(graph.folder / 'policy', SPEC, ['cube'], steps=1)
+    cell = Cell(graph, 'policy', moves=False)
+    count = len(cell.commands)
+    graph.until(lambda: len(cell.commands) > count + 50, 'a second of it')
+    assert cell.mode['mode'] == 'AUTONOMOUS'
+    assert {convert.status_values(m)['mode'] for m in cell.modes} == {'HOLD', 'AUTONOMOUS'}
+    cell.within_limits(count)
 
 
 def test_the_arbiter_dies(graph):
