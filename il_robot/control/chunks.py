@@ -146,7 +146,8 @@ class ChunkBuffer:
         if not live.any():
             held = where[-1] / self._rate[slots[-1]]  # of the newest
             if self._size[slots[-1]] == 1 and 0 <= held <= HELD:
-                return self._positions[slots[-1], 0].copy()
+                last: Float32 = self._positions[slots[-1], 0].copy()
+                return last
             return None
         slots, where = slots[live], where[live]
         count = len(slots)
