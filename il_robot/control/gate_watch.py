@@ -94,7 +94,9 @@ class GateWatch:
         if self._driver not in (Driver.POLICY, Driver.EXPERT):
             return None
         needed = self._gate.needs.intersection(LEARNED)
-        if (needed and now not in self._thoughts) or self._missing(self._labels, now):
+        if needed and now not in self._thoughts:
+            return None
+        if self._missing(self._labels, now) or self._missing(self._thoughts, now):
             return None
         action, label = self._buffer.action(now), self._labels.get(now)
         discrepancy = NAN if action is None or label is None else \

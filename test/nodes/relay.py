@@ -14,7 +14,7 @@ class Relay:
     def __init__(self, graph, spec):
         self.spec = spec
         self.buffer, self.stamp = None, None
-        self.states, self.episode = [], {}
+        self.states, self.episode, self.since = [], {}, 0.0
         self.command = graph.publisher(JointState, topics.COMMAND, topics.COMMAND_QOS)
         for kind, topic, callback, qos in (
             (DiagnosticArray, topics.POLICY_STATUS, self.on_status, topics.LATCHED_QOS),
@@ -31,6 +31,7 @@ class Relay:
         values = convert.status_values(message)
         if values['episode'] != self.episode.get('episode'):
             self.states.clear()
+            self.since = convert.seconds(message.header.stamp)
             if self.buffer is not None:
                 self.buffer.clear()
         self.episode = values
@@ -41,8 +42,10 @@ class Relay:
         self.answer()
 
     def on_chunk(self, message):
-        self.buffer.push(convert.chunk(message, self.spec, 'chunk'))
-        self.answer()
+        chunk = convert.chunk(message, self.spec, 'chunk')
+        if chunk.stamp >= self.since - 1e-9:  # else one of the last episode was still on its way
+            self.buffer.push(chunk)
+            self.answer()
 
     def answer(self):
         if self.buffer is None or self.stamp is None or self.buffer.due(self.stamp):

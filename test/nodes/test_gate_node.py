@@ -128,7 +128,7 @@ def test_the_node_decides_as_the_gate_without_ros(name, stream, tmp_path):
             assert said == {'move': verdict.move.value, 'value': repr(verdict.value),
                             'threshold': repr(verdict.threshold)}, row[0]
             assert reason == verdict.reason
-            for key in ('novelty', 'doubt', 'risk', 'discrepancy'):
+            for key in make_gate(name).needs:
                 assert values[key] == repr(getattr(signals, key))
         asked = {m.data.split()[0] for m in world.requests}
         call = 'help' if name in ('ensemble', 'safe', 'lazy', 'thrifty') else 'engage'

@@ -241,4 +241,5 @@ def test_an_episode_over_topics_equals_one_in_process(graph, checkpoints):
     graph.until(lambda: len(relay.states) > 30, 'the policy drives')
     assert graph.call(Trigger, topics.SIM_RESET).message.endswith('seed 11')
     graph.until(lambda: relay.episode['seed'] == '11' and len(relay.states) >= 40)
-    assert np.array_equal(relay.states[:40], states_in_process(folder, 11, 40))
+    assert np.array_equal(relay.states[:40], states_in_process(
+        folder, 11, 40, Execution('newest', 3)))
