@@ -90,29 +90,35 @@ def plot_rounds(records: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def plot_live_rounds(past: Sequence[Past], path: Path) -> None:
-    """Success of the policy of each live round, with its interval; beside it the corrections."""
+    """What each live round cost; beside it the success of its policy, where that was tried."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout='constrained')
-    success, cost = figure.subplots(1, 2)
-    for taken, color, label in ((True, 'tab:green', 'drives'), (False, 'tab:red', 'not taken')):
-        shown = [(p.number, p.score) for p in past if p.score and p.taken is taken]
-        for i, (number, score) in enumerate(shown):
-            low, high = (100 * v for v in wilson(score.successes, score.episodes))
-            success.plot([number, number], [low, high], color=color, lw=3, alpha=0.4)
-            success.plot(number, 100 * score.rate, 'o', color=color, label='' if i else label)
+    tried = any(p.score for p in past)
+    figure = Figure(figsize=(9 if tried else 4.5, 3.6), layout='constrained')
+    cost, *beside = figure.subplots(1, 1 + tried, squeeze=False)[0]
     numbers = [p.number for p in past]
-    success.set(xlabel='round', ylabel='success [%], 95 % interval', ylim=(-2, 102),
-                xticks=numbers)
-    if success.get_legend_handles_labels()[0]:
-        success.legend(loc='lower right')
+    for success in beside:
+        _plot_scores(success, past)
+        success.set(xticks=numbers)
     cost.bar([n - 0.2 for n in numbers], [p.episodes for p in past], 0.4, label='episodes')
     cost.bar([n + 0.2 for n in numbers], [p.corrections for p in past], 0.4, label='corrections')
     cost.set(xlabel='round', xticks=numbers)
     cost.legend()
-    for axes in (success, cost):
+    for axes in (cost, *beside):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+def _plot_scores(axes: Any, past: Sequence[Past]) -> None:
+    """Each policy's success with its interval, by whether it was taken."""
+    for taken, color, label in ((True, 'tab:green', 'drives'), (False, 'tab:red', 'not taken')):
+        shown = [(p.number, p.score) for p in past if p.score and p.taken is taken]
+        for i, (number, score) in enumerate(shown):
+            low, high = (100 * v for v in wilson(score.successes, score.episodes))
+            axes.plot([number, number], [low, high], color=color, lw=3, alpha=0.4)
+            axes.plot(number, 100 * score.rate, 'o', color=color, label='' if i else label)
+    axes.set(xlabel='round', ylabel='success [%], 95 % interval', ylim=(-2, 102))
+    axes.legend(loc='lower right')
 
 
 def plot_evaluation(episodes: Sequence[EpisodeResult], title: str, path: Path) -> None:

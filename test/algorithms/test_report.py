@@ -1,13 +1,15 @@
 import json
+from dataclasses import replace
 
 import pytest
 import toy
 
 from il_robot.algorithms.evaluate import EpisodeResult, Evaluation, evaluate
 from il_robot.algorithms.expert import expert_controller
-from il_robot.algorithms.plots import plot_evaluation, plot_training
+from il_robot.algorithms.plots import plot_evaluation, plot_live_rounds, plot_training
 from il_robot.algorithms.progress import evaluation_bar, training_bar
 from il_robot.algorithms.report import read_report, setting_differences, write_report
+from il_robot.control.rounds import Past, Score
 from il_robot.errors import ConfigError
 
 EPISODES = {
@@ -89,3 +91,12 @@ def test_bars_show_what_happens():
     assert 'loss 0.1250, validation 0.5000, 123 steps/s' in text and '100/100' in text
     assert '1/2 solved, 9-91 %' in text
     assert 'evaluation: 1/2 solved, 1 to go' in text and 'success 50 % [10, 90]' in text
+
+
+def test_live_rounds_are_drawn_with_and_without_evaluation(tmp_path):
+    past = [Past(1, 20, 30, None, True, 'better'), Past(2, 20, 10, None, False, 'worse')]
+    plot_live_rounds(past, tmp_path / 'untried.png')
+    tried = [replace(p, score=Score(10 * p.number, 50)) for p in past]
+    plot_live_rounds(tried, tmp_path / 'tried.png')
+    sizes = [(tmp_path / f'{name}.png').stat().st_size for name in ('untried', 'tried')]
+    assert 1000 < sizes[0] < sizes[1]
