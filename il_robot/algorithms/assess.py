@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from il_robot.control.gate_rule import disagreement
-from il_robot.control.gates import budgeted
+from il_robot.control.gate_thresholds import budgeted
 from il_robot.data.dataset import Dataset
 from il_robot.data.windows import window_index
 from il_robot.errors import ConfigError

@@ -10,7 +10,8 @@ from typing import Any
 
 from il_robot.algorithms.recipe import Recipe, make_recipe
 from il_robot.config import build, to_dict
-from il_robot.control.gates import BetaGate, make_gate, with_thresholds
+from il_robot.control.gate_thresholds import with_thresholds
+from il_robot.control.gates import BetaGate, make_gate
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError
 

@@ -8,7 +8,6 @@ keyboard teleop draws a screen there) the words of the others are held back; ROS
 
 from __future__ import annotations
 
-import ctypes
 import os
 import selectors
 import signal
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from il_robot.bringup import MISUSE, NodeSpec
+from il_robot.processes import die_with_parent
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95)
 _ESCALATION = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -29,8 +29,6 @@ _TERM_PATIENCE = 3.0
 # A node that dies so often in a row, each time within so many seconds, will go on doing so.
 _MOST_RESTARTS, _SHORT_LIFE = 5, 10.0
 _MOST_HELD_BACK = 200
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 @dataclass(eq=False)
@@ -230,7 +228,7 @@ class Supervisor:
 
 def _with_parent() -> None:
     """In the child: die when the supervisor dies."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)
 
 
 def _own_group_with_parent() -> None:

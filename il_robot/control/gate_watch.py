@@ -38,18 +38,21 @@ class GateWatch:
     Args:
         spec: The robot.
         gate: Decides.
+
+    Attributes:
+        gate: The present one.
     """
 
     def __init__(self, spec: RobotSpec, gate: Gate) -> None:
         self._spec = spec
-        self._gate = gate
+        self.gate = gate
         self._buffer: ChunkBuffer | None = None
         self._driver = Driver.NOBODY
         self.begin(np.random.default_rng(0))
 
     def begin(self, rng: np.random.Generator) -> None:
         """An episode starts; ``rng`` is the gate's."""
-        self._gate.reset(rng)
+        self.gate.reset(rng)
         self._labels: dict[float, Float32] = {}
         self._thoughts: dict[float, Mapping[str, float]] = {}
         self._newest = self._decided = self._asked = -np.inf
@@ -59,7 +62,7 @@ class GateWatch:
 
     def replace(self, gate: Gate, buffer: ChunkBuffer) -> None:
         """Another policy answers: its buffer, and a gate with the thresholds for it."""
-        self._gate, self._buffer = gate, buffer
+        self.gate, self._buffer = gate, buffer
 
     def drive(self, driver: Driver) -> None:
         """Who drives from now on."""
@@ -93,7 +96,7 @@ class GateWatch:
             return None
         if self._driver not in (Driver.POLICY, Driver.EXPERT):
             return None
-        needed = self._gate.needs.intersection(LEARNED)
+        needed = self.gate.needs.intersection(LEARNED)
         if needed and now not in self._thoughts:
             return None
         if self._missing(self._labels, now) or self._missing(self._thoughts, now):
@@ -106,7 +109,7 @@ class GateWatch:
         signals = Signals(now, self._driver is Driver.EXPERT, novelty, doubt, risk, discrepancy,
                           self._stage)
         self._decided = now
-        return signals, self._gate.update(signals)
+        return signals, self.gate.update(signals)
 
     def request(self, signals: Signals, verdict: Verdict) -> Request:
         """What to request of the arbiter after a verdict; not the same again and again."""
@@ -115,7 +118,7 @@ class GateWatch:
         self._asked = signals.now
         if verdict.move is Move.GIVE:
             return 'release'
-        return 'help' if self._gate.name in ROBOT_GATED else 'engage'
+        return 'help' if self.gate.name in ROBOT_GATED else 'engage'
 
     @staticmethod
     def _missing(sent: Mapping[float, object], now: float) -> bool:

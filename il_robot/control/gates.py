@@ -6,14 +6,14 @@ is known (:class:`Signals`) and says what to do (:class:`Verdict`): take over, g
 with the number it looked at, the threshold, and the reason in words. No clock, no ROS.
 
 A gate remembers nothing beyond an episode. What it learned before (thresholds that spend a
-budget, :func:`budgeted`) is part of its configuration, so that an episode depends on its seed
-and not on the ones before it.
+budget, :mod:`il_robot.control.gate_thresholds`) is part of its configuration, so that an episode
+depends on its seed and not on the ones before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -22,7 +22,6 @@ import numpy as np
 from il_robot.config import build
 from il_robot.control.gate_rule import Driver, TakeoverConfig, TakeoverRule
 from il_robot.errors import ConfigError, unknown
-from il_robot.types import Float64
 
 NAN = float('nan')
 
@@ -331,7 +330,7 @@ class ThriftyGate:
     Hoque et al., "ThriftyDAgger: Budget-Aware Novelty and Risk Gating for Interactive Imitation
     Learning", CoRL 2021, section 4.3: takes over where novelty is over delta_h or risk over
     beta_h, gives back where the action is within delta_r of the expert's and the risk under
-    beta_r. :func:`budgeted` finds the thresholds.
+    beta_r. :mod:`il_robot.control.gate_thresholds` finds the thresholds.
 
     Attributes:
         novelty: delta_h, in deviations of the actions.
@@ -390,39 +389,3 @@ def make_gate(name: str, options: Mapping[str, Any] | None = None) -> Gate:
         raise ConfigError(unknown('gate', name, GATES))
     gate: Gate = build(GATES[name], dict(options or {}), f'gate {name}')
     return gate
-
-
-def with_thresholds(
-    name: str, options: Mapping[str, Any], thresholds: Mapping[str, float]
-) -> dict[str, Any]:
-    """A gate's options, where it has them with the thresholds learned for a policy.
-
-    Args:
-        name: Key of :data:`GATES`.
-        options: The gate's.
-        thresholds: By signal (:class:`il_robot.policies.assessor.AssessorConfig`).
-    """
-    known = {f.name for f in fields(GATES[name])} if name in GATES else set()
-    return {**options, **{k: v for k, v in thresholds.items() if k in known}}
-
-
-def budgeted(values: Sequence[float] | Float64, budget: float, least: float = 1e-6) -> float:
-    """The threshold that at most a share ``budget`` of the values lies above.
-
-    ThriftyDAgger, section 4.4: the quantile 1 - alpha of what was seen while the policy drove.
-
-    Args:
-        values: Of one signal; those not finite do not count.
-        budget: From 0 to 1.
-        least: A threshold below this is this.
-
-    Raises:
-        ConfigError: no finite value, or a bad budget.
-    """
-    if not 0 <= budget <= 1:
-        raise ConfigError(f'the budget of a gate must be from 0 to 1, got {budget}')
-    seen = np.asarray(values, np.float64)
-    seen = seen[np.isfinite(seen)]
-    if not seen.size:
-        raise ConfigError('no values to find a threshold from: run the policy for an episode')
-    return max(least, float(np.quantile(seen, 1.0 - budget, method='higher')))

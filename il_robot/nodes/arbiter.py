@@ -26,7 +26,6 @@ from il_robot.config import build
 from il_robot.control.arbiter import Arbiter, ArbiterConfig
 from il_robot.control.decision import Decision
 from il_robot.control.modes import REQUESTS, Request
-from il_robot.errors import IlRobotError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.arbiter_report import ArbiterReport
 from il_robot.nodes.node import Complaints, declare, events_executor, run_node
@@ -119,12 +118,7 @@ class ArbiterNode(Node):
 
     def _listen(self, kind: Any, topic: str, callback: Callable[[Any], Any], qos: Any) -> None:
         """Subscribe; a bad message is complained about instead of dying of it."""
-        def guarded(message: Any) -> None:
-            try:
-                callback(message)
-            except IlRobotError as error:
-                self._complain(topic, f'ignored a message: {error}')
-        self.create_subscription(kind, topic, guarded, qos)
+        self.create_subscription(kind, topic, self._complain.guard(topic, callback), qos)
 
     # -- what comes in ----------------------------------------------------------------------
     def _on_state(self, message: JointState) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from il_robot.processes import die_with_parent
+
 _NICE = 10
 _PATIENCE = 20.0
-_SET_PARENT_DEATH_SIGNAL = 1  # linux/prctl.h
 
 
 class Child:
@@ -71,6 +71,5 @@ class Child:
 
 def _be_nice() -> None:
     os.nice(_NICE)
-    if sys.platform == 'linux':
-        # A node that is killed takes its child along: the next one finds the folder free.
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    # a node that is killed takes its child along: the next one finds the folder free
+    die_with_parent(signal.SIGTERM)

@@ -35,7 +35,7 @@ from il_robot.control.gate_rule import (
 )
 from il_robot.control.observe import ObservationAssembler
 from il_robot.control.stats import Rate
-from il_robot.errors import ConfigError, IlRobotError, unknown
+from il_robot.errors import ConfigError, unknown
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.resources import named_config
@@ -130,12 +130,7 @@ class ExpertNode(Node):
 
     def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: Any) -> None:
         """Subscribe; a bad message is complained about and ignored."""
-        def guarded(message: Any) -> None:
-            try:
-                callback(message)
-            except IlRobotError as error:
-                self._complain(topic, f'ignored a message: {error}')
-        self.create_subscription(kind, topic, guarded, qos)
+        self.create_subscription(kind, topic, self._complain.guard(topic, callback), qos)
 
     # -- what comes in ----------------------------------------------------------------------
     def _on_episode(self, message: DiagnosticArray) -> None:

@@ -29,10 +29,11 @@ from trajectory_msgs.msg import JointTrajectory
 
 from il_robot.config import key_values
 from il_robot.control.gate_rule import driver_of
+from il_robot.control.gate_thresholds import with_thresholds
 from il_robot.control.gate_watch import LEARNED, GateWatch
-from il_robot.control.gates import Gate, Signals, Verdict, make_gate, with_thresholds
+from il_robot.control.gates import Gate, Signals, Verdict, make_gate
 from il_robot.control.stats import Rate
-from il_robot.errors import ConfigError, IlRobotError
+from il_robot.errors import ConfigError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.resources import named_config
@@ -54,8 +55,7 @@ class GateNode(Node):
         self._options = key_values(list(filter(None, fixed(
             'options', [''], 'KEY=VALUE of the gate, instead of learned thresholds'))), 'options')
         self._seed = fixed('seed', 0, 'of chance, until sim/episode names one', low=0)
-        self._gate = self._make_gate({})
-        self._watch = GateWatch(self.spec, self._gate)
+        self._watch = GateWatch(self.spec, self._make_gate({}))
         self._complain = Complaints(self)
         self._rate = Rate()
         self._episode, self._policy = '', ''
@@ -80,17 +80,16 @@ class GateNode(Node):
             (JointState, topics.EXPERT_PROPOSAL, self._on_label, topics.PROPOSAL_QOS),
             (JointTrajectory, topics.POLICY_PROPOSAL, self._on_chunk, topics.CHUNK_QOS),
         ):
-            self.create_subscription(kind, topic, self._guarded(topic, callback), qos)
+            self.create_subscription(kind, topic, self._then_decide(topic, callback), qos)
         self.create_timer(1.0, self._publish_diagnostics,
                           clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def _guarded(self, topic: str, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """A bad message is complained about and ignored; after any other, decide."""
+    def _then_decide(self, topic: str, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """After every message, decide."""
+        take = self._complain.guard(topic, callback)
+
         def act(message: Any) -> None:
-            try:
-                callback(message)
-            except IlRobotError as error:
-                self._complain(topic, f'ignored a message: {error}')
+            take(message)
             self._decide()
         return act
 
@@ -125,10 +124,9 @@ class GateNode(Node):
                        if key.startswith(_THRESHOLD)}
         except ValueError as error:
             raise ConfigError(f'{topics.POLICY_STATUS}: {error}') from None
-        self._gate = self._make_gate(learned)
-        self._watch.replace(self._gate, buffer)
+        self._watch.replace(self._make_gate(learned), buffer)
         self._begin()
-        self.get_logger().info(f'{policy.split()[0]} is watched by {self._gate}')
+        self.get_logger().info(f'{policy.split()[0]} is watched by {self._watch.gate}')
 
     def _on_chunk(self, message: JointTrajectory) -> None:
         self._watch.chunk(convert.chunk(message, self.spec, topics.POLICY_PROPOSAL))
@@ -161,20 +159,20 @@ class GateNode(Node):
         values = asdict(signals)
         values.pop('wish')
         self._state.publish(convert.status_message(values.pop('now'), topics.GATE_STATE, {
-            'gate': self._gate.name, 'move': verdict.move.value, 'value': repr(verdict.value),
-            'threshold': repr(verdict.threshold), 'request': word,
+            'gate': self._watch.gate.name, 'move': verdict.move.value,
+            'value': repr(verdict.value), 'threshold': repr(verdict.threshold), 'request': word,
             **{key: repr(v) if isinstance(v, float) else v for key, v in values.items()}},
             verdict.reason))
 
     def _publish_diagnostics(self) -> None:
         rate = self._rate.hertz(wall.perf_counter())
-        level, message = 'ok', f'gate {self._gate.name}'
-        needed = self._gate.needs.intersection(LEARNED)
+        level, message = 'ok', f'gate {self._watch.gate.name}'
+        needed = self._watch.gate.needs.intersection(LEARNED)
         if needed and not self.count_publishers(topics.POLICY_ASSESSMENT):
             level = 'warn'
-            message = (f'gate {self._gate.name} looks at {", ".join(sorted(needed))}, but nobody '
-                       f'publishes {topics.POLICY_ASSESSMENT}: start the policy node with '
-                       'assess:=true')
+            message = (f'gate {self._watch.gate.name} looks at {", ".join(sorted(needed))}, but '
+                       f'nobody publishes {topics.POLICY_ASSESSMENT}: start the policy node '
+                       'with assess:=true')
             self._complain('assessment', message)
         values: dict[str, Any] = {
             'verdicts_per_s': rate,

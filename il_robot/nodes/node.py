@@ -129,3 +129,12 @@ class Complaints:
             self._last[key] = now
             again = f' ({count} so far)' if count > 1 else ''
             self._node.get_logger().warning(f'{text}{again}')
+
+    def guard(self, topic: str, callback: Callable[[Any], Any]) -> Callable[[Any], None]:
+        """A subscription's callback that complains about a bad message and ignores it."""
+        def guarded(message: Any) -> None:
+            try:
+                callback(message)
+            except IlRobotError as error:
+                self(topic, f'ignored a message: {error}')
+        return guarded

@@ -112,12 +112,7 @@ class PolicyNode(LifecycleNode):
 
     def _listen(self, kind: Any, topic: str, callback: Callable[[Any], None], qos: Any) -> Any:
         """Subscribe; a bad message is complained about and ignored."""
-        def guarded(message: Any) -> None:
-            try:
-                callback(message)
-            except IlRobotError as error:
-                self._complain(topic, f'ignored a message: {error}')
-        return self.create_subscription(kind, topic, guarded, qos)
+        return self.create_subscription(kind, topic, self._complain.guard(topic, callback), qos)
 
     # -- life cycle -------------------------------------------------------------------------
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

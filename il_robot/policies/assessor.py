@@ -43,7 +43,7 @@ class AssessorConfig:
         hidden: Widths.
         tolerance: Discrepancy from which the expert disagrees [rad].
         thresholds: By signal, what a budget makes of them
-            (:func:`il_robot.control.gates.budgeted`).
+            (:func:`il_robot.control.gate_thresholds.budgeted`).
     """
 
     checkpoint: str

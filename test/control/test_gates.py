@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from il_robot.control.gate_thresholds import budgeted
 from il_robot.control.gates import (
     GATES,
     Gate,
     Move,
     Signals,
-    budgeted,
     make_gate,
 )
 from il_robot.errors import ConfigError

@@ -23,6 +23,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from std_msgs.msg import String
 
 from il_robot.bringup import parameter_text
 
@@ -132,6 +133,19 @@ class Graph:
                 why = f'{dead} ended' if dead else f'{what} did not come true'
                 raise AssertionError(f'{why}\n' + self.output())
             self._executor.spin_once(timeout_sec=0.05)
+
+    def ask(self, requests, word, condition):
+        """Publish a request until the condition holds, once a second."""
+        again = 0.0
+
+        def done():
+            nonlocal again
+            if not condition() and time.monotonic() > again:
+                again = time.monotonic() + 1.0
+                requests.publish(String(data=word))
+            return condition()
+
+        self.until(done, f'the effect of {word}')
 
     def collect(self, kind, topic, qos):
         """A list that grows with every message."""

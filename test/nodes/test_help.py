@@ -1,7 +1,6 @@
 """A policy asks for help in the real graph: who comes, dies over it, or does not come."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -33,7 +32,14 @@ class Cell:
         graph.start('policy', checkpoint=str(policy), device='cpu', use_sim_time=True)
         self.modes = graph.collect(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
         self.policies = graph.collect(DiagnosticArray, topics.POLICY_STATUS, topics.LATCHED_QOS)
+        self.diagnostics = graph.collect(
+            DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self.requests = graph.publisher(String, topics.REQUEST, topics.REQUEST_QOS)
+
+    def known(self, name):
+        """Wait until the arbiter reports to hear from a node."""
+        self.graph.until(lambda: any(name in convert.status_values(m).get('nodes', '').split()
+                                     for m in self.diagnostics), f'the arbiter to know of {name}')
 
     @property
     def mode(self):
@@ -41,16 +47,7 @@ class Cell:
 
     def ask(self, word, condition):
         """Request it until the condition holds."""
-        again = 0.0
-
-        def done():
-            nonlocal again
-            if not condition() and time.monotonic() > again:
-                again = time.monotonic() + 1.0
-                self.requests.publish(String(data=word))
-            return condition()
-
-        self.graph.until(done, f'the effect of {word}')
+        self.graph.ask(self.requests, word, condition)
 
     def until_mode(self, mode):
         self.graph.until(lambda: self.mode.get('mode') == mode, mode)
@@ -71,6 +68,7 @@ def test_the_expert_comes_dies_and_its_correction_is_taken_back(graph):
         return convert.status_values(recorder[-1]).get(key) if recorder else None
 
     graph.until(lambda: said('state') == 'idle' and cell.policies, 'all nodes')
+    cell.known('expert')
     cell.ask('start', lambda: said('state') == 'recording')
     cell.ask('run', lambda: cell.mode['mode'] == 'AUTONOMOUS')
     cell.ask(f'help {CALL}', lambda: cell.mode['mode'] != 'AUTONOMOUS')

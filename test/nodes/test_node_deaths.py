@@ -5,7 +5,6 @@ Everything is judged by stamps of robot time.
 """
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -90,16 +89,7 @@ class Cell:
 
     def ask(self, word, condition):
         """Request it until the condition holds."""
-        again = 0.0
-
-        def done():
-            nonlocal again
-            if not condition() and time.monotonic() > again:
-                again = time.monotonic() + 1.0
-                self.requests.publish(String(data=word))
-            return condition()
-
-        self.graph.until(done, f'the effect of {word}')
+        self.graph.ask(self.requests, word, condition)
 
     @property
     def mode(self):
