@@ -182,7 +182,8 @@ def _dagger(o: LaunchOptions) -> list[NodeSpec]:
         'assess': o.budget if o.gate in ROBOT_GATED else 0.0,
         'policy': str(Path(o.policy).absolute()), 'recipe': o.recipe, 'environment': environment,
         'seed': o.seed, 'rounds': o.rounds, 'episodes': o.episodes,
-        'corrections': o.corrections, 'evaluate_episodes': o.evaluate, **_lists(o, 'settings')}
+        'corrections': o.corrections, 'evaluate_episodes': o.evaluate,
+        'warm_steps': o.warm_steps, **_lists(o, 'settings')}
     if o.dataset:
         parameters['dataset'] = str(Path(o.dataset).absolute())
     # A child that trains must have time to save a checkpoint.

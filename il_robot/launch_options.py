@@ -65,6 +65,9 @@ class LaunchOptions:
         'chunk_mlp', 'dagger: how new policies are trained: a name in config/train, or a file',
         sim=True)
     settings: str = _argument('', 'dagger: KEY=VALUE,... of the recipe', sim=True)
+    warm_steps: int = _argument(
+        0, 'dagger: new policies go on from the present one with so many steps; 0: from fresh '
+        'weights', sim=True)
     rounds: int = _argument(3, 'dagger: rounds of correction', sim=True)
     corrections: int = _argument(
         0, 'dagger: takeovers after which a round is over early; 0: no limit', sim=True)
@@ -106,7 +109,7 @@ class LaunchOptions:
         if self.teleop and not named and self.teleop not in TELEOP:
             raise ValueError(unknown('value of teleop', self.teleop, TELEOP))
         for name, low in (('episodes', 0), ('seed', -1), ('round', -1), ('rounds', 1),
-                          ('corrections', 0), ('evaluate', 0)):
+                          ('corrections', 0), ('evaluate', 0), ('warm_steps', 0)):
             if getattr(self, name) < low:
                 raise ValueError(f'{name} must be >= {low}, got {getattr(self, name)}')
         if self.gate not in LIVE_GATES:

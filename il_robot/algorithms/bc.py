@@ -28,37 +28,37 @@ from il_robot.algorithms.learner import (
 )
 from il_robot.algorithms.memory import explain, is_out_of_memory
 from il_robot.algorithms.plots import plot_training
+from il_robot.algorithms.preparation import (
+    newest_step,
+    prepare,
+    read_start,
+    resumed_start,
+    robot_of,
+)
 from il_robot.algorithms.recipe import Recipe, Training
 from il_robot.algorithms.records import Journal, Record, best_record
 from il_robot.algorithms.runs import PICTURE, forget_run, open_run
 from il_robot.algorithms.samples import (
     Samples,
     check_columns,
-    dataset_layout,
-    dataset_task,
-    make_samples,
 )
 from il_robot.algorithms.team import ALONE, Team
 from il_robot.algorithms.trials import BEST, Trial, mark_best, try_checkpoint
-from il_robot.checkpoints import find_checkpoint, list_checkpoints
-from il_robot.config import to_dict
+from il_robot.checkpoints import list_checkpoints
 from il_robot.data.dataset import Dataset
-from il_robot.data.frames import OnFrames, check_cameras
-from il_robot.errors import ConfigError, DatasetError
+from il_robot.data.frames import OnFrames
+from il_robot.errors import ConfigError
 from il_robot.policies.checkpoint import (
     Checkpoint,
     load_training_state,
-    read_description,
     save_checkpoint,
 )
 from il_robot.policies.device import choose_device
 from il_robot.policies.estimator import EstimatingPolicy
 from il_robot.policies.features import robot_hands
 from il_robot.policies.observation import ImagePolicy
-from il_robot.policies.policy import Policy
-from il_robot.policies.registry import make_policy, model_config
 from il_robot.policies.views import robot_views
-from il_robot.spec import RobotSpec, spec_differences
+from il_robot.spec import RobotSpec
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def train(
     *,
     robot: RobotSpec | None = None,
     resume: bool = False,
+    start: Path | None = None,
     trial: Trial | None = None,
     team: Team = ALONE,
     on_log: Callable[[Record], None] = lambda record: None,
@@ -102,6 +103,8 @@ def train(
         output: The run's folder; must be new or empty unless ``resume``.
         robot: The robot, where the dataset does not say (LeRobot's own recordings).
         resume: Go on with the run in ``output``, with the same recipe and dataset.
+        start: A checkpoint, or a run, whose weights and normaliser to start from instead of fresh
+            ones; a run that goes on knows its own.
         trial: Where checkpoints are tried; needed where ``training.evaluate_every`` is not 0.
         team: The processes that train together, each calling this with the same arguments; the
             first one writes, evaluates and logs.
@@ -110,10 +113,11 @@ def train(
         should_stop: Asked before each step; True saves a checkpoint and returns.
 
     Raises:
-        ConfigError: the folder is in use, the recipe differs on resume, the loss diverged, memory
-            ran out (says which batch fits), or an episode of the evaluation broke.
-        CheckpointError: on resume, the checkpoint is damaged or of a newer version; or the disk
-            is full, which leaves the older ones.
+        ConfigError: the folder is in use, the recipe differs on resume, or the start is of another
+            policy; the loss diverged, memory ran out (says which batch fits), or an episode of
+            the evaluation broke.
+        CheckpointError: the checkpoint to start from or to resume is damaged or of a newer
+            version; or the disk is full, which leaves the older ones.
         DatasetError: nothing to train on, another dataset on resume, or another robot.
     """
     config = recipe.training
@@ -124,19 +128,21 @@ def train(
     torch.manual_seed(config.seed)
     check_columns(dataset)
     recorded_poses(dataset, recipe.observation.estimate)
-    robot = _robot_of(dataset, robot)
+    robot = robot_of(dataset, robot)
     hands = robot_hands(robot)
     views = (robot_views(robot, recipe.observation.cameras, hands)
              if recipe.observation.estimate else {})
-    policy, samples, description = _prepare(dataset, recipe, robot, device)
-    if isinstance(policy, ImagePolicy) and not resume:
+    begin = resumed_start(output) if resume else read_start(start)
+    policy, samples, description = prepare(dataset, recipe, robot, device, begin)
+    if isinstance(policy, ImagePolicy) and begin is None and not resume:
         policy.encoder.load_pretrained()
     settings = dict(trial.settings) if trial and config.evaluate_every else {}
     # nothing is written for a bad dataset
-    lock = team.first(lambda: open_run(output, recipe, dataset, robot, resume, settings))
+    lock = team.first(lambda: open_run(
+        output, recipe, dataset, robot, resume, settings, begin.folder if begin else None))
     learner = None
     try:
-        newest = _newest(output) if resume else None
+        newest = newest_step(output) if resume else None
         frames = load_frames(dataset, recipe.observation, device, output, on_frames)
         seen = None
         if isinstance(policy, EstimatingPolicy) and frames is not None:
@@ -163,45 +169,6 @@ def train(
             os.close(lock)
 
 
-def _prepare(
-    dataset: Dataset, recipe: Recipe, robot: RobotSpec | None, device: torch.device
-) -> tuple[Policy, Samples, Checkpoint]:
-    """A fresh policy, what it learns from, and how its checkpoints describe themselves.
-
-    Raises:
-        DatasetError: see :func:`train`.
-    """
-    config, observation = recipe.training, recipe.observation
-    hands = robot_hands(robot) if observation.hands else {}
-    layout = dataset_layout(dataset, observation.objects, tuple(hands), observation.scales)
-    relative = (
-        _relative_joints(dataset, robot, layout.joints) if config.actions == 'relative' else ())
-    recorded = check_cameras(dataset, observation.cameras, observation.image_size)
-    model = model_config(recipe.policy, recipe.model, 'recipe: model')
-    policy = make_policy(
-        recipe.policy, model, layout, dataset.action.shape[1], observation).to(device)
-    samples = make_samples(
-        dataset, layout, config, policy.chunk_size, policy.n_obs_steps, device, hands, relative)
-    return policy, samples, Checkpoint(
-        recipe.policy, model, layout, samples.normalizer, robot, to_dict(recipe.execution),
-        to_dict(config), dataset.hash, dataset_task(dataset), config.seed,
-        relative=relative, observation=observation, recorded=recorded)
-
-
-def _newest(output: Path) -> Path | None:
-    """The newest checkpoint of a run; None where there is none behind step 0.
-
-    At step 0 nothing has been learned but what the estimator's own file says better.
-
-    Raises:
-        CheckpointError: it is damaged or of a newer version.
-    """
-    if not list_checkpoints(output):
-        return None
-    newest = find_checkpoint(output)
-    return newest if read_description(newest).step else None
-
-
 def _check(recipe: Recipe, trial: Trial | None, team: Team) -> None:
     config = recipe.training
     if config.evaluate_every and trial is None:
@@ -215,26 +182,6 @@ def _check(recipe: Recipe, trial: Trial | None, team: Team) -> None:
     if config.batch_size < team.size:
         raise ConfigError(
             f'training.batch_size={config.batch_size} cannot be shared by {team.size} processes')
-
-
-def _relative_joints(
-    dataset: Dataset, robot: RobotSpec | None, joints: tuple[str, ...]
-) -> tuple[str, ...]:
-    """All joints but the grippers; all where the robot is not known.
-
-    Raises:
-        DatasetError: state and action are not of the same joints.
-    """
-    state, action = dataset.state.shape[1], dataset.action.shape[1]
-    if state != action:
-        raise DatasetError(
-            f'training.actions=relative needs a target for each joint, but {dataset.path} has '
-            f'{state} numbers of state and {action} of action; set training.actions=absolute')
-    if robot is None:
-        return joints
-    # by position: the dataset may name the joints in its own way
-    return tuple(name for name, own in zip(joints, robot.joint_names)
-                 if own not in robot.gripper_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,19 +282,3 @@ def _save(run: _Run, learner: Learner, metrics: Record) -> Path:
         if old.resolve() != best:
             shutil.rmtree(old)
     return folder
-
-
-def _robot_of(dataset: Dataset, robot: RobotSpec | None) -> RobotSpec | None:
-    """The robot of a dataset, checked against the one given and against the columns."""
-    if dataset.spec is not None and robot is not None:
-        lines = spec_differences(dataset.spec, robot)
-        if lines:
-            raise DatasetError(
-                f'{dataset.path} was recorded on another robot (dataset | given):\n  '
-                + '\n  '.join(lines))
-    robot = dataset.spec or robot
-    if robot is not None and dataset.action.shape[1] != robot.dim:
-        raise DatasetError(
-            f'{dataset.path} has actions of {dataset.action.shape[1]} numbers, robot '
-            f'{robot.name!r} has {robot.dim}: {", ".join(robot.joint_names)}')
-    return robot

@@ -194,7 +194,11 @@ class _Run:
         """Train on what there is, evaluate, note."""
         place = folder / 'rounds' / f'{number:02d}'
         begun = time.monotonic()
-        self._train(data, place / 'run')
+        warm = number and self.config.warm_steps
+        # demonstrations alone begin with the same policy
+        before = self.output if number == 1 else folder
+        self._train(data, place / 'run',
+                    before / 'rounds' / f'{number - 1:02d}' / 'run' if warm else None)
         trained = time.monotonic()
         evaluation = self._evaluate(place)
         record = {
@@ -206,21 +210,22 @@ class _Run:
         self.around.on_round(record)
         return record
 
-    def _train(self, data: Path, run: Path) -> None:
+    def _train(self, data: Path, run: Path, start: Path | None) -> None:
         config = self.recipe.training
         training = replace(
             config, seed=self.config.seed,
+            steps=config.steps if start is None else self.config.warm_steps,
             # what the policy did wrong is what there is to learn from
             outcomes=('success', 'failure', 'unknown'))
         resume = (run / RUN).exists()
         done = list_checkpoints(run) if resume else []
-        start = read_description(done[-1]).step if done else 0
-        if start == training.steps:
+        step = read_description(done[-1]).step if done else 0
+        if step == training.steps:
             return
-        with training_bar(training.steps, start, shown=self.around.shown) as bar:
+        with training_bar(training.steps, step, shown=self.around.shown) as bar:
             result = train(
                 open_dataset(data), replace(self.recipe, training=training), run, resume=resume,
-                on_log=bar.show, should_stop=self.around.should_stop)
+                start=start, on_log=bar.show, should_stop=self.around.should_stop)
         if not result.finished:
             raise _StoppedError
 

@@ -39,6 +39,8 @@ class DaggerConfig:
         decay: The ``beta`` of round i is the gate's times ``decay ** (i - 1)``.
         relabel: Whether the expert labels every state visited; else only where he drives.
         compare: Also train on demonstrations alone, as many as there are labels, in every round.
+        warm_steps: Steps of every further round, which then starts from the policy of the round
+            before; 0: each trains from fresh weights, with the recipe's steps.
         evaluate_episodes: After each round, on the seeds from 0.
         seed: Of demonstrations, rounds and training.
     """
@@ -52,6 +54,7 @@ class DaggerConfig:
     decay: float = 0.5
     relabel: bool = True
     compare: bool = False
+    warm_steps: int = 0
     evaluate_episodes: int = 200
     seed: int = 0
 
@@ -67,8 +70,9 @@ class DaggerConfig:
             raise ValueError(f'decay must be from 0 to 1, got {self.decay}')
         if not 0 <= self.budget < 1:
             raise ValueError(f'budget must be from 0 to below 1, got {self.budget}')
-        if self.seed < 0:
-            raise ValueError(f'seed must be >= 0, got {self.seed}')
+        for name in ('seed', 'warm_steps'):
+            if getattr(self, name) < 0:
+                raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         make_gate(self.gate, self.options)
 
     def first_seed(self, number: int) -> int:

@@ -39,7 +39,7 @@ ESTIMATOR = 'estimator'
 
 def open_run(
     output: Path, recipe: Recipe, dataset: Dataset, robot: RobotSpec | None, resume: bool,
-    trial: Mapping[str, Any],
+    trial: Mapping[str, Any], start: Path | None = None,
 ) -> int:
     """Make the run's folder, or check that the one there is the run to go on with.
 
@@ -52,6 +52,7 @@ def open_run(
         robot: Of the dataset, where it is known.
         resume: Whether the run must be there already.
         trial: Where checkpoints are tried (``Trial.settings``); empty where they are not.
+        start: The checkpoint it starts from; None for fresh weights.
 
     Raises:
         ConfigError: the folder is in use; on resume: no run, another recipe or other trials.
@@ -76,6 +77,7 @@ def open_run(
             'version': VERSION, 'package': __version__, 'recipe': to_dict(recipe),
             'dataset': str(dataset.path), 'dataset_hash': dataset.hash,
             'robot': None if robot is None else robot.to_dict(), 'trial': dict(trial),
+            'start': '' if start is None else str(start),
         })
     except (OSError, ConfigError) as error:
         os.close(lock)

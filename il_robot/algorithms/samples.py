@@ -174,9 +174,20 @@ def _by_policy(dataset: Dataset) -> NDArray[np.bool_]:
 def make_samples(
     dataset: Dataset, layout: FeatureLayout, config: Training,
     chunk_size: int, n_obs_steps: int, device: torch.device, hands: Hands | None = None,
-    relative: Sequence[str] = (),
+    relative: Sequence[str] = (), normalizer: Normalizer | None = None,
 ) -> Samples:
-    """Labels, split by episode, normaliser of the training rows, windows, tensors.
+    """Labels, split by episode, normaliser, windows, tensors.
+
+    Args:
+        dataset: What to learn from.
+        layout: Of the features.
+        config: Which labels and episodes, how they are normalised and weighted.
+        chunk_size: Of the policy.
+        n_obs_steps: Of the policy.
+        device: Where the tensors go.
+        hands: Of the arms whose poses are features.
+        relative: Joints whose labels are relative to where they are.
+        normalizer: The one to use; fitted on the training rows where None.
 
     Raises:
         DatasetError: nothing is left to train on, or a value is not finite.
@@ -220,7 +231,7 @@ def make_samples(
 
     train = windows(held_in)
     base = state * relative_mask(layout.joints, relative) if relative else None
-    normalizer = fit_normalizer(
+    normalizer = normalizer or fit_normalizer(
         {'features': features[train.anchors], 'action': _targets(labels, base, train)},
         config.normalization, least={'features': config.feature_floor, 'action': _LEAST},
         clip={'features': config.feature_clip}, by_step=('action',) if relative else (),

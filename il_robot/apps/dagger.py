@@ -64,6 +64,9 @@ def add_parser(subparsers: Any) -> None:
                         help='the expert labels only where he drives')
     parser.add_argument('--compare', action='store_true',
                         help='also train on demonstrations alone, as many as there are labels')
+    parser.add_argument('--warm-steps', type=int, default=0, metavar='N',
+                        help='each round goes on from the policy of the round before with N '
+                             'steps; otherwise it trains from fresh weights')
     parser.add_argument('--noise', type=float, default=0.005,
                         help='on the actions of demonstrations [rad] (default %(default)s)')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
@@ -128,8 +131,8 @@ def _config(args: argparse.Namespace, seed: int) -> DaggerConfig:
         'rounds': args.rounds, 'demonstrations': args.demonstrations, 'episodes': args.episodes,
         'gate': args.gate, 'options': key_values(args.gate_option, '--gate-option'),
         'decay': args.decay, 'budget': args.budget, 'relabel': not args.no_relabel,
-        'compare': args.compare, 'evaluate_episodes': args.evaluate_episodes,
-        'seed': seed}, 'dagger')
+        'compare': args.compare, 'warm_steps': args.warm_steps,
+        'evaluate_episodes': args.evaluate_episodes, 'seed': seed}, 'dagger')
 
 
 def _resumed(args: argparse.Namespace) -> list[Path]:

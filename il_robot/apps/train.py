@@ -32,6 +32,8 @@ def add_parser(subparsers: Any) -> None:
                '      --set model.hidden=[512,512,512] --set training.batch_size=128\n'
                '  il_robot train --policy act --dataset outputs/cube --output outputs/act \\\n'
                '      --evaluate 1000\n'
+               '  il_robot train --policy act --dataset outputs/more --output outputs/tuned \\\n'
+               '      --start outputs/act --steps 1000 --set training.learning_rate=1e-4\n'
                '  torchrun --nproc-per-node 2 -m il_robot train --policy act ...\n'
                '  il_robot train --output outputs/run --resume\n'
                'Ctrl-C saves a checkpoint; --resume goes on exactly there.')
@@ -41,6 +43,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--dataset', type=Path, help='folder of the dataset')
     parser.add_argument('--output', type=Path, required=True, help='folder of the run')
     parser.add_argument('--resume', action='store_true', help='go on with the run in --output')
+    parser.add_argument(
+        '--start', type=Path, metavar='CHECKPOINT',
+        help='go on from the weights of a checkpoint (or of a run) with other data: fine-tuning')
     parser.add_argument('--steps', type=int, help='short for --set training.steps=N')
     parser.add_argument('--seed', type=int, help='short for --set training.seed=N')
     parser.add_argument(
@@ -74,10 +79,11 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         recipe, data = read_run(args.output)
         if args.policy or args.config or args.set or args.steps or args.seed is not None \
-                or args.evaluate is not None:
+                or args.evaluate is not None or args.start:
             raise ConfigError(
                 '--resume goes on with the recipe of the run; leave out --policy, --config, '
-                '--set, --steps, --seed and --evaluate, or start a new run in another --output')
+                '--set, --start, --steps, --seed and --evaluate, or start a new run in another '
+                '--output')
         dataset = open_dataset(args.dataset or data['dataset'])
         robot = _robot(args.robot, data['robot'])
         environment = data.get('trial', {})
@@ -166,9 +172,10 @@ def _train(
             if environment:
                 workers = args.workers or len(os.sched_getaffinity(0))
                 trial = Trial(SimFactory(environment), environment, workers, bar.trying)
-            result = train(dataset, recipe, output, robot=robot, resume=args.resume, trial=trial,
-                           team=team, on_log=bar.show, on_frames=frame_lines(),
-                           should_stop=stopped)
+            result = train(
+                dataset, recipe, output, robot=robot, resume=args.resume, start=args.start,
+                trial=trial, team=team, on_log=bar.show, on_frames=frame_lines(),
+                should_stop=stopped)
         if team.leads:
             if args.assess is not None and result.finished:
                 _assess(result.checkpoint, dataset, args.assess, recipe.training.seed)

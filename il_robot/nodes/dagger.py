@@ -60,6 +60,9 @@ class DaggerNode(Node):
         self._recipe = fixed('recipe', 'chunk_mlp', 'of the training: a name, or a file')
         self._settings = [s for s in fixed(
             'settings', [''], 'KEY=VALUE of the recipe') if s]
+        self._warm_steps = fixed(
+            'warm_steps', 0, 'above 0: new policies go on from the present one with so many '
+            'steps; 0: from fresh weights', low=0)
         self._environment = [w for w in fixed(
             'environment', [''], 'words of "il_robot evaluate": task, width, disturbances') if w]
         self._assess = fixed(
@@ -229,6 +232,8 @@ class DaggerNode(Node):
                         'training.weights.share=0.5', *self._settings]
             words = ['train', '--config', self._recipe, '--dataset', str(self._dataset),
                      '--output', str(run), *(w for s in settings for w in ('--set', s))]
+            if self._warm_steps:
+                words += ['--start', str(self._driving[-1]), '--steps', str(self._warm_steps)]
         if what == 'train' and self._assess:
             words += ['--assess', str(self._assess)]
         self.get_logger().info(f'round {self.rounds.number}: il_robot {" ".join(words)}')

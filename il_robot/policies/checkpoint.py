@@ -60,6 +60,7 @@ class Checkpoint:
             are in the newest observation; the normaliser's ``action`` is then by step.
         observation: Cameras and their encoder.
         recorded: Height and width [px] of each camera's pictures in the dataset.
+        start: Hash of the checkpoint that its training started from; empty for fresh weights.
         package: Version of il_robot that wrote it.
         hash: 16 hex digits over weights and description; empty until written.
     """
@@ -79,6 +80,7 @@ class Checkpoint:
     relative: tuple[str, ...] = ()
     observation: ObservationConfig = ObservationConfig()
     recorded: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    start: str = ''
     package: str = __version__
     hash: str = ''
 
@@ -239,7 +241,7 @@ def _to_dict(checkpoint: Checkpoint) -> dict[str, Any]:
         'relative': list(checkpoint.relative),
         'execution': dict(checkpoint.execution), 'training': dict(checkpoint.training),
         'dataset': checkpoint.dataset, 'task': checkpoint.task, 'seed': checkpoint.seed,
-        'step': checkpoint.step, 'metrics': dict(checkpoint.metrics),
+        'step': checkpoint.step, 'start': checkpoint.start, 'metrics': dict(checkpoint.metrics),
         'robot': None if robot is None else robot.to_dict(),
     }
 

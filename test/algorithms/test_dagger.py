@@ -12,6 +12,7 @@ from il_robot.config import to_dict
 from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
 from il_robot.policies.assessor import ASSESSOR
+from il_robot.policies.checkpoint import read_description
 
 RECIPE = make_recipe({
     'policy': 'mlp', 'model': {'hidden': [32, 32]},
@@ -158,3 +159,16 @@ def test_bad_runs_are_told_and_nothing_is_overwritten(whole, tmp_path):
 def test_bad_settings_are_refused(wrong, words):
     with pytest.raises(ValueError, match=words):
         DaggerConfig(**wrong)
+
+
+def test_rounds_may_go_on_from_the_policy_before(tmp_path):
+    config = replace(CONFIG_, warm_steps=20)
+    output = start(tmp_path / 'run', config)
+    assert go_on(output)
+    ours = [read_description(find_checkpoint(output / 'rounds' / f'0{i}' / 'run'))
+            for i in range(3)]
+    alone = [read_description(find_checkpoint(output / 'bc' / 'rounds' / f'0{i}' / 'run'))
+             for i in (1, 2)]
+    assert [c.step for c in ours] == [60, 20, 20] and [c.step for c in alone] == [20, 20]
+    assert [c.start for c in ours] == ['', ours[0].hash, ours[1].hash]
+    assert [c.start for c in alone] == [ours[0].hash, alone[0].hash]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import toy
 
-from il_robot.algorithms import bc
+from il_robot.algorithms import bc, preparation
 from il_robot.algorithms.estimation import recorded_poses
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.algorithms.records import read_metrics
@@ -32,7 +32,7 @@ def film(ball):
 def filmed(monkeypatch, episodes=3, spec=ROBOT):
     dataset = toy.toy_dataset(episodes, spec=spec)
     pictures = film(dataset.objects[:, 0, :2])
-    monkeypatch.setattr(bc, 'check_cameras', lambda *_: {'top': SIZE})
+    monkeypatch.setattr(preparation, 'check_cameras', lambda *_: {'top': SIZE})
     monkeypatch.setattr('il_robot.algorithms.frames.cached_frames', lambda *_: pictures)
     return dataset
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 import toy
 
-from il_robot.algorithms import bc
+from il_robot.algorithms import bc, preparation
 from il_robot.algorithms.frames import Frames, load_frames
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.policies.checkpoint import load_training_state
@@ -36,7 +36,7 @@ def test_a_batch_is_the_rows_asked_for(tmp_path):
 def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(monkeypatch, tmp_path):
     """Crops and colours are drawn by the generator that is saved."""
     dataset = toy.toy_dataset(3)
-    monkeypatch.setattr(bc, 'check_cameras', lambda *_: {'top': (16, 20)})
+    monkeypatch.setattr(preparation, 'check_cameras', lambda *_: {'top': (16, 20)})
     monkeypatch.setattr(
         'il_robot.algorithms.frames.cached_frames',
         lambda *_: np.random.default_rng(0).integers(

@@ -16,6 +16,9 @@ from il_robot.policies.checkpoint import read_description
 SPEC = sim.default_robot()
 SETTINGS = ['training.steps=30', 'training.threads=1', 'training.validation=0.0',
             'training.outcomes=[success, failure, unknown]', 'model.hidden=[16]']
+# of the policy that drives at first
+SAME = ['model.chunk_size=10', 'training.actions=absolute', 'observation.hands=false',
+        'observation.scales=[]']
 
 
 @pytest.fixture
@@ -79,12 +82,14 @@ def hash_of(run):
 
 
 def test_a_round_ends_with_the_new_policy_in_the_running_node(graph, make_cell):
-    cell = make_cell()
+    cell = make_cell(settings=SETTINGS + SAME, warm_steps=20)
     folder = cell.folder
     said = cell.ended()
     assert [(p['number'], p['taken'], p['episodes']) for p in said['past']] == [(1, True, 1)]
     run = folder / 'rounds' / '01' / 'run'
     graph.until(lambda: cell.running == hash_of(run), 'the new policy in the running node')
+    described = read_description(find_checkpoint(run))
+    assert (described.start, described.step) == (hash_of(cell.first), 20)
     dataset = open_dataset(folder / 'dataset')
     (episode,) = dataset.episodes
     assert (episode.round, episode.seed) == (1, 30_000)
