@@ -130,11 +130,9 @@ def _check_start(start: Start, now: Checkpoint) -> None:
         ConfigError: both sides of every difference.
     """
     then = start.checkpoint
-    lines = []
-    for name in ('policy', 'model', 'layout', 'relative', 'observation'):
-        before, after = (_plain(getattr(c, name)) for c in (then, now))
-        if before != after:
-            lines.append(f'{name}: {before} | {after}')
+    before, after = _meaning(then), _meaning(now)
+    lines = [f'{key}: {before.get(key)} | {after.get(key)}'
+             for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
     if then.robot is not None and now.robot is not None:
         lines += spec_differences(then.robot, now.robot)
     if lines:
@@ -144,8 +142,17 @@ def _check_start(start: Start, now: Checkpoint) -> None:
             'or leave out the start')
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str | tuple) else to_dict(value)
+def _meaning(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the weights of a checkpoint mean, by name."""
+    seen = checkpoint.observation
+    parts = {'model': to_dict(checkpoint.model), 'layout': to_dict(checkpoint.layout)}
+    if seen.cameras:  # all else of the observation is in the layout
+        parts['observation'] = {
+            key: value for key, value in to_dict(seen).items()
+            if key not in ('objects', 'hands', 'scales')}
+    return {'policy': checkpoint.policy, 'relative': checkpoint.relative,
+            'cameras': seen.cameras,
+            **{f'{part}.{key}': v for part, keys in parts.items() for key, v in keys.items()}}
 
 
 def relative_joints(

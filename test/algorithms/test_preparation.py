@@ -97,8 +97,8 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(first, more, tmp_pat
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    ({'policy': 'chunk_mlp', 'model': {'chunk_size': 3}}, ['policy: mlp | chunk_mlp', 'model:']),
-    ({'model': {'hidden': [8]}}, ['model:', '[16]', '[8]']),
+    ({'policy': 'chunk_mlp', 'model': {'chunk_size': 3}}, ['policy: mlp | chunk_mlp', 'model.chunk_size: None | 3']),
+    ({'model': {'hidden': [8]}}, ['model.hidden: [16] | [8]']),
     ({'training': {**TRAINING, 'actions': 'absolute'}}, ['relative:']),
 ])
 def test_another_policy_is_no_start(some, tmp_path, change, words):
