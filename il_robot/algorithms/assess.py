@@ -14,13 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from il_robot.algorithms.recipe import Training
+from il_robot.algorithms.samples import held_out_episodes
+from il_robot.config import build
 from il_robot.control.gate_rule import disagreement
 from il_robot.control.gate_thresholds import budgeted
 from il_robot.data.dataset import Dataset
 from il_robot.data.windows import window_index
 from il_robot.errors import ConfigError
 from il_robot.policies.assessor import Assessor, AssessorConfig
-from il_robot.policies.checkpoint import load_checkpoint
+from il_robot.policies.checkpoint import Checkpoint, load_checkpoint
 from il_robot.policies.ensemble import EnsemblePolicy, spread
 from il_robot.policies.features import batch_features, robot_hands
 from il_robot.types import Float64, Outcome, Source
@@ -140,8 +143,9 @@ def train_assessor(
 ) -> Assessor:
     """Learn doubt and risk from all rows, and find the thresholds that spend the budget.
 
-    Where the policy was not perfect on what it was trained with, the most different rows are
-    unsafe; the tolerance is the budget's quantile of the discrepancies.
+    The most different rows are unsafe: the tolerance is the budget's quantile of the discrepancies
+    in episodes held out of the policy's training. The other thresholds are quantiles of what it
+    thinks where it drove alone, or would be likely to (:func:`_visited`).
 
     Args:
         checkpoint: Of the policy.
@@ -154,7 +158,11 @@ def train_assessor(
     """
     rows = row_signals(checkpoint, dataset, seed)
     described, policy = load_checkpoint(checkpoint)
-    tolerance = budgeted(rows.discrepancy, config.budget)
+    fresh = _not_learned(described, dataset, policy.chunk_size)
+    honest = rows.discrepancy[fresh & np.isfinite(rows.discrepancy)]
+    if not honest.size:
+        honest = rows.discrepancy
+    tolerance = budgeted(honest, config.budget)
     labelled = np.isfinite(rows.discrepancy)
     solved, known = success_targets(dataset)
     about = AssessorConfig(
@@ -166,16 +174,50 @@ def train_assessor(
     masks = np.stack([labelled, known], 1)
     _fit(assessor, rows, targets, torch.from_numpy(masks), config, seed)
     doubt, risk = assessor.eval().assess(rows.features, rows.action).double().numpy().T
-    driven = (dataset.source == int(Source.POLICY)).any(1)
-    seen = driven if driven.any() else np.ones(len(dataset), dtype=bool)
+    seen = _visited(described.hash, dataset, fresh)
     thresholds = {
         name: budgeted(values[seen], config.budget)
         for name, values in (('novelty', rows.novelty), ('doubt', doubt), ('risk', risk))
         if np.isfinite(values[seen]).any()}
     thresholds |= {'low_risk': float(np.median(risk[seen])),
-                   'discrepancy': float(np.nanmean(rows.discrepancy))}
+                   'discrepancy': float(np.nanmean(honest))}
     assessor.config = replace(about, thresholds=thresholds)
     return assessor
+
+
+def _not_learned(
+    described: Checkpoint, dataset: Dataset, chunk_size: int
+) -> NDArray[np.bool_]:
+    """``(N,)`` rows of the episodes that were held out of the training of a policy.
+
+    Where it was trained the policy is closer to the expert, and surer of itself, than anywhere
+    else: thresholds measured there call for help in every state that it visits by itself.
+    """
+    mask = np.zeros(len(dataset), dtype=bool)
+    own = [e.checkpoint == described.hash for e in dataset.episodes]
+    # it had not driven when it was trained
+    learned = dataset.first_episodes(own.index(True)) if any(own) else dataset
+    config = build(Training, described.training, 'checkpoint: training')
+    for episode in held_out_episodes(learned, config, chunk_size):
+        mask[dataset.starts[episode]:dataset.stops[episode]] = True
+    return mask
+
+
+def _visited(
+    checkpoint: str, dataset: Dataset, fresh: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """``(N,)`` rows like those that the policy visits when it drives.
+
+    Best those where it drove itself, else where others drove, else those it did not learn from.
+    """
+    driven = (dataset.source == int(Source.POLICY)).any(1)
+    own = np.zeros(len(dataset), dtype=bool)
+    for episode in dataset.episodes:
+        own[episode.start:episode.stop] = episode.checkpoint == checkpoint
+    for rows in (driven & own, driven, fresh):
+        if rows.any():
+            return rows
+    return np.ones(len(dataset), dtype=bool)
 
 
 def _fit(

@@ -49,7 +49,6 @@ from il_robot.algorithms.report import read_report, write_report
 from il_robot.algorithms.runs import RUN
 from il_robot.algorithms.workers import MakeEnv
 from il_robot.checkpoints import find_checkpoint, list_checkpoints
-from il_robot.control.gates import make_gate
 from il_robot.data.dataset import open_dataset
 from il_robot.data.layout import write_json
 from il_robot.errors import SimulationError
@@ -155,36 +154,47 @@ class _Run:
                 raise _StoppedError
 
     def _collect(self, data: Path, number: int) -> None:
-        config, around = self.config, self.around
+        config, first = self.config, self.config.first_seed(number)
         checkpoint = find_checkpoint(self.output / 'rounds' / f'{number - 1:02d}' / 'run')
-        first = config.first_seed(number)
-        place = Place(around.make_env, around.workers, around.should_stop)
-        assessor, thresholds = self._assess(checkpoint, data, number)
+        assessor: Path | None = None
+        thresholds: Mapping[str, float] = {}
+        if config.assessed:
+            alone = range(first, first + config.alone)
+            first = alone.stop
+            self._drive(data, number, GatedFactory(checkpoint, relabel=False), alone)
+            assessor, thresholds = self._assess(checkpoint, data, number, alone)
         factory = GatedFactory(checkpoint, config.gate, config.gate_of(number, thresholds),
                                config.relabel, assessor)
-        done = len(done_seeds(data, number))
-        with evaluation_bar(config.episodes, done, name=f'round {number}',
-                            shown=around.shown) as bar:
+        self._drive(data, number, factory, range(first, first + config.episodes))
+
+    def _drive(self, data: Path, number: int, factory: GatedFactory, seeds: range) -> None:
+        """The episodes of these seeds, or those of them that are missing."""
+        if not seeds:
+            return
+        assert factory.checkpoint is not None, 'the policy drives'
+        around = self.around
+        place = Place(around.make_env, around.workers, around.should_stop)
+        done = len(set(done_seeds(data, number)).intersection(seeds))
+        name = f'round {number}' + (' alone' if factory.gate == 'never' else '')
+        with evaluation_bar(len(seeds), done, name=name, shown=around.shown) as bar:
             if not collect_round(
-                    place, data, factory, range(first, first + config.episodes), number=number,
-                    checkpoint=read_description(checkpoint).hash, on_result=bar):
+                    place, data, factory, seeds, number=number,
+                    checkpoint=read_description(factory.checkpoint).hash, on_result=bar):
                 raise _StoppedError
 
     def _assess(
-        self, checkpoint: Path, data: Path, number: int
-    ) -> tuple[Path | None, Mapping[str, float]]:
-        """The file of the assessor and its thresholds, where the gate needs them."""
+        self, checkpoint: Path, data: Path, number: int, alone: range
+    ) -> tuple[Path, Mapping[str, float]]:
+        """The file of the assessor and its thresholds."""
         config = self.config
-        needs = make_gate(config.gate, config.options).needs
-        if not (config.budget or {'doubt', 'risk'} & needs):
-            return None, {}
         path = checkpoint / ASSESSOR
         described = read_description(checkpoint)
         if not path.exists():
             training = AssessTraining(budget=config.budget or AssessTraining.budget)
-            # of the rounds before: on a resume, some of this one may be there already
+            # on a resume, corrections of this round may be there already
             dataset = open_dataset(data)
-            known = dataset.first_episodes(sum(e.round < number for e in dataset.episodes))
+            known = dataset.first_episodes(sum(
+                e.round < number or e.seed in alone for e in dataset.episodes))
             save_assessor(path, train_assessor(checkpoint, known, training, config.seed))
         return path, load_assessor(path, described.hash).config.thresholds
 

@@ -36,6 +36,9 @@ class DaggerConfig:
         budget: Where not 0, the gate's thresholds are found anew for each round, so that the
             expert is asked for in about this share of the states
             (:func:`il_robot.algorithms.assess.train_assessor`).
+        alone: Episodes at the beginning of a round, beside ``episodes``, that the policy drives
+            without help and nobody labels, where the gate learns from them what is usual
+            and what is risky; other gates have none.
         decay: The ``beta`` of round i is the gate's times ``decay ** (i - 1)``.
         relabel: Whether the expert labels every state visited; else only where he drives.
         compare: Also train on demonstrations alone, as many as there are labels, in every round.
@@ -51,6 +54,7 @@ class DaggerConfig:
     gate: str = 'beta'
     options: Mapping[str, Any] = field(default_factory=dict)
     budget: float = 0.0
+    alone: int = 10
     decay: float = 0.5
     relabel: bool = True
     compare: bool = False
@@ -62,18 +66,24 @@ class DaggerConfig:
         for name in ('rounds', 'demonstrations', 'episodes', 'evaluate_episodes'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
-        if self.episodes > _SEEDS_PER_ROUND or self.rounds >= _SEEDS_PER_RUN // _SEEDS_PER_ROUND:
+        most = _SEEDS_PER_RUN // _SEEDS_PER_ROUND - 1
+        if self.episodes + self.alone > _SEEDS_PER_ROUND or self.rounds > most:
             raise ValueError(
-                f'at most {_SEEDS_PER_ROUND} episodes in each of '
-                f'{_SEEDS_PER_RUN // _SEEDS_PER_ROUND - 1} rounds')
+                f'at most {_SEEDS_PER_ROUND} episodes (with those alone) in each of {most} rounds')
         if not 0 <= self.decay <= 1:
             raise ValueError(f'decay must be from 0 to 1, got {self.decay}')
         if not 0 <= self.budget < 1:
             raise ValueError(f'budget must be from 0 to below 1, got {self.budget}')
-        for name in ('seed', 'warm_steps'):
+        for name in ('seed', 'warm_steps', 'alone'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         make_gate(self.gate, self.options)
+
+    @property
+    def assessed(self) -> bool:
+        """Whether an assessor is trained in each round."""
+        return bool(self.budget) or bool(
+            {'doubt', 'risk'} & make_gate(self.gate, self.options).needs)
 
     def first_seed(self, number: int) -> int:
         """Of the episodes of a round; no two rounds of any two runs share one."""

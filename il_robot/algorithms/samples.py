@@ -195,12 +195,7 @@ def make_samples(
     labels, usable, followed = labels_of(dataset, config.label, config.policy_successes)
     weights = row_weights(dataset, usable, config.weights)
     state, poses, starts, stops = dataset.state, dataset.objects, dataset.starts, dataset.stops
-    # Where a policy stands still, the expert beside it says "one step ahead" again and again:
-    # as a chunk, that teaches to stand still.
-    begins = usable & followed
-    if chunk_size == 1 or not begins.any():
-        begins = usable
-    begins = begins & (weights > 0)
+    begins = _begins(usable, followed, weights, chunk_size)
     held_in, held_out = _split(dataset, config, begins)
     if config.recombine:
         new = _recombined(dataset, config, held_in, hands or {})
@@ -245,6 +240,38 @@ def make_samples(
         None if base is None else torch.from_numpy(base).to(device),
         weights=None if config.weights == Weights() else torch.from_numpy(weights).to(device),
     )
+
+
+def held_out_episodes(
+    dataset: Dataset, config: Training, chunk_size: int
+) -> NDArray[np.int64]:
+    """Positions of the episodes that a training with this configuration does not learn from.
+
+    Args:
+        dataset: What was learned from.
+        config: Of the training.
+        chunk_size: Of the policy.
+
+    Raises:
+        DatasetError: there was nothing to train on.
+    """
+    _, usable, followed = labels_of(dataset, config.label, config.policy_successes)
+    weights = row_weights(dataset, usable, config.weights)
+    return _split(dataset, config, _begins(usable, followed, weights, chunk_size))[1]
+
+
+def _begins(
+    usable: NDArray[np.bool_], followed: NDArray[np.bool_], weights: Float32, chunk_size: int
+) -> NDArray[np.bool_]:
+    """``(N,)`` where a window may begin.
+
+    Where a policy stands still, the expert beside it says "one step ahead" again and again: as a
+    chunk, that teaches to stand still.
+    """
+    begins = usable & followed
+    if chunk_size == 1 or not begins.any():
+        begins = usable
+    return begins & (weights > 0)
 
 
 def with_objects(

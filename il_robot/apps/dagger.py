@@ -58,6 +58,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--budget', type=float, default=0.0,
                         help='share of the states the expert may be asked for: finds thresholds '
                              'anew in every round (ensemble, safe, lazy, thrifty)')
+    parser.add_argument('--alone', type=int, default=10, metavar='N',
+                        help='episodes more that the policy drives without help at the beginning '
+                             'of a round, where thresholds are learned (default %(default)s)')
     parser.add_argument('--decay', type=float, default=0.5,
                         help='of beta from round to round (default %(default)s)')
     parser.add_argument('--no-relabel', action='store_true',
@@ -130,8 +133,8 @@ def _config(args: argparse.Namespace, seed: int) -> DaggerConfig:
     return build(DaggerConfig, {
         'rounds': args.rounds, 'demonstrations': args.demonstrations, 'episodes': args.episodes,
         'gate': args.gate, 'options': key_values(args.gate_option, '--gate-option'),
-        'decay': args.decay, 'budget': args.budget, 'relabel': not args.no_relabel,
-        'compare': args.compare, 'warm_steps': args.warm_steps,
+        'decay': args.decay, 'budget': args.budget, 'alone': args.alone,
+        'relabel': not args.no_relabel, 'compare': args.compare, 'warm_steps': args.warm_steps,
         'evaluate_episodes': args.evaluate_episodes, 'seed': seed}, 'dagger')
 
 

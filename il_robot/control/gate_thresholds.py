@@ -21,9 +21,13 @@ def with_thresholds(
     Args:
         name: Key of :data:`GATES`.
         options: The gate's.
-        thresholds: By signal (:class:`il_robot.policies.assessor.AssessorConfig`).
+        thresholds: By signal (:class:`il_robot.policies.assessor.AssessorConfig`). Those that
+            the gate by default has none for do not count.
     """
-    known = {f.name for f in fields(GATES[name])} if name in GATES else set()
+    # an infinite limit is one that the gate is not to look at: the discrepancy, say, which takes
+    # an expert who labels all the time
+    limits = fields(GATES[name]) if name in GATES else ()
+    known = {f.name for f in limits if f.default != np.inf}
     return {**options, **{k: v for k, v in thresholds.items() if k in known}}
 
 

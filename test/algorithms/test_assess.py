@@ -12,7 +12,9 @@ from il_robot.algorithms.assess import (
 )
 from il_robot.algorithms.bc import train
 from il_robot.algorithms.recipe import make_recipe
+from il_robot.algorithms.samples import held_out_episodes
 from il_robot.checkpoints import find_checkpoint
+from il_robot.control.gate_thresholds import budgeted
 from il_robot.data.dataset import Dataset
 from il_robot.errors import CheckpointError, ConfigError
 from il_robot.policies.assessor import load_assessor, save_assessor
@@ -90,6 +92,46 @@ def test_risk_is_high_where_the_policy_failed(checkpoint, dataset):
     rows = row_signals(checkpoint, driven)
     risk = assessor.assess(rows.features, rows.action)[:, 1].numpy()
     assert np.median(risk[~known(dataset)]) > 0.7 > 0.3 > np.median(risk[known(dataset)])
+
+
+def test_thresholds_are_those_of_states_that_the_policy_visits_itself(checkpoint, dataset):
+    """Best those in which it drove itself, then those in which another one did."""
+    rows, hash_ = row_signals(checkpoint, dataset), read_description(checkpoint).hash
+    theirs = driven_by_policy(dataset, [Outcome.SUCCESS] * len(dataset.episodes))
+    own = np.zeros(len(dataset), dtype=bool)
+    for episode in dataset.episodes[-3:]:
+        own[episode.start:episode.stop] = True
+    ours = replace(theirs, episodes=(*theirs.episodes[:-3], *(
+        replace(e, checkpoint=hash_) for e in theirs.episodes[-3:])))
+    for data, seen in ((ours, own), (theirs, np.ones_like(own))):
+        found = train_assessor(checkpoint, data, QUICK).config.thresholds['novelty']
+        assert found == budgeted(rows.novelty[seen], QUICK.budget)
+
+
+def test_thresholds_are_not_those_of_episodes_it_has_learned(dataset, tmp_path):
+    recipe = make_recipe({'policy': 'ensemble', 'model': MEMBERS,
+                          'training': {**TRAINING, 'validation': 0.25}})
+    run = tmp_path / 'run'
+    train(dataset, recipe, run)
+    checkpoint = find_checkpoint(run)
+    held_out = np.zeros(len(dataset), dtype=bool)
+    for i in held_out_episodes(dataset, recipe.training, 1):
+        held_out[dataset.starts[i]:dataset.stops[i]] = True
+    assert 0 < held_out.mean() < 0.5
+    rows = row_signals(checkpoint, dataset)
+    config = train_assessor(checkpoint, dataset, QUICK).config
+    assert config.tolerance == budgeted(rows.discrepancy[held_out], QUICK.budget)
+    assert config.thresholds['novelty'] == budgeted(rows.novelty[held_out], QUICK.budget)
+    assert config.thresholds['discrepancy'] == np.mean(rows.discrepancy[held_out])
+    # it has driven since: what it was not trained with does not move the split
+    later = replace(dataset.episodes[-1], checkpoint=read_description(checkpoint).hash)
+    driven = replace(dataset, episodes=(*dataset.episodes[:-1], later))
+    known = dataset.first_episodes(len(dataset.episodes) - 1)
+    mask = np.zeros(len(dataset), dtype=bool)
+    for i in held_out_episodes(known, recipe.training, 1):
+        mask[dataset.starts[i]:dataset.stops[i]] = True
+    assert train_assessor(checkpoint, driven, QUICK).config.tolerance == budgeted(
+        rows.discrepancy[mask], QUICK.budget)
 
 
 def test_who_had_to_be_helped_had_failed():

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import toy
 
@@ -100,9 +101,15 @@ def test_the_robot_asks_for_help_and_only_then_the_expert_labels(tmp_path, gate)
         'policy': 'ensemble', 'model': {'policy': 'mlp', 'model': {'hidden': [16]}, 'size': 2},
         'training': to_dict(RECIPE.training)})
     output = start(tmp_path / 'run', replace(
-        CONFIG_, gate=gate, relabel=False, budget=0.3, rounds=1, compare=False), recipe)
+        CONFIG_, gate=gate, relabel=False, budget=0.3, alone=4, rounds=1, compare=False), recipe)
     assert go_on(output)
     first, second = read_rounds(output)
+    assert second['episodes'] == first['episodes'] + 4 + 3
+    dataset = open_dataset(output / DATASET)
+    alone = [e for e in dataset.episodes if e.seed in range(
+        CONFIG_.first_seed(1), CONFIG_.first_seed(1) + 4)]
+    assert len(alone) == 4 and not any(
+        np.isfinite(dataset.expert[e.start:e.stop]).any() for e in alone), 'nobody labels them'
     asked = second['labels'] - first['labels']
     assert 0 <= asked <= second['rows'] - first['rows']
     # the label that made him give back is one more

@@ -97,7 +97,8 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(first, more, tmp_pat
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    ({'policy': 'chunk_mlp', 'model': {'chunk_size': 3}}, ['policy: mlp | chunk_mlp', 'model.chunk_size: None | 3']),
+    ({'policy': 'chunk_mlp', 'model': {'chunk_size': 3}},
+     ['policy: mlp | chunk_mlp', 'model.chunk_size: None | 3']),
     ({'model': {'hidden': [8]}}, ['model.hidden: [16] | [8]']),
     ({'training': {**TRAINING, 'actions': 'absolute'}}, ['relative:']),
 ])

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from il_robot.control.gate_thresholds import budgeted
 from il_robot.control.gates import (
     GATES,
     Gate,
@@ -124,13 +123,6 @@ def test_thrifty_takes_over_by_novelty_or_risk_and_gives_back_when_both_are_fine
             Move.KEEP, Move.TAKE, Move.KEEP, Move.KEEP, Move.GIVE]
 
 
-@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=200), st.floats(0, 1))
-def test_a_budgeted_threshold_is_passed_by_that_share(values, budget):
-    threshold = budgeted([*values, math.nan], budget)
-    assert np.mean(np.array(values) > threshold) <= budget + 1e-9
-    assert budgeted(values, 0.0) == max(values)
-
-
 @pytest.mark.parametrize(('name', 'options', 'words'), [
     ('betta', {}, 'did you mean'), ('beta', {'beta': 1.5}, 'from 0 to 1'),
     ('beta', {'period': -1.0}, 'period must be'), ('ensemble', {'novelty': 0.0}, 'must be > 0'),
@@ -139,10 +131,3 @@ def test_a_budgeted_threshold_is_passed_by_that_share(values, budget):
 def test_bad_gates_are_told(name, options, words):
     with pytest.raises(ConfigError, match=words):
         make_gate(name, options)
-
-
-@pytest.mark.parametrize(('values', 'budget', 'words'), [
-    ([], 0.1, 'no values'), ([math.nan], 0.1, 'no values'), ([1.0], 1.1, 'from 0 to 1')])
-def test_bad_budgets_are_told(values, budget, words):
-    with pytest.raises(ConfigError, match=words):
-        budgeted(values, budget)
