@@ -1,4 +1,4 @@
-"""Overhead of a control step of an offline round of DAgger: all but physics and the network.
+"""Overhead of a control step of an offline round of DAgger.
 
 Runs ``collect_round``, what `il_robot dagger` does between two trainings, with one worker, on
 transfer_cube without cameras, under two gates: ``mlp`` with ``beta`` (every state is labelled) and
@@ -6,19 +6,19 @@ transfer_cube without cameras, under two gates: ``mlp`` with ``beta`` (every sta
 few steps: what they do costs the same, whether it is right or not. Per control step,
 
 - physics: ``env.step``, with the task and the observation the world makes of itself,
-- network: the backend's answer to a batch, without features and chunk buffer,
-- expert: the scripted expert's own computation (two arms' kinematics), which a person or another
-  expert would replace,
+- network: the backend's answer to a batch,
+- policy: what is left of ``PolicyController.act``: features, normalisation, chunk buffer,
+- expert: the scripted expert's own computation (inverse kinematics of two arms), in whose place a
+  person or a planner may be,
 
-are timed from outside and are no overhead; the expert is reported, with the sum of both.
-The overhead is everything else between two calls of ``env.step``, and, by row, what comes between
-the end of an episode and its last row in the writer. Its parts: ``features_and_chunks``,
-``PolicyController.act`` without the network; ``gate``; ``rows_and_arbitration``, the rest of the
-loop; ``writer``. Every timer's own cost (two readings of the clock and a call) is measured beforehand
-and taken off where it falls into a part. Writing to disk goes on in a thread meanwhile, and
-resetting the world is physics.
+are timed at their calls. ``overhead`` is everything else between two calls of ``env.step``
+(observation, gate, comparing with the expert's action, who drives, the row) and, by row, what
+comes between the end of an episode and its last row in the writer. ``with_policy`` is all but
+physics, network and expert, ``with_expert`` all but physics and network. Every timer's own cost is
+measured beforehand and taken off where it falls. The writer's disk work goes on in a thread
+meanwhile, and resetting the world counts as physics.
 
-Target: overhead <= 60 us per step (p50 over the steps, with the writer's share).
+Target: overhead <= 60 us per step: p50 over the steps of a repeat, median of the repeats.
 
     python3 benchmarks/dagger_speed.py [--episodes 3] [--repeats 7]
 
@@ -70,8 +70,7 @@ ROUNDS: dict[str, tuple[str, dict[str, Any], bool]] = {
     'chunk_mlp': ('human', {}, False),
 }
 """Policy: gate, its options, whether every state is labelled."""
-OUTSIDE = ('physics', 'network', 'expert')
-PARTS = ('features_and_chunks', 'gate', 'rows_and_arbitration', 'writer')
+NAMES = ('expert', 'network', 'act', 'gate')
 
 clock = time.perf_counter
 
@@ -172,11 +171,9 @@ class TimedFactory:
         runner.warm_up()
         runner._runtime._backend = self.timer.wrap('network', runner._runtime._backend)
         policy.act = self.timer.wrap('act', policy.act)  # type: ignore[method-assign]
-        controller.gate.update = self.timer.wrap('gate', controller.gate.update)  # type: ignore[method-assign]
+        controller.gate.update = self.timer.wrap(  # type: ignore[method-assign]
+            'gate', controller.gate.update)
         return controller
-
-
-NAMES = ('expert', 'network', 'act', 'gate')
 
 
 def timer_cost(count: int = 20_000) -> tuple[float, float]:
@@ -200,32 +197,78 @@ def timer_cost(count: int = 20_000) -> tuple[float, float]:
 def measure(
     folder: Path, factory: GatedFactory, episodes: int, seed: int
 ) -> dict[str, float]:
-    """us per control step of one round: medians over the steps of every part."""
+    """Microseconds per control step of one round: medians over its steps."""
     timer = Timer(NAMES)
     place = Place(lambda: TimedEnv(sim.make('transfer_cube'), timer))
     collect_round(place, folder, TimedFactory(factory, timer),  # type: ignore[arg-type]
                   range(seed, seed + episodes), number=1, on_result=timer.episode)
     inside, whole = timer_cost()
     total, expert, network, act, gate = np.array(timer.rows).T
-    asked = (expert > 0)
-    # A timer's cost lies partly in what it measures, partly in what surrounds it.
-    expert, network, gate = expert - asked * inside, network - inside, gate - inside
-    act = act - inside - whole
+    asked = expert > 0
+    # What a timer costs lies partly in what it measures and partly around it.
     total = total - whole * (3 + asked)
+    act = act - inside - whole
+    expert, network, gate = expert - asked * inside, network - inside, gate - inside
     writer = float(sum(s for s, _ in timer.written) / sum(n for _, n in timer.written))
-    overhead = total - network - expert + writer
-    parts = {
-        'features_and_chunks': act - network, 'gate': gate,
-        'rows_and_arbitration': total - expert - act - gate}
-    median = {name: 1e6 * float(np.median(values)) for name, values in parts.items()}
+    overhead = total - expert - act + writer
+    seconds = {
+        'overhead_us': overhead, 'with_policy_us': total - expert - network + writer,
+        'with_expert_us': total - network + writer, 'gate_us': gate,
+        'rows_and_arbitration_us': total - expert - act - gate, 'policy_us': act - network,
+        'expert_us': expert[asked], 'network_us': network}
     return {
-        'overhead_us': 1e6 * float(np.median(overhead)),
-        'overhead_mean_us': 1e6 * float(np.mean(overhead)),
-        'overhead_p95_us': 1e6 * float(np.quantile(overhead, 0.95)),
-        'with_expert_us': 1e6 * float(np.median(overhead + expert)),
-        **{f'{name}_us': value for name, value in median.items()},
-        'writer_us': 1e6 * writer,
-        'expert_us': 1e6 * float(np.median(expert[asked])),
-        'expert_share': float(asked.mean()),
-        'network_us': 1e6 * float(np.median(network)), 'timer_us': 1e6 * whole,
-        'steps': len(total)}
+        **{name: 1e6 * float(np.median(values)) for name, values in seconds.items()},
+        'writer_us': 1e6 * writer, 'overhead_p95_us': 1e6 * float(np.quantile(overhead, 0.95)),
+        'timer_us': 1e6 * whole, 'steps': len(total)}
+
+
+def policies(folder: Path) -> dict[str, GatedFactory]:
+    """A factory for each policy, trained for a moment."""
+    collect_demonstrations(
+        Place(lambda: sim.make('transfer_cube')), folder / 'demonstrations', first_seed=0,
+        enough=lambda episodes, rows: episodes >= DEMONSTRATIONS)
+    dataset, made = open_dataset(folder / 'demonstrations'), {}
+    for policy, (gate, options, relabel) in ROUNDS.items():
+        recipe = load_recipe(named_config('train', policy), [
+            f'training.steps={STEPS}', 'training.validation=0', 'training.threads=1'])
+        checkpoint = train(dataset, recipe, folder / policy).checkpoint
+        made[policy] = GatedFactory(checkpoint, gate, options, relabel)
+    return made
+
+
+def main() -> int:
+    """Measure, print, write; 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--episodes', type=int, default=3, help='of each repeat')
+    parser.add_argument('--repeats', type=int, default=7, help='of each policy, taking turns')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, list[dict[str, float]]] = {policy: [] for policy in ROUNDS}
+    with tempfile.TemporaryDirectory() as name:
+        factories = policies(Path(name))
+        for i in range(args.repeats):
+            for policy, factory in factories.items():
+                found[policy].append(measure(
+                    Path(name) / f'{policy}_{i}', factory, args.episodes, 1_000_000))
+    rows = []
+    for policy, (gate, _, relabel) in ROUNDS.items():
+        median = {key: round(statistics.median(m[key] for m in found[policy]), 1)
+                  for key in found[policy][0]}
+        rows.append({'policy': policy, 'gate': gate, 'relabel': relabel, **median,
+                     'target_us': TARGET})
+        print(', '.join(f'{k} {v}' for k, v in rows[-1].items()))
+    missed = sum(row['overhead_us'] > TARGET for row in rows)
+    (HERE / 'results' / 'dagger_speed.json').write_text(json.dumps({
+        'command': 'python3 benchmarks/dagger_speed.py '
+                   f'--episodes {args.episodes} --repeats {args.repeats}',
+        'n': args.repeats, 'episodes': args.episodes,
+        'machine': {'processor': platform.machine(), 'system': platform.system(),
+                    'cpus': os.cpu_count(), 'python': platform.python_version(),
+                    'load_average': [round(v, 1) for v in os.getloadavg()]},
+        'versions': {p: version(p) for p in ('torch', 'numpy', 'pybullet')},
+        'targets_missed': missed, 'rows': rows}, indent=1) + '\n')
+    return int(bool(missed))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -20,8 +20,8 @@ and by half in every round, as is ours.
 Turns: for each seed all settings one after the other. Target: with the defaults of either, ours
 >= 8x sooner (median of the seeds' ratios). ``against_quickest`` compares with the setting of
 theirs whose median time is the least, ``same_schedule`` at the same share of the expert.
-``processor`` is the time of the processor, which depends less on who else works on the machine, but
-leaves out waiting for the disk.
+``processor`` is the time of the processor, which depends less on who else works on the machine,
+but leaves out waiting for the disk.
 
     python3 -m venv IMITATION && IMITATION/bin/pip install imitation==1.0.1 'setuptools<81'
     python3 benchmarks/dagger_vs_imitation.py --imitation-python IMITATION/bin/python [--seeds 5]

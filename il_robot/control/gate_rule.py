@@ -108,7 +108,7 @@ def disagreement(a: Float32, b: Float32, spec: RobotSpec) -> float:
     gap = (a - b).reshape(len(spec.arms), -1)[:, :-1]
     # asked in every control period: the parts of np.mean that do something
     mean = np.add.reduce(gap * gap, axis=1) / gap.shape[1]
-    return float(np.sqrt(np.maximum.reduce(mean)))
+    return float(np.sqrt(np.float32(max(mean.tolist()))))
 
 
 def _answer(call: str, value: float, threshold: float) -> Verdict:
