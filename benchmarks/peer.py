@@ -1,7 +1,7 @@
 """Another library's half of a benchmark, in a process and an environment of its own.
 
 The script it runs prints one line of JSON about itself when it is ready, then answers each line
-on stdin with the seconds that this took, until stdin ends.
+on stdin with one of JSON (the seconds that this took, or more), until stdin ends.
 """
 
 from __future__ import annotations
@@ -35,9 +35,13 @@ class Peer:
 
     def seconds(self, *request: Any) -> float:
         """How long it took to do what the words of ``request`` say."""
+        return float(self.answer(*request))
+
+    def answer(self, *request: Any) -> Any:
+        """What the script says to the words of ``request``."""
         assert self._process.stdin is not None
         print(*request, file=self._process.stdin, flush=True)
-        return float(self._answer())
+        return json.loads(self._answer())
 
     def close(self) -> None:
         """End the process."""

@@ -25,6 +25,8 @@ _SINGULAR = 1e-10
 # A nearly stretched elbow is known to the root of the rounding error only [rad].
 _LIMIT_SLACK = 1e-6
 DOF = 6
+_AXES = (2, 1, 1, 0, 1, 0)
+"""Of waist, shoulder, shoulder and elbow together, forearm roll, wrist angle, wrist rotate."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,11 @@ class ArmKinematics:
             it does among many.
         """
         q = np.asarray(q, dtype=np.float64)
-        waist, roll = axis_rotations(2, q[:, 0]), axis_rotations(0, q[:, 3])
-        upper = waist @ axis_rotations(1, q[:, 1])
-        forearm = waist @ axis_rotations(1, q[:, 1] + q[:, 2])
-        hand = forearm @ roll @ axis_rotations(1, q[:, 4]) @ axis_rotations(0, q[:, 5])
+        pitch = q[:, 1] + q[:, 2]
+        turns = axis_rotations(_AXES, np.concatenate([q[:, :2], pitch[:, None], q[:, 3:]], 1))
+        both = turns[:, :1] @ turns[:, 1:3]
+        upper, forearm = both[:, 0], both[:, 1]
+        hand = forearm @ turns[:, 3] @ turns[:, 4] @ turns[:, 5]
         reached = (self.upper_arm * upper[:, :, 2] + self.forearm * forearm[:, :, 0]
                    + self.hand * hand[:, :, 0])
         rotation, position = self.base.rotation @ hand, self.base.rotation @ reached[:, :, None]

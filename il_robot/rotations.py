@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from il_robot.types import Float32, Float64
 
@@ -21,6 +22,8 @@ def matrix_from_quaternion(quaternion: ArrayLike) -> Float64:
         ``(..., 3, 3)``.
     """
     q = np.asarray(quaternion, dtype=np.float64)
+    if q.shape == (1, 4):
+        return matrix_from_quaternion(q[0])[None]
     # Plain numbers are four times as fast as arrays without a dimension.
     x, y, z, w = q.tolist() if q.ndim == 1 else np.moveaxis(q, -1, 0)
     s = 2.0 / (x * x + y * y + z * z + w * w)
@@ -70,16 +73,36 @@ def rotation_z(angle: float) -> Float64:
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
-def axis_rotations(axis: int, angles: ArrayLike) -> Float64:
-    """Rotations about axis 0, 1 or 2 by many angles ``(N,)`` [rad]: ``(N, 3, 3)``."""
-    angles = np.asarray(angles, dtype=np.float64)
-    c, s = np.cos(angles), np.sin(angles)
-    matrix: Float64 = np.zeros((len(angles), 3, 3))
-    i, j = (axis + 1) % 3, (axis + 2) % 3
-    matrix[:, axis, axis] = 1.0
-    matrix[:, i, i] = matrix[:, j, j] = c
-    matrix[:, i, j], matrix[:, j, i] = -s, s
-    return matrix
+def axis_rotations(axes: tuple[int, ...], angles: Float64) -> Float64:
+    """Rotations about coordinate axes, many at once.
+
+    Args:
+        axes: K axes, each 0, 1 or 2.
+        angles: ``(N, K)`` [rad].
+
+    Returns:
+        ``(N, K, 3, 3)``.
+    """
+    rows, width = angles.shape
+    numbers = np.empty((rows, 3 * width + 2))
+    numbers[:, :width] = np.cos(angles)
+    sine = np.sin(angles, out=numbers[:, width:2 * width])
+    np.negative(sine, out=numbers[:, 2 * width:-2])
+    numbers[:, -2:] = 0.0, 1.0
+    return numbers.take(_places(axes), axis=1).reshape(rows, width, 3, 3)
+
+
+@cache
+def _places(axes: tuple[int, ...]) -> NDArray[np.intp]:
+    """Which of (cosines, sines, minus sines, 0, 1) stands where in those matrices, flat."""
+    width = len(axes)
+    places = np.full((width, 3, 3), 3 * width, np.intp)
+    for k, axis in enumerate(axes):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        places[k, axis, axis] = 3 * width + 1
+        places[k, i, i] = places[k, j, j] = k
+        places[k, j, i], places[k, i, j] = width + k, 2 * width + k
+    return places.reshape(-1)
 
 
 def rotation_rpy(rpy: tuple[float, float, float]) -> Float64:

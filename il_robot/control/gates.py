@@ -12,6 +12,7 @@ depends on its seed and not on the ones before it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -107,7 +108,7 @@ def _switch(signals: Signals, take: bool, value: float, threshold: float, reason
 
     What is not known changes nothing.
     """
-    if np.isnan(value) or take is signals.correcting:
+    if math.isnan(value) or take is signals.correcting:
         return Verdict(Move.KEEP, value, threshold)
     return Verdict(Move.TAKE if take else Move.GIVE, value, threshold, reason)
 
@@ -176,6 +177,9 @@ class BetaGate:
         return _switch(signals, take, self._drawn, self.beta, 'by chance')
 
 
+_MOVES = {'': Move.KEEP, 'engage': Move.TAKE, 'release': Move.GIVE}
+
+
 @dataclass
 class HumanGate:
     """A person takes over when the policy is about to fail, and gives back when all is well.
@@ -208,11 +212,10 @@ class HumanGate:
                 'took over' if take else 'gave back'))
         if self._rule is None:
             return Verdict(Move.KEEP)
-        distance = None if np.isnan(signals.discrepancy) else signals.discrepancy
+        distance = None if math.isnan(signals.discrepancy) else signals.discrepancy
         driver = Driver.EXPERT if signals.correcting else Driver.POLICY
         said = self._rule.update(signals.now, driver, distance, signals.stage)
-        move = {'': Move.KEEP, 'engage': Move.TAKE, 'release': Move.GIVE}[said.request]
-        return Verdict(move, said.value, said.threshold, said.reason)
+        return Verdict(_MOVES[said.request], said.value, said.threshold, said.reason)
 
 
 @dataclass

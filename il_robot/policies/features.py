@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from il_robot.errors import SpecError
 from il_robot.kinematics import ArmKinematics
@@ -102,6 +103,20 @@ class FeatureLayout:
         return tuple(p for p in self.poses if p.partition('@')[0] in self.objects and '@' in p)
 
     @cached_property
+    def pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """From where, and what, is seen in the relative poses: places in :attr:`poses`."""
+        hands = tuple(f'{name}_hand' for name in self.hands)
+        place = {name: i for i, name in enumerate((*self.objects, *hands))}
+        found = [(place[base], place[name])
+                 for base, seen in _seen(hands, self.objects) for name in seen]
+        bases, others = np.array(found, np.intp).reshape(-1, 2).T
+        return bases, others
+
+    @cached_property
+    def _near_places(self) -> list[int]:
+        return [self.poses.index(name) for name in self.near]
+
+    @cached_property
     def _scaled(self) -> tuple[str, ...]:
         return tuple(
             f'{name}.{axis}/{scale:g}' for scale in self.scales for name in self.near
@@ -152,30 +167,36 @@ def batch_features(
             f'state has shape {state.shape}, expected (N, {len(layout.joints)}) for '
             f'{", ".join(layout.joints)}'
         )
-    parts: dict[str, _Frames] = {}
-    for name in layout.objects:
+    count, width = len(state), state.shape[1]
+    own = len(layout.objects) + len(layout.hands)
+    # Few calls on stacked arrays: with one row, as in every control period, calls are what costs.
+    rotations = np.empty((len(layout.poses), count, 3, 3))
+    positions = np.empty((len(layout.poses), count, 3))
+    for i, name in enumerate(layout.objects):
         if name not in objects:
             raise SpecError(_missing(layout.objects, objects))
         pose = objects[name]
-        parts[name] = matrix_from_quaternion(pose[:, 3:]), pose[:, :3].astype(np.float64)
-    own = {f'{name}_hand': _hand(name, hands or {}).frames(state) for name in layout.hands}
-    frames = {**parts, **own}
-    poses = dict(frames)
-    for base, seen in _seen(tuple(own), layout.objects):
-        poses |= {f'{name}@{base}': _relative(frames[base], frames[name]) for name in seen}
+        rotations[i], positions[i] = matrix_from_quaternion(pose[:, 3:]), pose[:, :3]
+    for i, name in enumerate(layout.hands, len(layout.objects)):
+        rotations[i], positions[i] = _hand(name, hands or {}).frames(state)
+    if len(layout.poses) > own:
+        base, other = layout.pairs
+        back = rotations[base].swapaxes(2, 3)
+        rotations[own:] = back @ rotations[other]
+        ahead = positions[other] - positions[base]
+        positions[own:] = (back @ ahead[..., None])[..., 0]
 
-    features = np.empty((len(state), layout.dim), np.float32)
-    features[:, :state.shape[1]] = state
-    column = state.shape[1]
-    for rotation, position in poses.values():
-        features[:, column:column + 3] = position
-        features[:, column + 3:column + 6] = rotation[:, :, 0]
-        features[:, column + 6:column + 9] = rotation[:, :, 1]
-        column += len(_POSE)
+    features = np.empty((count, layout.dim), np.float32)
+    features[:, :width] = state
+    stop = width + len(_POSE) * len(layout.poses)
+    poses = features[:, width:stop].reshape(count, len(layout.poses), len(_POSE))
+    poses[:, :, :3] = positions.swapaxes(0, 1)
+    poses[:, :, 3:6] = rotations[..., 0].swapaxes(0, 1)
+    poses[:, :, 6:] = rotations[..., 1].swapaxes(0, 1)
     for scale in layout.scales:
-        for name in layout.near:
-            features[:, column:column + 3] = np.tanh(poses[name][1] / scale)
-            column += 3
+        for place in layout._near_places:
+            features[:, stop:stop + 3] = np.tanh(positions[place] / scale)
+            stop += 3
     return features
 
 
@@ -193,12 +214,6 @@ def _hand(name: str, hands: Hands) -> Hand:
             f'the policy needs the pose of the hand of arm {name!r}, but the kinematics of this '
             f'robot is not known (its file has no `geometry`); train with observation.hands=false')
     return hands[name]
-
-
-def _relative(base: _Frames, other: _Frames) -> _Frames:
-    """``other`` as seen from ``base``."""
-    back = base[0].swapaxes(1, 2)
-    return back @ other[0], (back @ (other[1] - base[1])[:, :, None])[:, :, 0]
 
 
 def _missing(wanted: Sequence[str], given: Mapping[str, Float32]) -> str:

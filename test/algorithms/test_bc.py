@@ -66,6 +66,12 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(
     assert strip[0] == strip[1]
 
 
+def test_one_record_is_no_curve_and_no_picture(dataset, tmp_path):
+    once = replace(RECIPE, training=replace(RECIPE.training, steps=20))
+    bc.train(dataset, once, tmp_path)
+    assert len(read_metrics(tmp_path)) == 1 and not (tmp_path / PICTURE).exists()
+
+
 def test_the_loss_falls_and_everything_is_written(dataset, tmp_path):
     seen = []
     result = bc.train(dataset, RECIPE, tmp_path, on_log=seen.append)
