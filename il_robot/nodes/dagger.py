@@ -29,6 +29,7 @@ from std_srvs.srv import Trigger
 
 from il_robot.checkpoints import find_checkpoint
 from il_robot.config import build
+from il_robot.control.reminder import Reminder
 from il_robot.control.rounds import Facts, Past, Rounds, RoundsConfig, Score, Stage
 from il_robot.control.session import Phase, Session
 from il_robot.control.session_view import SessionConfig
@@ -83,7 +84,7 @@ class DaggerNode(Node):
             'margin': fixed('margin', default.margin, 'see keep_old', low=0.0)}, 'dagger')
         self._bring_data(fixed('dataset', '', 'demonstrations to begin with'))
         self.rounds, self._driving = self._resumed()
-        self._complain = Complaints(self)
+        self._complain, self._reminder = Complaints(self), Reminder()
         self._session: Session | None = None
         self._child: Child | None = None
         self._swap, self._trouble, self._skip = 'none', '', False
@@ -205,11 +206,14 @@ class DaggerNode(Node):
         self._session.last |= stop
         seen = len(self._session.results)
         self._port.carry_out(self._session.step(wall.monotonic(), self._port.view))
+        if self._reminder.due(wall.monotonic(), self._session.waiting):
+            self.get_logger().warning(f'waiting for {self._session.waiting}')
         for result in self._session.results[seen:]:
             word = 'success' if result.success else f'failed at {result.stage_name}'
             self.get_logger().info(
                 f'episode {len(self._session.results)} of round {number} (seed {result.seed}): '
-                f'{word}, {result.interventions} correction(s)')
+                f'{word}, {result.interventions} correction(s)'
+                + (f'; {result.reason}' if result.reason else ''))
 
     def _start(self, what: str) -> None:
         """Train or evaluate in a child."""

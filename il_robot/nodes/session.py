@@ -19,6 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from il_robot.config import build
+from il_robot.control.reminder import Reminder
 from il_robot.control.session import Phase, Session
 from il_robot.control.session_view import EpisodeOutcome, SessionConfig
 from il_robot.nodes.node import Complaints, declare, run_node
@@ -26,8 +27,6 @@ from il_robot.nodes.session_port import SessionPort
 from il_robot.statistics import wilson
 
 _PERIOD = 0.02
-# What is waited for longer than this deserves a word, and again after the second [wall s].
-_LONG, _AGAIN = 5.0, 30.0
 
 
 class SessionNode(Node):
@@ -56,21 +55,18 @@ class SessionNode(Node):
         self._complain = Complaints(self)
         self._reported = 0
         self._begun = wall.monotonic()
-        self._speak = self._begun + _LONG
+        self._reminder = Reminder()
         self._port = SessionPort(self, self._complain, self._step,
                                  proposals=self.session.config.driver == 'policy')
         self.create_timer(_PERIOD, self._step, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # -- what goes out ----------------------------------------------------------------------
     def _step(self) -> None:
-        phase, now = self.session.phase, wall.monotonic()
+        now = wall.monotonic()
         self._port.carry_out(self.session.step(now, self._port.view))
         for result in self.session.results[self._reported:]:
             self._report(result)
-        if self.session.phase is not phase:
-            self._speak = now + _LONG
-        elif self.session.waiting and now > self._speak:
-            self._speak = now + _AGAIN
+        if self._reminder.due(now, self.session.waiting):
             self.get_logger().warning(f'waiting for {self.session.waiting}')
         if self.session.phase is Phase.DONE:
             self.get_logger().info('all episodes are done')

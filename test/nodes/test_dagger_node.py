@@ -1,10 +1,12 @@
 """Rounds of live correction with the real graph: the policy of the running node is swapped."""
 
 import json
+import resource
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from small_policy import write_lively_policy
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from il_robot import sim
@@ -106,6 +108,39 @@ def test_a_child_that_dies_leaves_the_old_policy_and_says_so(make_cell):
     assert not past['taken'] and 'nonsense' in past['reason'] and 'old policy' in past['reason']
     assert cell.running == hash_of(cell.first)
     assert len(open_dataset(cell.folder / 'dataset').episodes) == 1, 'the data stay'
+
+
+def test_a_full_disk_leaves_the_old_policy_and_says_so(make_cell):
+    """A limit on the size of files stands for a full disk, for the node and for its child."""
+    cell = make_cell()
+    cell.graph.until(lambda: cell.stage() == 'collect', 'the first episode')
+    resource.prlimit(cell.dagger.popen.pid, resource.RLIMIT_FSIZE, (6_000, 6_000))
+    said = cell.ended()
+    (past,) = said['past']
+    assert not past['taken'] and 'File too large' in past['reason']
+    assert 'rounds.png' in cell.dagger.output, 'the picture is missed, no more'
+    assert cell.running == hash_of(cell.first)
+    assert len(open_dataset(cell.folder / 'dataset').episodes) == 1, 'the data stay'
+
+
+def test_a_stop_during_a_swap_stops_the_arms_and_the_new_policy_waits(graph, make_cell):
+    cell = make_cell(rounds=2)
+    modes = graph.collect(DiagnosticArray, topics.MODE, topics.LATCHED_QOS)
+    requests = graph.publisher(String, topics.REQUEST, topics.REQUEST_QOS)
+
+    def mode():
+        return convert.status_values(modes[-1])['mode'] if modes else ''
+
+    graph.until(lambda: cell.stage() == 'swap', 'the swap', 240)
+    graph.ask(requests, 'stop', lambda: mode() == 'STOPPED')
+    run = cell.folder / 'rounds' / '01' / 'run'
+    graph.until(lambda: cell.running == hash_of(run), 'the new policy')
+    graph.until(lambda: cell.stage() == 'collect', 'the second round')
+    graph.until(lambda: 'reset' in cell.dagger.output, 'what to do')
+    assert mode() == 'STOPPED', 'nobody but a person ends a stop'
+    graph.ask(requests, 'reset', lambda: mode() != 'STOPPED')
+    said = cell.ended()
+    assert [(p['number'], p['taken']) for p in said['past']] == [(1, True), (2, True)]
 
 
 def test_killed_nodes_go_on_with_the_round_and_with_its_policy(graph, make_cell):
