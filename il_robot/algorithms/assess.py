@@ -29,6 +29,10 @@ from il_robot.policies.features import batch_features, robot_hands
 from il_robot.types import Float64, Outcome, Source
 
 _BATCH = 1024
+_SMOOTHING = 0.05
+"""Of the targets: nets that are sure of everything tell no risky state from a riskier one."""
+_LEAST_RISK = 0.25
+"""A state that the policy solves three times of four needs nobody, whatever the budget."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,9 @@ def train_assessor(
         name: budgeted(values[seen], config.budget)
         for name, values in (('novelty', rows.novelty), ('doubt', doubt), ('risk', risk))
         if np.isfinite(values[seen]).any()}
-    thresholds |= {'low_risk': float(np.median(risk[seen])),
+    thresholds['risk'] = max(thresholds['risk'], _LEAST_RISK)
+    thresholds |= {'low_risk': min(thresholds['risk'], max(
+                       float(np.median(risk[seen])), _LEAST_RISK / 2)),
                    'discrepancy': float(np.nanmean(honest))}
     assessor.config = replace(about, thresholds=thresholds)
     return assessor
@@ -212,8 +218,13 @@ def _visited(
     """
     driven = (dataset.source == int(Source.POLICY)).any(1)
     own = np.zeros(len(dataset), dtype=bool)
+    # A policy that is stuck stays so until the time is over: states like one another, which would
+    # outnumber all others.
+    most = max((len(e) for e in dataset.episodes if not driven[e.start:e.stop].any()),
+               default=len(dataset))
     for episode in dataset.episodes:
         own[episode.start:episode.stop] = episode.checkpoint == checkpoint
+        driven[episode.start + most:episode.stop] = False
     for rows in (driven & own, driven, fresh):
         if rows.any():
             return rows
@@ -237,7 +248,8 @@ def _fit(
     for _ in range(config.steps):
         chosen = torch.from_numpy(rng.choice(some, config.batch_size))
         logits = assessor(rows.features[chosen], rows.action[chosen])
-        error = loss(logits, targets[chosen]) * masks[chosen]
+        smooth = targets[chosen] * (1 - 2 * _SMOOTHING) + _SMOOTHING
+        error = loss(logits, smooth) * masks[chosen]
         optimizer.zero_grad()
         (error.sum(0) / masks[chosen].sum(0).clamp_min(1)).sum().backward()
         optimizer.step()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from il_robot.types import Float32
+
 
 class Pacer:
     """Tells how many ticks are due.
@@ -39,3 +43,30 @@ class Pacer:
         due = max(due, 0)
         self._done += due
         return due
+
+
+class Restraint:
+    """Keeps a world that could run faster at the pace of the wall while nothing happens.
+
+    In lockstep, arms that only hold would otherwise keep all cores busy, beside which a policy
+    trains several times slower. What happens does not depend on it, only when.
+
+    Args:
+        period: Wall time per tick then [s].
+        after: Equal commands in a row from which on nothing happens.
+    """
+
+    def __init__(self, period: float, after: int) -> None:
+        self._period, self._after = period, after
+        self._command: Float32 | None = None
+        self._same, self._ticked = 0, -np.inf
+
+    def allows(self, command: Float32, now: float) -> bool:
+        """Whether to tick with this command ``(D,)`` now [s]; else it is to be asked again."""
+        if self._command is None or not np.array_equal(command, self._command):
+            self._command, self._same = command.copy(), 0
+        elif self._same >= self._after and now < self._ticked + self._period:
+            return False
+        self._same += 1
+        self._ticked = now
+        return True

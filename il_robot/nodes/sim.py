@@ -3,8 +3,8 @@
 In real time it keeps the pace of the wall (times ``real_time_factor``) and applies the newest
 command at each control tick. In lockstep it advances one tick per command that answers its
 observation, so that an episode over topics equals one in process bit for bit and runs as fast as
-the machine allows. An episode does not end here: stage and success are published, and the world
-goes on until ``sim/reset``.
+the machine allows; no faster than the wall while the arms only hold. An episode does not end here:
+stage and success are published, and the world goes on until ``sim/reset``.
 
 The order of one tick's messages is clock, objects, images (lockstep), sim/episode, joint_states:
 who reacts to joint_states has the rest.
@@ -32,7 +32,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from il_robot import sim
 from il_robot.control.commands import CommandBuffer
-from il_robot.control.pacing import Pacer
+from il_robot.control.pacing import Pacer, Restraint
 from il_robot.control.stats import Rate
 from il_robot.errors import ConfigError, IlRobotError
 from il_robot.nodes import convert, topics
@@ -49,6 +49,8 @@ _WORLD = ('task', 'task_options', 'width', 'disturbances')
 # Lockstep waits this long for the first answer of a new writer, then twice as long, and so on
 # [wall s]: who joins has missed the present observation, but may be slow to answer the next.
 _FIRST_WAIT = 0.5
+# In lockstep, equal commands for so long [s] mean that nobody drives.
+_STILL = 0.5
 
 
 class SimNode(Node):
@@ -163,6 +165,7 @@ class SimNode(Node):
         # Wall time: simulated time stands still exactly when these are needed.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._pacer = Pacer(self._dt / self._factor, wall.perf_counter())
+        self._restraint = Restraint(self._dt, round(_STILL / self._dt))
         if self._lockstep:
             self._timer = self.create_timer(0.02, self._on_patience, clock=steady)
         else:
@@ -264,12 +267,16 @@ class SimNode(Node):
     def _advance(self) -> None:
         """One tick in lockstep, once the observation is answered."""
         command = self._commands.get(self._stamp)
-        if command is not None and not self._paused:
+        if command is not None and not self._paused and self._restraint.allows(
+                command, wall.perf_counter()):
             self._wait = self._patience
             self._tick(command)
 
     def _on_patience(self) -> None:
-        """In lockstep, go on holding when nobody answers."""
+        """In lockstep, go on holding when nobody answers, or slowly while nobody drives."""
+        if self._commands.get(self._stamp) is not None:
+            self._advance()
+            return
         if self.count_publishers(self._command.topic_name) == 0:
             self._wait = min(_FIRST_WAIT, self._patience)
         if self._paused or wall.perf_counter() - self._published_at < self._wait:

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from il_robot.control.pacing import Pacer
+from il_robot.control.pacing import Pacer, Restraint
 
 
 @given(st.lists(st.floats(0.0, 0.05), min_size=1, max_size=100), st.floats(0.005, 0.1))
@@ -36,3 +37,21 @@ def test_restart_counts_from_now_on():
 def test_nonsense_is_refused(arguments):
     with pytest.raises(ValueError, match='must be'):
         Pacer(*arguments)
+
+
+def test_a_world_in_which_nothing_happens_keeps_the_pace_of_the_wall():
+    still, moved = np.zeros(3, np.float32), np.array([0.0, 1e-6, 0.0], np.float32)
+    restraint = Restraint(0.02, after=3)
+    assert [restraint.allows(still, 1.0) for _ in range(6)] == [True] * 3 + [False] * 3
+    assert not restraint.allows(still, 1.019)
+    assert restraint.allows(still, 1.021) and not restraint.allows(still, 1.022)
+    assert all(restraint.allows(command, 1.022) for command in [moved, still] * 20)
+    assert [restraint.allows(still, 1.022) for _ in range(5)] == [True] * 2 + [False] * 3
+
+
+def test_a_command_that_is_changed_in_place_is_a_new_one():
+    command = np.zeros(3, np.float32)
+    restraint = Restraint(0.02, after=1)
+    for i in range(10):
+        command[0] = i
+        assert restraint.allows(command, 1.0)
