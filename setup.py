@@ -47,9 +47,11 @@ commands = {
 
 # a faster runtime for small networks on a CPU, and export; optional
 onnx = ['onnx>=1.16', 'onnxruntime>=1.18', 'torch>=2.5']
+# the same for transformers
+openvino = ['openvino>=2024.6', 'onnx>=1.16', 'torch>=2.5']
 # setuptools: test_install.py builds the package as pip does, without a network
 test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'rosbags>=0.10',
-        'setuptools>=70.1', *onnx]
+        'setuptools>=70.1', *onnx, *openvino]
 
 setup(
     name=package_name,
@@ -78,6 +80,7 @@ setup(
         'sim': ['pybullet>=3.2.5', 'gymnasium>=1.0', 'xacro>=2.0', 'moderngl>=5.8'],
         'train': ['torch>=2.2', 'safetensors>=0.4'],
         'onnx': onnx,
+        'openvino': openvino,
         # ROS 2 from PyPI, for machines without a ROS installation; never beside one
         'ros': [
             'ros-rclpy==9.1.2', 'ros-rmw-fastrtps-cpp', 'ros-std-msgs', 'ros-std-srvs',

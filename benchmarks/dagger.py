@@ -31,7 +31,7 @@ ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--
 ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20',
             '--rounds', '2')
 ASKED = ('--budget', '0.2', '--no-relabel')
-CHUNK = ('--demonstrations', '10', '--episodes', '20', '--rounds', '3', '--no-relabel',
+CHUNK = ('--demonstrations', '10', '--episodes', '20', '--rounds', '2', '--no-relabel',
          '--gate', 'human', '--compare')
 STUDIES: dict[str, tuple[str, ...]] = {
     'one_step': (*ONE_STEP, '--gate', 'beta', '--gate-option', 'period=0.2', '--compare'),
@@ -42,7 +42,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
     'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--task', 'insert_peg'),
 }
 ASKING = ('full', 'ensemble', 'safe', 'lazy', 'thrifty')
-"""One setting, five ways to ask."""
+"""One setting, five ways to ask; all begin with the policies of the first."""
 LOCK = Lock()
 
 
@@ -53,6 +53,9 @@ def run(study: str, seed: int, folder: Path) -> None:
     words = (['--output', str(output), '--resume'] if rounds.exists() else [
         *STUDIES[study], '--seeds', str(seed), '--output', str(output),
         '--set', 'training.threads=1'])
+    beginning = folder / f'{ASKING[0]}_{seed}'
+    if not rounds.exists() and study in ASKING[1:] and beginning.exists():
+        words += ['--first', str(beginning)]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
     with (folder / f'{study}_{seed}.log').open('a') as log:
         process = subprocess.Popen(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ from il_robot.control.gate_thresholds import with_thresholds
 from il_robot.control.gates import BetaGate, make_gate
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError
+from il_robot.policies.assessor import ASSESSOR
 
 CONFIG = 'dagger.json'
+FIRST_ROUND = 'rounds/00'
 _SEEDS_PER_RUN, _SEEDS_PER_ROUND = 100_000, 1_000
 _FIRST_SEED = 1_000_000
 """Of the rounds; evaluation takes those from 0, trials of checkpoints those from 900 000."""
@@ -104,13 +107,22 @@ class DaggerConfig:
 
 
 def open_dagger(
-    output: Path, config: DaggerConfig, recipe: Recipe, environment: Mapping[str, Any]
+    output: Path, config: DaggerConfig, recipe: Recipe, environment: Mapping[str, Any],
+    first: Path | None = None,
 ) -> None:
     """Make the folder of a new run.
 
+    Args:
+        output: The folder.
+        config: The run.
+        recipe: Of its policies.
+        environment: What it drives in.
+        first: Folder of a run with the same demonstrations: its policy of round 0, and that
+            one's evaluation, are taken instead of being made once more.
+
     Raises:
         ConfigError: it is not empty, the recipe has cameras, the gate needs signals that the
-            policy does not give, or it leaves nothing to learn from.
+            policy does not give, it leaves nothing to learn from, or the first run differs.
     """
     check_gate(config, recipe)
     if recipe.observation.cameras:
@@ -120,9 +132,36 @@ def open_dagger(
         raise ConfigError(
             f'{output} is not empty; add --resume to go on with the run there, or give another '
             f'--output')
+    if first is not None:
+        _check_same_beginning(first, config, recipe, environment)
+        # what its gate learned of the policy is not the policy
+        shutil.copytree(first / FIRST_ROUND, output / FIRST_ROUND,
+                        ignore=shutil.ignore_patterns(ASSESSOR))
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / CONFIG, {
         'config': to_dict(config), 'recipe': to_dict(recipe), 'environment': dict(environment)})
+
+
+def _check_same_beginning(
+    first: Path, config: DaggerConfig, recipe: Recipe, environment: Mapping[str, Any]
+) -> None:
+    """Refuse the first policy of a run that did not begin as this one would.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    other, its_recipe, its_environment = read_dagger(first)
+    differing = [name for name in ('seed', 'demonstrations', 'evaluate_episodes')
+                 if getattr(other, name) != getattr(config, name)]
+    if to_dict(its_recipe) != to_dict(recipe):
+        differing.append('recipe')
+    if its_environment != json.loads(json.dumps(dict(environment))):
+        differing.append('task, its options or disturbances')
+    if differing:
+        raise ConfigError(
+            f'{first} did not begin as this run would: another {", another ".join(differing)}')
+    if not (first / FIRST_ROUND / 'evaluation.json').exists():
+        raise ConfigError(f'{first} has not finished its round 0; go on with it first')
 
 
 def check_gate(config: DaggerConfig, recipe: Recipe) -> None:

@@ -70,6 +70,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--warm-steps', type=int, default=0, metavar='N',
                         help='each round goes on from the policy of the round before with N '
                              'steps; otherwise it trains from fresh weights')
+    parser.add_argument('--first', type=Path, metavar='RUNS',
+                        help='--output of runs with the same demonstrations, for example with '
+                             'another gate: their first policies are taken')
     parser.add_argument('--noise', type=float, default=0.005,
                         help='on the actions of demonstrations [rad] (default %(default)s)')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
@@ -122,7 +125,8 @@ def _opened(args: argparse.Namespace) -> list[Path]:
         config = _config(args, seed)
         check_gate(config, recipe)
         folders.append(args.output / f'seed_{seed}')
-        open_dagger(folders[-1], config, recipe, environment)
+        open_dagger(folders[-1], config, recipe, environment,
+                    args.first / folders[-1].name if args.first else None)
     return folders
 
 

@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
         help="how chunks are executed, instead of the checkpoint's own way: mode=ensemble or "
              'newest, n_action_steps=N, decay=M')
     parser.add_argument(
-        '--runtime', choices=('torch', 'trace', 'numpy', 'onnx'), default='torch',
+        '--runtime', choices=('torch', 'trace', 'numpy', 'onnx', 'openvino'), default='torch',
         help='what computes the policy (default %(default)s: the same bits on every machine '
              'with this torch); the others round differently')
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')

@@ -179,3 +179,23 @@ def test_rounds_may_go_on_from_the_policy_before(tmp_path):
     assert [c.step for c in ours] == [60, 20, 20] and [c.step for c in alone] == [20, 20]
     assert [c.start for c in ours] == ['', ours[0].hash, ours[1].hash]
     assert [c.start for c in alone] == [ours[0].hash, alone[0].hash]
+
+
+def test_the_first_policy_of_another_run_saves_its_training_and_changes_nothing(whole, tmp_path):
+    config = replace(CONFIG_, gate='never', rounds=1, compare=False)
+    plain = start(tmp_path / 'plain', config)
+    assert go_on(plain)
+    shared = tmp_path / 'shared'
+    open_dagger(shared, config, RECIPE, {'task': 'reach'}, whole)
+    first = find_checkpoint(shared / 'rounds' / '00' / 'run')
+    before = first.stat().st_mtime_ns
+    assert go_on(shared)
+    assert first.stat().st_mtime_ns == before, 'it is not trained again'
+    assert without_times(read_rounds(shared)) == without_times(read_rounds(plain))
+    for changed, words in ((replace(config, seed=1), 'another seed'),
+                           (replace(config, demonstrations=3), 'another demonstrations')):
+        with pytest.raises(ConfigError, match=words):
+            open_dagger(tmp_path / 'other', changed, RECIPE, {'task': 'reach'}, whole)
+    with pytest.raises(ConfigError, match='another task'):
+        open_dagger(tmp_path / 'other', config, RECIPE, {'task': 'else'}, whole)
+    assert not (tmp_path / 'other').exists()

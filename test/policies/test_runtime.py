@@ -1,7 +1,7 @@
 """Every runtime gives torch's answer for every policy, or is refused."""
 
 import importlib.util
-import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ SMALL = {
     'ensemble': [{'policy': 'flow', 'model': {'width': 32, 'depth': 1}, 'size': 2}],
 }
 CASES = [(name, values) for name in POLICIES for values in SMALL.get(name, [{}])]
-HAS_ONNX = all(importlib.util.find_spec(name) for name in ('onnx', 'onnxruntime'))
+NEEDED = {'onnx': ('onnx', 'onnxruntime'), 'openvino': ('onnx', 'openvino')}
 DEVICE = {'cuda_graph': 'cuda'}
 
 
@@ -50,8 +50,8 @@ def chunks(policy, runtime, device='cpu', n=3):
 @pytest.mark.parametrize('runtime', BACKENDS)
 @pytest.mark.parametrize(('name', 'values'), CASES, ids=lambda v: str(v))
 def test_every_policy_answers_as_in_torch_and_repeats_under_a_seed(name, values, runtime):
-    if runtime == 'onnx' and not HAS_ONNX:
-        pytest.skip("onnx and onnxruntime are not installed: pip install 'il_robot[onnx]'")
+    if not all(importlib.util.find_spec(package) for package in NEEDED.get(runtime, ())):
+        pytest.skip(f"pip install 'il_robot[{runtime}]'")
     if runtime == 'numpy' and name not in ('mlp', 'chunk_mlp'):
         with pytest.raises(ConfigError, match="'numpy' cannot be used: only for mlp and chunk"):
             PolicyRuntime(make(name, values), observation(make(name, values)), runtime)
@@ -106,12 +106,14 @@ def test_a_broken_runtime_is_refused_and_another_is_used(monkeypatch, broken, wh
         PolicyRuntime(policy, observation(policy), 'trace')
 
 
-def test_without_onnx_the_others_are_used(monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'onnxruntime', None)
+def test_without_optional_packages_the_others_are_used(monkeypatch):
+    for package in ('onnxruntime', 'openvino'):
+        monkeypatch.setitem(sys.modules, package, None)
     policy = make('flow')
     runtime = PolicyRuntime(policy, observation(policy))
     assert runtime.name in ('torch', 'trace')
-    assert "pip install 'il_robot[onnx]'" in runtime.candidates['onnx'].refused
+    for name in ('onnx', 'openvino'):
+        assert f"pip install 'il_robot[{name}]'" in runtime.candidates[name].refused
 
 
 def test_pictures_are_for_torch_alone():
@@ -142,7 +144,9 @@ def test_choosing_changes_no_random_number_and_statistics_count_calls():
 
 def test_an_answer_is_the_callers_own():
     policy = make('chunk_mlp')
-    for name in itertools.chain(['torch', 'trace', 'numpy'], ['onnx'] * HAS_ONNX):
+    usable = [name for name, packages in NEEDED.items()
+              if all(importlib.util.find_spec(package) for package in packages)]
+    for name in ('torch', 'trace', 'numpy', *usable):
         runtime = PolicyRuntime(policy, observation(policy), name)
         first, second = chunks(policy, runtime, n=2)
         kept = first.copy()
