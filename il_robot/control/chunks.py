@@ -70,6 +70,11 @@ class Execution:
         if self.blend_steps < 0:
             raise ValueError(f'blend_steps must be >= 0, got {self.blend_steps}')
 
+    @property
+    def inpainting(self) -> Literal['replace', 'guide'] | None:
+        """How the policy must continue its last chunk; None where it need not."""
+        return self.inpaint if self.mode == 'rtc' else None
+
 
 class ChunkBuffer:
     """Holds the newest chunks of one driver and gives the action for any instant they cover.

@@ -143,9 +143,8 @@ class DiffusionPolicy(InpaintingPolicy):
             signal = self._signal[i]
             return (x - math.sqrt(signal) * predicted) / math.sqrt(1 - signal)
 
-        if inpainting is not None:
-            noise_in = self._continuing(noise_in, inpainting)
-        return ddim(noise_in, x, self._signal, self._clip).transpose(1, 2)
+        drawn = noise_in if inpainting is None else self._continuing(noise_in, inpainting)
+        return ddim(drawn, x, self._signal, self._clip).transpose(1, 2)
 
     def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """Normal numbers, one for each of the chunk."""
