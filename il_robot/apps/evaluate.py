@@ -169,8 +169,8 @@ def controller_factory(
         print(_check_runtime(folder, runtime))
     if delay:
         described['delay'] = delay
-    return PolicyFactory(folder, settings, runtime=runtime, delay=delay), described, camera_arguments(
-        checkpoint.recorded, checkpoint.robot)
+    make_controller = PolicyFactory(folder, settings, runtime=runtime, delay=delay)
+    return make_controller, described, camera_arguments(checkpoint.recorded, checkpoint.robot)
 
 
 def _check_runtime(folder: Path, runtime: str) -> str:

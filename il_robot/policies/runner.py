@@ -134,7 +134,7 @@ class PolicyRunner:
                 batch['features'], torch.from_numpy(action[:1]))[0].tolist()
         positions = self._normalizer.unnormalize('action', action) + base
         if plan is not None:  # what will be executed before this chunk can come
-            positions[:self.frozen] = plan[:self.frozen]
+            positions[:min(self.frozen, len(plan))] = plan[:self.frozen]
         self._last = ActionChunk(stamp, stamp + self._times, positions)
         return self._last
 
