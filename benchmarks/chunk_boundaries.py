@@ -7,7 +7,9 @@ config/train with another chunk_size where the name says so), then runs the same
 mode at every delay, and notes each case in benchmarks/results/chunk_boundaries.json as it ends;
 what is there is not run again. Jerk is the third difference of the commanded joint positions,
 grippers left out. A window of four commands is at a boundary when the newest chunk changed
-within it. ``--speed`` measures instead what inpainting costs; ``--picture`` draws.
+within it. It is counted from the first chunk on: with a delay the arms first hold, and the start
+from rest is the same in every mode (in the graph the arbiter leads over). ``--speed`` measures
+instead what inpainting costs; ``--picture`` draws; ``--table`` prints Markdown.
 """
 
 from __future__ import annotations
@@ -128,8 +130,10 @@ def train(policy: str, folder: Path) -> None:
 
 def jerks(run: Run, dt: float, arms: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """``(N - 3, D)`` jerk [rad/s^3], and whether each row is at a chunk boundary ``(N - 3,)``."""
-    jerk = np.diff(run.commands[:, arms].astype(np.float64), 3, axis=0) / dt ** 3
-    changed = np.r_[False, np.diff(np.nan_to_num(run.stamps, neginf=-1.0)) != 0]
+    first = int(np.isfinite(run.stamps).argmax())
+    commands = run.commands[first:, arms].astype(np.float64)
+    jerk = np.diff(commands, 3, axis=0) / dt ** 3
+    changed = np.r_[False, np.diff(run.stamps[first:]) != 0]
     # four commands i .. i + 3: a change between two of them
     return jerk, changed[1:-2] | changed[2:-1] | changed[3:]
 
@@ -264,6 +268,23 @@ def draw(args: argparse.Namespace) -> None:
     figure.savefig(RESULTS.with_suffix('.png'), dpi=100)
 
 
+def table() -> str:
+    """Markdown."""
+    lines = ['| policy | delay | mode | success (95 %) | steps | jerk RMS | at boundaries | inside '
+             '| max |', '|---|---|---|---|---|---|---|---|---|']
+    order = {name: k for policy in POLICIES for k, (name, _) in enumerate(modes(policy))}
+    for r in sorted(read()['rows'], key=lambda r: (
+            POLICIES.index(r['policy']), r['delay'], order[r['mode']])):
+        low, high = (100 * v for v in r['interval_95'])
+        edge, inside = (f'{r[k]:.0f}' if r[k] is not None else '-'
+                        for k in ('jerk_rms_boundary', 'jerk_rms_inside'))
+        lines.append(
+            f'| {r["policy"]} | {1e3 * r["delay"]:.0f} ms | {r["mode"]} | {r["successes"]} of '
+            f'{r["episodes"]} ({low:.0f} to {high:.0f} %) | {r["mean_length"]:.0f} | '
+            f'{r["jerk_rms"]:.0f} | {edge} | {inside} | {r["jerk_max"]:.0f} |')
+    return '\n'.join(lines)
+
+
 def main() -> None:
     """Train, measure, note."""
     parser = argparse.ArgumentParser(
@@ -275,7 +296,11 @@ def main() -> None:
     parser.add_argument('--output', type=Path, default=Path('outputs/chunk_boundaries'))
     parser.add_argument('--speed', action='store_true')
     parser.add_argument('--picture', action='store_true')
+    parser.add_argument('--table', action='store_true')
     args = parser.parse_args()
+    if args.table:
+        print(table())
+        return
     chosen = args.only or POLICIES
     for policy in chosen:
         train(policy, args.output)
