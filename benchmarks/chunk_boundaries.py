@@ -270,8 +270,8 @@ def draw(args: argparse.Namespace) -> None:
 
 def table() -> str:
     """Markdown."""
-    lines = ['| policy | delay | mode | success (95 %) | steps | jerk RMS | at boundaries | inside '
-             '| max |', '|---|---|---|---|---|---|---|---|---|']
+    lines = ['| policy | delay | mode | success (95 %) | steps | jerk RMS | at boundaries | '
+             'inside | max |', '|---|---|---|---|---|---|---|---|---|']
     order = {name: k for policy in POLICIES for k, (name, _) in enumerate(modes(policy))}
     for r in sorted(read()['rows'], key=lambda r: (
             POLICIES.index(r['policy']), r['delay'], order[r['mode']])):
