@@ -258,6 +258,8 @@ def draw(args: argparse.Namespace) -> None:
     top[0].legend(fontsize=8)
     top[0].set(title=f'{policy}, 100 ms, {robot.joint_names[joint]}', xlabel='time [s]',
                ylabel='command [rad]')
+    for axes in top:
+        axes.set_xlim(0, 3)
     top[1].set(xlabel='time [s]', ylabel='velocity [rad/s]')
     top[2].set(xlabel='time [s]', ylabel='|jerk| [rad/s³]', yscale='log', ylim=(1, None))
     bottom[0].set(xlabel='delay [ms]', ylabel='success [%], 95 % interval', ylim=(-2, 102))
