@@ -14,8 +14,7 @@ the plan Y and the prediction f(x, t) of the clean chunk there are two ways:
   put in what is known; with soft weights it is the guidance with the Jacobian taken as 1. No
   gradient, and the committed steps come out exactly.
 
-A network that looks mostly at the observation, and little at its noisy chunk, hardly answers to
-the first: the gradient through it is small. docs/execution.md has the measurement.
+For the flow policy the second was smoother and solved more: docs/execution.md has the measurement.
 """
 
 from __future__ import annotations
