@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,28 +12,45 @@ import torch
 
 from il_robot.config import build
 from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.errors import ConfigError
 from il_robot.policies.assessor import load_assessor
 from il_robot.policies.checkpoint import load_checkpoint
 from il_robot.policies.runner import PolicyRunner
 from il_robot.spec import RobotSpec
-from il_robot.types import Float32, Observation
+from il_robot.types import ActionChunk, Float32, Observation
+
+_GRID = 1e-4  # of a control step: stamps are floats
 
 
 class PolicyController:
     """Drives an environment with a policy (implements :class:`il_robot.protocols.Controller`).
 
-    The buffer is the very one the arbiter uses; here the network answers at once, so a chunk
-    is never late.
+    The buffer is the very one the arbiter uses; here the network answers at once, or as late as
+    ``delay`` says, in the time of the observations, so that an episode repeats.
 
     Args:
         runner: Observation to chunk.
         spec: The robot driven; actions are clipped to its position limits, because a
             regression may end a hair outside them.
         execution: How chunks are executed.
+        delay: Artificial latency [s]: the answer to the observation of t arrives at t + delay.
+            While one is computed no other starts, as in the policy node. Where no plan covers
+            an instant, the arms hold: the last action, at first the measured state.
+
+    Raises:
+        ConfigError: a delay that is negative or not finite.
     """
 
-    def __init__(self, runner: PolicyRunner, spec: RobotSpec, execution: Execution) -> None:
-        self._runner = runner
+    def __init__(
+        self, runner: PolicyRunner, spec: RobotSpec, execution: Execution, delay: float = 0.0
+    ) -> None:
+        if not 0 <= delay < math.inf:
+            raise ConfigError(f'delay must be >= 0 s and finite, got {delay}')
+        self._runner, self._delay = runner, delay
+        runner.frozen = math.ceil(delay / spec.dt - _GRID)
+        self._arriving: tuple[float, ActionChunk] | None = None
+        self._held: Float32 | None = None
+        self._slack = _GRID * spec.dt
         self._lower, self._upper = spec.lower, spec.upper
         self._buffer = ChunkBuffer(runner.chunk_size, spec.dim, spec.dt, execution)
 
@@ -41,23 +59,42 @@ class PolicyController:
         """Novelty, doubt and risk of the newest prediction; NaN where they are not known."""
         return self._runner.novelty, self._runner.doubt, self._runner.risk
 
+    @property
+    def stamp(self) -> float:
+        """Time of the observation behind the newest chunk that came [s]; -inf before the first."""
+        return self._buffer.stamp
+
     def reset(self, rng: np.random.Generator) -> None:
         """Forget the chunks and the history; seed a stochastic policy."""
         self._buffer.clear()
+        self._arriving = self._held = None
         self._runner.reset(rng)
 
     def act(self, observation: Observation) -> Float32:
         """The ``(D,)`` action for the observation's instant [rad, m]."""
         now = observation.stamp
         self._runner.observe(observation)
-        if self._buffer.due(now):
-            self._buffer.push(self._runner.predict())
+        self._receive(now)
+        if self._arriving is None and self._buffer.due(now):
+            self._ask(now)
         action = self._buffer.action(now)
-        if action is None:  # n_action_steps longer than the chunk
-            self._buffer.push(self._runner.predict())
+        if action is None and self._arriving is None:  # n_action_steps longer than the chunk
+            self._ask(now)
             action = self._buffer.action(now)
-        assert action is not None, 'a fresh chunk covers its own instant'
-        return np.clip(action, self._lower, self._upper)
+        if action is None:
+            action = observation.state if self._held is None else self._held
+        self._held = np.clip(action, self._lower, self._upper)
+        return self._held
+
+    def _ask(self, now: float) -> None:
+        """Compute the answer to the observation of ``now``."""
+        self._arriving = now + self._delay, self._runner.predict()
+        self._receive(now)
+
+    def _receive(self, now: float) -> None:
+        if self._arriving is not None and now >= self._arriving[0] - self._slack:
+            self._buffer.push(self._arriving[1])
+            self._arriving = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +109,7 @@ class PolicyFactory:
         novelty: See :class:`~il_robot.policies.runner.PolicyRunner`.
         assessor: File of the policy's assessor (:mod:`il_robot.policies.assessor`), where doubt
             and risk are wanted.
+        delay: See :class:`PolicyController`.
     """
 
     checkpoint: Path
@@ -80,12 +118,14 @@ class PolicyFactory:
     runtime: str = 'torch'
     novelty: bool = False
     assessor: Path | None = None
+    delay: float = 0.0
 
     def __call__(self, env: Any) -> PolicyController:
         """Load the policy for ``env.unwrapped.robot``; this process gets one torch thread.
 
         Raises:
             CheckpointError: missing, damaged, or of another robot.
+            ConfigError: mode ``rtc`` with a policy that cannot continue a plan.
         """
         # Batch 1 is too small to share, and as many worker processes as cores are running.
         torch.set_num_threads(1)
@@ -94,5 +134,5 @@ class PolicyFactory:
         execution = self.execution or build(Execution, checkpoint.execution, 'checkpoint')
         assessor = load_assessor(self.assessor, checkpoint.hash) if self.assessor else None
         runner = PolicyRunner(checkpoint, policy, robot, self.runtime, novelty=self.novelty,
-                              assessor=assessor)
-        return PolicyController(runner, robot, execution)
+                              assessor=assessor, inpaint=execution.inpainting)
+        return PolicyController(runner, robot, execution, self.delay)

@@ -44,8 +44,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--seed0', type=int, default=0, help='first seed (default %(default)s)')
     parser.add_argument(
         '--execution', action='append', default=[], metavar='KEY=VALUE',
-        help="how chunks are executed, instead of the checkpoint's own way: mode=ensemble or "
-             'newest, n_action_steps=N, decay=M')
+        help="how chunks are executed, instead of the checkpoint's own way: mode=ensemble, "
+             'newest, blend or rtc, n_action_steps=N, decay=M, blend_steps=N')
+    parser.add_argument(
+        '--delay', type=float, default=0.0, metavar='SECONDS',
+        help='artificial latency of the policy, in simulated time (default %(default)s)')
     parser.add_argument(
         '--runtime', choices=('torch', 'trace', 'numpy', 'onnx', 'openvino'), default='torch',
         help='what computes the policy (default %(default)s: the same bits on every machine '
@@ -80,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     make_controller, policy, seen = controller_factory(
-        args.policy, args.execution, args.runtime)
+        args.policy, args.execution, args.runtime, args.delay)
     make_env = SimFactory({**task_arguments(args), **seen})
     settings = {**make_env.arguments, **policy}
     evaluation = Evaluation()
@@ -120,7 +123,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def controller_factory(
-    policy: str, execution: Sequence[str] = (), runtime: str = 'torch'
+    policy: str, execution: Sequence[str] = (), runtime: str = 'torch', delay: float = 0.0
 ) -> tuple[MakeController, dict[str, Any], dict[str, Any]]:
     """The factory of the controller, the settings that decide what it does, and what it sees.
 
@@ -128,6 +131,7 @@ def controller_factory(
         policy: ``expert``, or the folder of a checkpoint or a run.
         execution: ``KEY=VALUE`` texts that change how chunks are executed.
         runtime: A key of :data:`il_robot.policies.backends.BACKENDS`.
+        delay: Of the policy's answers [s].
 
     Returns:
         The factory; the settings; the arguments of :func:`il_robot.sim.make` for its cameras.
@@ -144,6 +148,8 @@ def controller_factory(
             raise ConfigError('--execution is for policies; the expert has no chunks')
         if runtime != 'torch':
             raise ConfigError('--runtime is for policies; the expert has no network')
+        if delay:
+            raise ConfigError('--delay is for policies; the expert answers at once')
         return expert_controller, {'policy': 'expert'}, {}
     from il_robot.algorithms.controller import PolicyFactory
     from il_robot.checkpoints import camera_arguments, find_checkpoint
@@ -161,8 +167,10 @@ def controller_factory(
     if runtime != 'torch':
         described['runtime'] = runtime
         print(_check_runtime(folder, runtime))
-    return PolicyFactory(folder, settings, runtime=runtime), described, camera_arguments(
-        checkpoint.recorded, checkpoint.robot)
+    if delay:
+        described['delay'] = delay
+    make_controller = PolicyFactory(folder, settings, runtime=runtime, delay=delay)
+    return make_controller, described, camera_arguments(checkpoint.recorded, checkpoint.robot)
 
 
 def _check_runtime(folder: Path, runtime: str) -> str:

@@ -1,12 +1,18 @@
 """The chunk buffer: overlapping action chunks in, the action for this instant out.
 
-Two ways of executing chunks, both used by the arbiter and by evaluation in process:
+The ways of executing chunks, used by the arbiter and by evaluation in process:
 
 - ``ensemble``: every chunk that covers ``now`` votes, with the weights ``exp(-m i)`` where
   ``i = 0`` is the oldest (temporal ensembling; Zhao et al., "Learning Fine-Grained Bimanual
   Manipulation with Low-Cost Hardware", RSS 2023, section IV-B).
 - ``newest``: receding horizon; the newest chunk alone drives until the next one is due
   (Chi et al., "Diffusion Policy", RSS 2023, section II-D).
+- ``blend``: as ``newest``, but from the instant a chunk comes in the action fades from what was
+  being executed to it, over ``blend_steps``, by a polynomial whose first and second derivatives
+  are 0 at both ends: position, velocity and acceleration have no step that the plans have not.
+- ``rtc``: as ``newest`` here; the policy itself continues the plan that is being executed
+  (:mod:`il_robot.policies.inpainting`). Because the newest chunk alone drives, that plan is the
+  policy's own last chunk, and no second buffer need be kept in step with this one.
 
 Steps are found by their time, so the steps of a late chunk that have already passed are
 skipped, and a slow network costs freshness, never a jump back in time. Between two steps the
@@ -23,9 +29,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from il_robot.errors import ActionError
-from il_robot.types import ActionChunk, Float32
+from il_robot.types import ActionChunk, Float32, Float64
 
 # Positions inside a chunk are rounded to this fraction of a step, so that `now` on the grid
 # gives the stored target itself and not a mixture of two. Wall-clock seconds as floats are that
@@ -40,21 +47,33 @@ class Execution:
     """How chunks are executed.
 
     Attributes:
-        mode: ``ensemble`` or ``newest``, see the module.
+        mode: ``ensemble``, ``newest``, ``blend`` or ``rtc``, see the module.
         n_action_steps: Control steps from one prediction to the next.
         decay: ``m`` of the weights ``exp(-m i)``, ``i = 0`` the oldest chunk; 0 is the plain
-            mean, negative values favour the newest. Ignored in mode ``newest``.
+            mean, negative values favour the newest. Of mode ``ensemble`` alone.
+        blend_steps: Control steps that a fade takes; 0 switches at once. Of mode ``blend``.
+        inpaint: How the policy continues the plan, see :mod:`il_robot.policies.inpainting`. Of
+            mode ``rtc``.
     """
 
-    mode: Literal['ensemble', 'newest'] = 'ensemble'
+    mode: Literal['ensemble', 'newest', 'blend', 'rtc'] = 'ensemble'
     n_action_steps: int = 1
     decay: float = 0.1
+    blend_steps: int = 5
+    inpaint: Literal['replace', 'guide'] = 'replace'
 
     def __post_init__(self) -> None:
         if self.n_action_steps < 1:
             raise ValueError(f'n_action_steps must be >= 1, got {self.n_action_steps}')
         if not math.isfinite(self.decay):
             raise ValueError(f'decay must be finite, got {self.decay}')
+        if self.blend_steps < 0:
+            raise ValueError(f'blend_steps must be >= 0, got {self.blend_steps}')
+
+    @property
+    def inpainting(self) -> Literal['replace', 'guide'] | None:
+        """How the policy must continue its last chunk; None where it need not."""
+        return self.inpaint if self.mode == 'rtc' else None
 
 
 class ChunkBuffer:
@@ -72,12 +91,17 @@ class ChunkBuffer:
     def __init__(self, chunk_size: int, dim: int, dt: float, execution: Execution) -> None:
         self.execution = execution
         self._dt = dt
-        # One prediction per n_action_steps: more than this many never overlap.
-        n = -(-chunk_size // execution.n_action_steps) if execution.mode == 'ensemble' else 1
+        # One prediction per n_action_steps: more than this many never overlap, or fade.
+        n = 1
+        if execution.mode == 'ensemble':
+            n = -(-chunk_size // execution.n_action_steps)
+        elif execution.mode == 'blend':
+            n = 2 + execution.blend_steps // execution.n_action_steps
         self._positions = np.zeros((n, chunk_size, dim), np.float32)
         self._start = np.zeros(n)
         self._rate = np.ones(n)
         self._size = np.zeros(n)
+        self._since = np.full(n, -math.inf)
         # ring[newest]: slots from the oldest to the newest.
         self._ring = (np.arange(n) + np.arange(1, n + 1)[:, None]) % n
         # weights[k - 1, :k]: normalised weights of k chunks, oldest first. The largest exponent
@@ -92,7 +116,7 @@ class ChunkBuffer:
         """Forget everything (new episode, handover, stop)."""
         self._size[:] = 0
         self._newest = 0
-        self._stamp = -math.inf
+        self._stamp = self._asked = -math.inf
 
     @property
     def stamp(self) -> float:
@@ -129,6 +153,7 @@ class ChunkBuffer:
         self._start[slot] = chunk.times[0]
         self._rate[slot] = 1.0 / period
         self._size[slot] = steps
+        self._since[slot] = self._asked
         self._newest, self._stamp = slot, chunk.stamp
         return True
 
@@ -138,7 +163,12 @@ class ChunkBuffer:
         return elapsed >= self.execution.n_action_steps - _GRID
 
     def action(self, now: float) -> Float32 | None:
-        """The ``(D,)`` action for ``now``, or None when no chunk covers it (empty or stale)."""
+        """The ``(D,)`` action for ``now``, or None when no chunk covers it (empty or stale).
+
+        In mode ``blend`` a chunk fades in from the last ``now`` before it came, so that nobody
+        but the one who executes the actions may ask.
+        """
+        self._asked = now
         slots = self._ring[self._newest]
         where = (now - self._start[slots]) * self._rate[slots]
         where = np.rint(where / _GRID) * _GRID
@@ -149,13 +179,40 @@ class ChunkBuffer:
                 last: Float32 = self._positions[slots[-1], 0].copy()
                 return last
             return None
+        if self.execution.mode == 'blend':
+            # what an ended plan stood at last is still what the arm has to be led away from
+            live |= (where >= 0) & (self._size[slots] > 0) & (
+                where < self._size[slots] + HELD * self._rate[slots])
+            slots, where = slots[live], np.minimum(where[live], self._size[slots][live] - 1)
+            return self._faded(now, slots, self._interpolated(slots, where))
         slots, where = slots[live], where[live]
         count = len(slots)
+        votes = self._interpolated(slots, where)
+        action: Float32 = votes[0] if count == 1 else self._weights[count - 1, :count] @ votes
+        return action
+
+    def _interpolated(self, slots: NDArray[np.intp], where: Float64) -> Float32:
+        """The targets ``(N, D)`` of chunks at positions within them."""
         step = where.astype(np.intp)
-        votes = self._positions[slots, step]
+        votes: Float32 = self._positions[slots, step]
         fraction = (where - step).astype(np.float32)[:, None]
         if fraction.any():
             following = np.minimum(step + 1, self._positions.shape[1] - 1)
             votes = votes + fraction * (self._positions[slots, following] - votes)
-        action: Float32 = votes[0] if count == 1 else self._weights[count - 1, :count] @ votes
+        return votes
+
+    def _faded(self, now: float, slots: NDArray[np.intp], votes: Float32) -> Float32:
+        """Each plan over the older ones, as far as it has faded in."""
+        length = max(self.execution.blend_steps, _GRID) * self._dt
+        share = smooth_step((now - self._since[slots]) / length)
+        first = int(np.flatnonzero(share >= 1)[-1]) if (share >= 1).any() else 0
+        action: Float32 = votes[first]
+        for k in range(first + 1, len(slots)):
+            action = action + np.float32(share[k]) * (votes[k] - action)
         return action
+
+
+def smooth_step(x: Float64) -> Float64:
+    """The polynomial ``6 x^5 - 15 x^4 + 10 x^3`` from 0 to 1, constant outside [0, 1]."""
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * x * (10.0 + x * (6.0 * x - 15.0))

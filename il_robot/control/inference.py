@@ -6,8 +6,10 @@ only; a chunk says by its stamp which observation it answers.
 
 from __future__ import annotations
 
+import math
 import threading
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,10 +20,18 @@ from il_robot.errors import IlRobotError
 from il_robot.types import ActionChunk, Observation
 
 _GRID = 1e-6
+_REMEMBERED = 10
 
 
 class Runner(Protocol):
-    """A policy with its normalisation (:class:`il_robot.policies.runner.PolicyRunner`)."""
+    """A policy with its normalisation (:class:`il_robot.policies.runner.PolicyRunner`).
+
+    Attributes:
+        frozen: Control steps from the newest observation that will have been executed when the
+            answer comes; set before each prediction.
+    """
+
+    frozen: int
 
     def reset(self, rng: np.random.Generator) -> None:
         """Forget the last episode."""
@@ -62,6 +72,8 @@ class InferenceWorker:
         self._runner: Runner | None = None
         self._n_action_steps = 1
         self._answered = float('-inf')
+        # Conservative, as Black et al. 2025 (arXiv 2506.07339): the slowest of the last ones.
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._pending: list[np.random.Generator | tuple[Observation, float]] = []
         self._wake = threading.Condition()
         self._predicting = threading.RLock()
@@ -82,6 +94,7 @@ class InferenceWorker:
             self.clear()
             self._runner, self._n_action_steps = runner, n_action_steps
             self._answered = float('-inf')
+            self._latencies.clear()
             announce()
 
     def reset(self, rng: np.random.Generator) -> None:
@@ -136,9 +149,11 @@ class InferenceWorker:
             if newest is None or not self._due(newest[0]):
                 return
             begun = self._clock()
+            runner.frozen = math.ceil(max(self._latencies, default=0.0) / self._dt)
             chunk = runner.predict()
             self._answered = newest[0]
             now = self._clock()
+            self._latencies.append(now - newest[1])
             self._on_chunk(chunk, Timing(now - newest[1], now - begun))
         except IlRobotError as error:
             self._on_error(str(error))

@@ -24,7 +24,8 @@ def policy_actions(
     Args:
         chunks: In any order.
         status: What the policy says of itself on ``policy/status``: ``chunk_size``,
-            ``execution_mode``, ``n_action_steps``, ``decay``. Empty: the newest chunk counts.
+            ``execution_mode``, ``n_action_steps``, ``decay``, ``blend_steps``. Empty: the newest
+            chunk counts.
         stamps: ``(N,)`` increasing [s].
         spec: The robot.
 
@@ -60,7 +61,10 @@ def _execution(
     try:
         execution = build(Execution, {
             'mode': status['execution_mode'], 'n_action_steps': int(status['n_action_steps']),
-            'decay': float(status['decay'])}, 'policy/status')
+            'decay': float(status['decay']),
+            # recordings of before there was such a thing do not have it
+            'blend_steps': int(status.get('blend_steps', Execution.blend_steps))},
+            'policy/status')
         return int(status['chunk_size']), execution
     except (KeyError, ValueError) as error:
         raise ConfigError(f'policy/status: {error!r} is missing or wrong') from None

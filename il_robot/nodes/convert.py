@@ -356,13 +356,15 @@ def chunk_buffer(status: DiagnosticArray, spec: RobotSpec) -> tuple[str, ChunkBu
     keys = ('checkpoint', 'chunk_size', 'execution_mode', 'n_action_steps', 'decay')
     try:
         checkpoint, size, mode, steps, decay = (values[key] for key in keys)
-        execution = build(
-            Execution, {'mode': mode, 'n_action_steps': int(steps), 'decay': float(decay)})
+        blend = values.get('blend_steps', str(Execution.blend_steps))  # older ones do not say it
+        execution = build(Execution, {
+            'mode': mode, 'n_action_steps': int(steps), 'decay': float(decay),
+            'blend_steps': int(blend)})
         buffer = ChunkBuffer(int(size), spec.dim, spec.dt, execution)
     except (KeyError, ValueError, ConfigError) as error:
         raise MessageError(
             f'policy/status must have {", ".join(keys)}: {error or "missing"}') from None
-    return ' '.join((checkpoint, size, mode, steps, decay)), buffer
+    return ' '.join((checkpoint, size, mode, steps, decay, blend)), buffer
 
 
 def driving(status: DiagnosticArray, spec: RobotSpec) -> tuple[ControlMode, tuple[Source, ...]]:

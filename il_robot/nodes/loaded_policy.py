@@ -79,9 +79,10 @@ def load_policy(
         raise ConfigError(
             f'{folder} is no ensemble and has no {ASSESSOR}: it cannot tell when it needs help; '
             f'make one: il_robot train --output {path} --resume --assess 0.2')
-    runner = PolicyRunner(
-        checkpoint, policy, spec, runtime, novelty=novelty, assessor=assessor)
     executed = build(Execution, {**checkpoint.execution, **execution}, 'execution')
+    runner = PolicyRunner(
+        checkpoint, policy, spec, runtime, novelty=novelty, assessor=assessor,
+        inpaint=executed.inpainting)
     if executed.n_action_steps > runner.chunk_size:
         raise ConfigError(
             f'execution: n_action_steps {executed.n_action_steps} is more than the '

@@ -30,7 +30,8 @@ from torch import nn
 
 from il_robot.policies.denoising import TimeEmbedding, hold_padding
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows, masked_mean
+from il_robot.policies.inpainting import Inpainting, InpaintingPolicy
+from il_robot.policies.policy import PART, Batch, Losses, draw_rows, masked_mean
 from il_robot.policies.unet import UNet1d
 
 
@@ -83,7 +84,7 @@ class DiffusionConfig:
             raise ValueError(f'time_dim must be even and >= 2, got {self.time_dim}')
 
 
-class DiffusionPolicy(Policy):
+class DiffusionPolicy(InpaintingPolicy):
     """``(B, n_obs_steps, F)`` features and noise to ``(B, T, D)`` targets."""
 
     alpha_bar: torch.Tensor
@@ -123,7 +124,9 @@ class DiffusionPolicy(Policy):
         target = noise if self._predicts_noise else x0
         return {'loss': masked_mean((predicted - target) ** 2, batch)}
 
-    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, batch: Batch, noise: torch.Tensor, inpainting: Inpainting | None = None
+    ) -> torch.Tensor:
         """The chunks that noise ``(B, D * T)`` becomes."""
         features = batch['features'].flatten(1)  # (B, n_obs_steps * F)
         size, steps = len(features), len(self._signal)
@@ -140,13 +143,34 @@ class DiffusionPolicy(Policy):
             signal = self._signal[i]
             return (x - math.sqrt(signal) * predicted) / math.sqrt(1 - signal)
 
-        return ddim(noise_in, x, self._signal, self._clip).transpose(1, 2)
+        drawn = noise_in if inpainting is None else self._continuing(noise_in, inpainting)
+        return ddim(drawn, x, self._signal, self._clip).transpose(1, 2)
 
     def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:
         """Normal numbers, one for each of the chunk."""
         return torch.randn(
             size, self._action_dim * self.chunk_size, generator=generator,
             device=generator.device)
+
+    def _continuing(
+        self, noise_in: Callable[[torch.Tensor, int], torch.Tensor], inpainting: Inpainting
+    ) -> Callable[[torch.Tensor, int], torch.Tensor]:
+        """The prediction of eps, drawn to a plan.
+
+        ``x / (sqrt(a) + sqrt(1 - a))`` is on the straight line of a flow between eps and x_0.
+        """
+        parts = [(math.sqrt(a), math.sqrt(1 - a)) for a in self._signal]
+        scales = [signal + noise for signal, noise in parts]
+
+        def clean(x: torch.Tensor, i: int) -> torch.Tensor:
+            signal, noise = parts[i]
+            x0 = (x - noise * noise_in(x, i)) / signal
+            return x0.clamp(-self._clip, self._clip) if self._clip else x0
+
+        drawn = inpainting.around(
+            clean, [signal / scale for (signal, _), scale in zip(parts, scales)],
+            lambda chunk: chunk.transpose(1, 2), scales)
+        return lambda x, i: (x - parts[i][0] * drawn(x, i)) / parts[i][1]
 
     def _modulation(self, features: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """Flat features ``(N, n_obs_steps * F)`` and levels ``(N,)`` to ``(N, film_dim)``."""

@@ -29,7 +29,8 @@ from torch.nn import functional
 
 from il_robot.policies.denoising import TimeEmbedding, hold_padding
 from il_robot.policies.features import FeatureLayout
-from il_robot.policies.policy import PART, Batch, Losses, Policy, draw_rows, masked_mean
+from il_robot.policies.inpainting import Inpainting, InpaintingPolicy
+from il_robot.policies.policy import PART, Batch, Losses, draw_rows, masked_mean
 
 _TIME_SCALE = 100.0  # t in [0, 1] to the range that TimeEmbedding resolves
 
@@ -66,7 +67,7 @@ class FlowConfig:
             raise ValueError(f'time_dim must be even and >= 2, got {self.time_dim}')
 
 
-class FlowPolicy(Policy):
+class FlowPolicy(InpaintingPolicy):
     """``(B, n_obs_steps, F)`` features and noise to ``(B, T, D)`` targets."""
 
     def __init__(self, config: FlowConfig, layout: FeatureLayout, action_dim: int) -> None:
@@ -89,14 +90,23 @@ class FlowPolicy(Policy):
         predicted = self.net(x_t.flatten(1), film).view_as(x1)
         return {'loss': masked_mean((predicted - x1) ** 2, batch)}
 
-    def forward(self, batch: Batch, noise: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, batch: Batch, noise: torch.Tensor, inpainting: Inpainting | None = None
+    ) -> torch.Tensor:
         """The chunks to which the flow carries noise ``(B, T * D)``."""
         features = batch['features'].flatten(1)  # (B, n_obs_steps * F)
         size, steps = len(features), self._steps
         t = torch.arange(steps, device=features.device) / steps
         films = self.net.modulation(
             features.repeat(steps, 1), t.repeat_interleave(size)).unflatten(0, (steps, size))
-        x1 = euler(lambda x, k: self.net(x, films[k]), noise, steps)
+
+        def clean(x: torch.Tensor, k: int) -> torch.Tensor:
+            predicted: torch.Tensor = self.net(x, films[k])
+            return predicted
+
+        drawn = clean if inpainting is None else inpainting.around(
+            clean, [k / steps for k in range(steps)], lambda chunk: chunk.flatten(1))
+        x1 = euler(drawn, noise, steps)
         return x1.view(size, self.chunk_size, -1)
 
     def draw(self, size: int, generator: torch.Generator) -> torch.Tensor:

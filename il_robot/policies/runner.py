@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from il_robot.policies.checkpoint import Checkpoint, check_robot
 from il_robot.policies.ensemble import EnsemblePolicy, spread
 from il_robot.policies.estimator import EstimatingPolicy, PoseEstimator
 from il_robot.policies.features import batch_features, robot_hands
+from il_robot.policies.inpainting import Inpainting, check_inpaints, inpaint, mask
 from il_robot.policies.policy import IMAGES, Batch, Policy
 from il_robot.policies.runtime import PolicyRuntime
 from il_robot.policies.views import robot_views
@@ -36,8 +39,12 @@ class PolicyRunner:
         novelty: Also tell how far the members of an ensemble disagree; their answers are then
             computed by torch, one by one, whatever the runtime.
         assessor: Also tell doubt and risk.
+        inpaint: Each chunk continues the last one, by this method
+            (:mod:`il_robot.policies.inpainting`); torch then computes, whatever the runtime.
 
     Attributes:
+        frozen: Steps that will have been executed, counted from the newest observation, when
+            the next answer comes; whoever measures the latency sets it. Counts with ``inpaint``.
         novelty: Mean disagreement over the newest chunk, in deviations of the actions
             (:class:`il_robot.policies.ensemble.Spread`); NaN where it is not asked for.
         doubt: Of the newest observation (:mod:`il_robot.policies.assessor`), or NaN.
@@ -45,12 +52,13 @@ class PolicyRunner:
 
     Raises:
         CheckpointError: trained on another robot.
-        ConfigError: novelty of a policy that is no ensemble.
+        ConfigError: novelty of a policy that is no ensemble, or a policy that cannot inpaint.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, policy: Policy, spec: RobotSpec, runtime: str = 'torch',
         *, novelty: bool = False, assessor: Assessor | None = None,
+        inpaint: Literal['replace', 'guide'] | None = None,
     ) -> None:
         check_robot(checkpoint, spec)
         self._estimator: PoseEstimator | None = None
@@ -60,6 +68,10 @@ class PolicyRunner:
             raise ConfigError(
                 f'novelty is how far the members of an ensemble disagree; {checkpoint.policy} '
                 f'has none: train with the recipe ensemble or ensemble_mlp')
+        if inpaint:
+            check_inpaints(policy, checkpoint.policy)
+        self._inpaint, self._last, self.frozen = inpaint, ActionChunk(
+            -math.inf, np.zeros(0), np.zeros((0, spec.dim), np.float32)), 0
         self._members = policy if novelty and isinstance(policy, EnsemblePolicy) else None
         self._assessor = assessor
         self.novelty = self.doubt = self.risk = float('nan')
@@ -71,7 +83,7 @@ class PolicyRunner:
         self._views = robot_views(spec, self._estimator.names, self._hands) \
             if self._estimator else {}
         self._given = checkpoint.given
-        self._rest = spec.rest
+        self._rest, self._step = spec.rest, spec.dt
         self._seen, self._recorded = checkpoint.observation, checkpoint.recorded
         self._normalizer, self._base = checkpoint.normalizer, checkpoint.base
         self._times: Float64 = np.arange(policy.chunk_size, dtype=np.float64) * spec.dt
@@ -81,6 +93,7 @@ class PolicyRunner:
     def reset(self, rng: np.random.Generator) -> None:
         """Forget the last episode and seed the policy's randomness."""
         self._history.clear()
+        self._last = replace(self._last, stamp=-math.inf)
         self._generator.manual_seed(int(rng.integers(2**63)))
 
     def observe(self, observation: Observation) -> None:
@@ -113,13 +126,42 @@ class PolicyRunner:
         features = batch_features(state, objects, self._layout, self._hands)
         features = self._normalizer.normalize('features', features)
         batch = {'features': torch.from_numpy(features)[None], **pictures}
-        action = self._answer(batch)
+        stamp, base = self._history[-1].stamp, self._base * state[-1]
+        plan = self._plan(stamp)
+        action = self._answer(batch) if plan is None else self._continue(batch, plan, base)
         if self._assessor is not None:
             self.doubt, self.risk = self._assessor.assess(
                 batch['features'], torch.from_numpy(action[:1]))[0].tolist()
-        stamp = self._history[-1].stamp
-        positions = self._normalizer.unnormalize('action', action) + self._base * state[-1]
-        return ActionChunk(stamp, stamp + self._times, positions)
+        positions = self._normalizer.unnormalize('action', action) + base
+        if plan is not None:  # what will be executed before this chunk can come
+            positions[:min(self.frozen, len(plan))] = plan[:self.frozen]
+        self._last = ActionChunk(stamp, stamp + self._times, positions)
+        return self._last
+
+    def _plan(self, stamp: float) -> Float32 | None:
+        """What the last chunk still has from ``stamp`` on, at most T steps; None for nothing."""
+        if self._inpaint is None or not len(self._last.times):
+            return None
+        passed = (stamp - self._last.stamp) / self._step
+        if not 0 <= passed < self.chunk_size - 0.5:
+            return None
+        return self._last.positions[round(passed):]
+
+    def _continue(self, batch: Batch, plan: Float32, base: Float32) -> Float32:
+        """Normalised actions ``(T, D)`` that continue a plan ``(N, D)``."""
+        assert self._inpaint is not None
+        device, steps = self._generator.device, self.chunk_size
+        whole = np.concatenate([plan, np.repeat(plan[-1:], steps - len(plan), 0)])
+        wanted = torch.from_numpy(self._normalizer.normalize('action', whole - base))[None]
+        inpainting = Inpainting(
+            wanted.to(device), mask(self.frozen, len(plan), steps).to(device), self._inpaint)
+        # the weights need no gradient, whatever the method
+        with torch.no_grad():
+            moved = {key: value.to(device) for key, value in batch.items()}
+            noise = self._policy.draw(1, self._generator)
+            chunk: Float32 = inpaint(
+                self._policy, moved, noise, inpainting)[0].float().cpu().numpy()
+        return chunk
 
     def _answer(self, batch: Batch) -> Float32:
         """Normalised actions ``(T, D)``."""

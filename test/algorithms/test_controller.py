@@ -9,7 +9,7 @@ from il_robot.algorithms.controller import PolicyController, PolicyFactory
 from il_robot.algorithms.evaluate import as_observation, evaluate, summary
 from il_robot.algorithms.recipe import make_recipe
 from il_robot.control.chunks import Execution
-from il_robot.errors import CheckpointError
+from il_robot.errors import CheckpointError, ConfigError
 from il_robot.protocols import Controller
 from il_robot.types import ActionChunk, Observation
 
@@ -54,6 +54,39 @@ def test_the_policy_is_asked_when_due(execution, expected):
     for k in range(7):
         controller.act(observation(k))
     assert runner.calls == ['reset', *expected]
+
+
+@pytest.mark.parametrize(('delay', 'asked', 'driving'), [
+    (0.0, [0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 5, 6, 7]),
+    # one at a time: the next starts when the last has come, late steps are cut
+    (2 * DT, [0, 2, 4, 6], [None, None, 0, 0, 2, 2, 4, 4]),
+    (1.5 * DT, [0, 2, 4, 6], [None, None, 0, 0, 2, 2, 4, 4]),
+    # longer than a chunk lasts: nothing covers now, the arms hold
+    (5 * DT, [0, 5], [None] * 8),
+])
+def test_a_late_answer_drives_from_when_it_comes(delay, asked, driving):
+    runner = FakeRunner(lambda k: 0.1 * k)
+    controller = PolicyController(runner, toy.SPEC, Execution('newest', 1), delay)
+    controller.reset(np.random.default_rng(0))
+    rest = np.full(4, 0.05, np.float32)
+    for k, source in enumerate(driving):
+        action = controller.act(Observation(k * DT, rest if k == 0 else np.zeros(4, np.float32)))
+        expected = 0.05 if source is None else 0.1 * source
+        np.testing.assert_allclose(
+            action, np.clip(np.full(4, expected), toy.SPEC.lower, toy.SPEC.upper), rtol=1e-5)
+    assert runner.calls == ['reset', *asked]
+    assert runner.frozen == int(np.ceil(delay / DT))
+
+
+@pytest.mark.parametrize('delay', [-0.1, np.inf, np.nan])
+def test_a_delay_that_cannot_be_is_refused(delay):
+    with pytest.raises(ConfigError, match='delay must be'):
+        PolicyController(FakeRunner(), toy.SPEC, Execution(), delay)
+
+
+def test_a_policy_that_does_not_sample_cannot_continue_a_plan(run):
+    with pytest.raises(ConfigError, match='use mode ensemble, newest or blend'):
+        PolicyFactory(run, Execution('rtc'))(toy.ToyEnv())
 
 
 def test_actions_are_clipped_to_the_limits():

@@ -136,7 +136,10 @@ def test_evaluate_runs_a_policy_and_names_it_by_its_hash(folder):
     settings = json.loads(output.read_text())['settings']
     assert settings['runtime'] == 'trace'
     assert settings['policy'] == 'chunk_mlp' and len(settings['checkpoint']) == 16
-    assert settings['execution'] == {'mode': 'newest', 'n_action_steps': 10, 'decay': 0.1}
+    assert settings['execution'] == {
+        'mode': 'newest', 'n_action_steps': 10, 'decay': 0.1, 'blend_steps': 5,
+        'inpaint': 'replace'}
+    assert 'delay' not in settings
 
 
 @pytest.mark.parametrize(('words', 'error', 'message'), [
@@ -146,6 +149,7 @@ def test_evaluate_runs_a_policy_and_names_it_by_its_hash(folder):
     (['--policy', 'expert', '--width', 'huge'], ConfigError, 'nominal'),
     (['--policy', 'expert', '--execution', 'decay=1'], ConfigError, 'no chunks'),
     (['--policy', 'expert', '--runtime', 'trace'], ConfigError, 'no network'),
+    (['--policy', 'expert', '--delay', 0.1], ConfigError, 'answers at once'),
     (['--policy', 'expert', '--episodes', 0], ConfigError, 'episodes'),
     (['--policy', 'expert', '--video', 2], ConfigError, 'need --output'),
     (['--policy', 'expert', '--output', 'x.txt'], ConfigError, 'json'),

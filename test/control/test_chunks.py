@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from il_robot.control.chunks import HELD, ChunkBuffer, Execution
+from il_robot.control.chunks import HELD, ChunkBuffer, Execution, smooth_step
 from il_robot.errors import ActionError
 from il_robot.types import ActionChunk
 
 DT = 0.02
 T, D = 8, 3
-MODES = ['ensemble', 'newest']
+MODES = ['ensemble', 'newest', 'blend', 'rtc']
 
 
 def buffer(mode='ensemble', n_action_steps=1, decay=0.1, chunk_size=T):
@@ -159,7 +159,79 @@ def test_bad_chunks_are_refused_and_change_nothing(bad, message):
     assert buf.action(0.0)[0] == np.float32(0.5)
 
 
-@pytest.mark.parametrize('values', [{'n_action_steps': 0}, {'decay': np.inf}])
+@pytest.mark.parametrize(
+    'values', [{'n_action_steps': 0}, {'decay': np.inf}, {'blend_steps': -1}])
 def test_bad_execution_is_refused(values):
     with pytest.raises(ValueError, match='must be'):
         Execution(**values)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@settings(max_examples=50, deadline=None)
+@given(
+    stamps=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    delays=st.lists(st.integers(0, 12), min_size=12, max_size=12),
+    fine=st.integers(1, 3), every=st.integers(1, T))
+def test_whatever_the_order_of_arrival_no_step_is_replayed(mode, stamps, delays, fine, every):
+    """Each chunk's targets are the times they are for: what comes out is the time, or nothing."""
+    buf = buffer(mode, every)
+    arriving = sorted((stamp + late, stamp) for stamp, late in zip(stamps, delays))
+    last = -np.inf
+    for tick in range(60 * fine):
+        now = tick / fine
+        while arriving and arriving[0][0] <= now:
+            _, stamp = arriving.pop(0)
+            buf.push(chunk(stamp * DT, np.arange(stamp, stamp + T)[:, None]))
+        action = buf.action(now * DT)
+        if action is None:
+            continue
+        assert action[0] >= last - 1e-3, 'the motion went back'
+        last = action[0]
+        if mode != 'blend':  # a fade begins where an ended plan stood
+            # the last step of a chunk stays for its period
+            assert now - 1 - 1e-3 < action[0] <= now + 1e-3
+
+
+def test_a_fade_begins_at_the_old_plan_and_ends_exactly_on_the_new():
+    rng = np.random.default_rng(0)
+    old, new = ramp(0.0, rng), ramp(2 * DT, rng)
+    buf = ChunkBuffer(T, D, DT, Execution('blend', 2, blend_steps=4))
+    buf.push(old)
+    for k in range(4):
+        np.testing.assert_array_equal(buf.action(k * DT), old.positions[k])
+    buf.push(new)  # one step late; asked last at 3
+    for k in (4, 5, 6):
+        share = smooth_step(np.array((k - 3) / 4))
+        expected = (1 - share) * old.positions[k] + share * new.positions[k - 2]
+        np.testing.assert_allclose(buf.action(k * DT), expected, rtol=1e-5, atol=1e-6)
+    for k in (7, 8, 9):
+        np.testing.assert_array_equal(buf.action(k * DT), new.positions[k - 2])
+
+
+def test_a_chunk_that_comes_during_a_fade_starts_from_what_is_executed():
+    buf = ChunkBuffer(T, D, DT, Execution('blend', 1, blend_steps=4))
+    buf.push(chunk(0.0, 0.0))
+    buf.action(0.0)
+    buf.push(chunk(DT, 1.0))
+    before = buf.action(2 * DT)
+    buf.push(chunk(2 * DT, 5.0))
+    np.testing.assert_allclose(buf.action(2 * DT), before, rtol=1e-6)
+    assert before[0] == pytest.approx(0.5)
+
+
+def test_a_fade_of_no_steps_is_the_newest():
+    rng = np.random.default_rng(1)
+    newest, blend = buffer('newest'), ChunkBuffer(T, D, DT, Execution('blend', 1, blend_steps=0))
+    for k in range(10):
+        one = ramp(k * DT, rng)
+        for buf in (newest, blend):
+            buf.push(one)
+        np.testing.assert_array_equal(newest.action(k * DT), blend.action(k * DT))
+
+
+def test_a_fade_has_no_step_in_velocity_or_acceleration():
+    x = np.linspace(-0.1, 1.1, 2401)
+    share = smooth_step(x)
+    assert share[0] == 0 and share[-1] == 1 and (np.diff(share) >= 0).all()
+    acceleration = np.gradient(np.gradient(share, x), x)
+    assert np.abs(np.diff(acceleration)).max() < 0.05

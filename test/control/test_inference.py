@@ -40,7 +40,8 @@ class Bench:
     def __init__(self):
         self.chunks, self.errors = [], []
         self._more = threading.Condition()
-        self.worker = InferenceWorker(DT, self._on_chunk, self._on_error, lambda: 0.0)
+        self.now = 0.0
+        self.worker = InferenceWorker(DT, self._on_chunk, self._on_error, lambda: self.now)
         self.runner = Runner()
         self.worker.replace(self.runner)
 
@@ -163,3 +164,16 @@ def test_without_a_policy_nothing_happens(bench):
     bench.show(2)
     bench.wait(lambda: bench.chunks == [2])
     assert bench.runner.seen == [2]
+
+
+def test_the_runner_hears_how_many_steps_the_slowest_answer_took(bench):
+    bench.runner.gate.clear()
+    bench.show(1)
+    assert bench.runner.entered.wait(10)
+    bench.now = 2.5 * DT
+    bench.runner.gate.set()
+    bench.wait(lambda: bench.chunks == [1])
+    for k in (2, 3):  # fast ones do not make it forget
+        bench.show(k)
+        bench.wait(lambda k=k: bench.chunks[-1:] == [k])
+        assert bench.runner.frozen == 3
