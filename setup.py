@@ -47,7 +47,7 @@ commands = {
 
 # a faster runtime for small networks on a CPU, and export; optional
 onnx = ['onnx>=1.16', 'onnxruntime>=1.18', 'torch>=2.5']
-# the same for transformers
+# another one
 openvino = ['openvino>=2024.6', 'onnx>=1.16', 'torch>=2.5']
 # setuptools: test_install.py builds the package as pip does, without a network
 test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'rosbags>=0.10',

@@ -144,7 +144,7 @@ def missed(found: dict[str, Any]) -> str:
 def installed() -> dict[str, str]:
     """Versions of what computes."""
     versions = {}
-    for name in ('torch', 'numpy', 'onnxruntime', 'onnx'):
+    for name in ('torch', 'numpy', 'onnxruntime', 'onnx', 'openvino'):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

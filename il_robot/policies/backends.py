@@ -127,7 +127,7 @@ class OnnxBackend:
 
 
 class OpenVinoBackend:
-    """OpenVINO on a CPU, in float32, its inputs in fixed arrays; quickest for transformers."""
+    """OpenVINO on a CPU, in float32, its inputs in fixed arrays."""
 
     def __init__(self, policy: Policy, batch: Batch, noise: torch.Tensor) -> None:
         _only_features(batch)
