@@ -95,14 +95,11 @@ class OnnxBackend:
     """ONNX Runtime on a CPU, its inputs and output bound to fixed arrays."""
 
     def __init__(self, policy: Policy, batch: Batch, noise: torch.Tensor) -> None:
-        _only_features(batch)
-        if noise.device.type != 'cpu':
-            raise UnavailableError('only on a CPU')
+        arguments = _on_cpu(batch, noise)
         try:
             import onnxruntime
         except ImportError as error:
             raise UnavailableError(f"{error}: pip install 'il_robot[onnx]'") from None
-        arguments = (batch['features'],) + ((noise,) if noise.shape[1] else ())
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
@@ -130,14 +127,11 @@ class OpenVinoBackend:
     """OpenVINO on a CPU, in float32, its inputs in fixed arrays."""
 
     def __init__(self, policy: Policy, batch: Batch, noise: torch.Tensor) -> None:
-        _only_features(batch)
-        if noise.device.type != 'cpu':
-            raise UnavailableError('only on a CPU')
+        arguments = _on_cpu(batch, noise)
         try:
             import openvino
         except ImportError as error:
             raise UnavailableError(f"{error}: pip install 'il_robot[openvino]'") from None
-        arguments = (batch['features'],) + ((noise,) if noise.shape[1] else ())
         core = openvino.Core()
         model = core.read_model(onnx_graph(Positional(policy), arguments))
         self._request = core.compile_model(model, 'CPU', {
@@ -235,6 +229,14 @@ def onnx_graph(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> bytes:
             why = (str(error).strip() or repr(error)).splitlines()[-1]
             raise UnavailableError(f'no export to ONNX: {why}') from None
     return file.getvalue()
+
+
+def _on_cpu(batch: Batch, noise: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The inputs of a graph: features, and noise where the policy samples."""
+    _only_features(batch)
+    if noise.device.type != 'cpu':
+        raise UnavailableError('only on a CPU')
+    return batch['features'], *((noise,) if noise.shape[1] else ())
 
 
 def _only_features(batch: Batch) -> None:
