@@ -20,25 +20,28 @@ class Clearance:
 
     Attributes:
         links: Between an arm and another one, where one of both shapes is no hand.
-        hands: Between hands (palm, fingers) of different arms. Negative: conservative shapes may
-            overlap by so much, where tasks bring hands together.
+        hands: Between hands (palm, fingers) of different arms; fingers among themselves are
+            not concerned.
+        fingers: Between fingers of different arms; none: they are not watched, because they meet
+            where one hand gives a part to the other.
         table: Between an arm and the table's plane z = 0.
         own: Between a hand and the first links of the same arm.
         held: Added to the size of all fingers, for a part that they hold.
     """
 
     links: float = 0.02
-    hands: float = 0.0
+    hands: float = 0.01
+    fingers: float | None = None
     table: float = 0.0
-    own: float = 0.01
+    own: float = 0.0
     held: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.held >= 0:
             raise ValueError(f'held is a size and must be >= 0 m, got {self.held:g}')
         for name in ('links', 'hands', 'table', 'own'):
-            if not -0.1 <= getattr(self, name) <= 1.0:
-                raise ValueError(f'{name} must be in [-0.1, 1] m, got {getattr(self, name):g}')
+            if not 0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f'{name} must be in [0, 1] m, got {getattr(self, name):g}')
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from il_robot.control.clearance import Clearances
 from il_robot.control.safety_limits import JointLimits
@@ -30,6 +31,8 @@ _INSTANT = 0.1
 _ANY_ACCELERATION, _ANY_JERK = 1e9, 1e12
 # Parts of the way from braking to the wanted command that are tried where arms come close.
 _PARTS = (0.5, 0.2)
+# The first command after a start is reached when no joint is further away than that [rad].
+_REACHED = 0.05
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,13 @@ class SafetyGate:
             self._lower, self._upper, self._fastest,
             np.where(gripper, _ANY_ACCELERATION, hard),
             np.where(gripper, _ANY_JERK, hard / self._safety.jerk_time))
+        self._arm_names = tuple(n for n in spec.joint_names if n not in spec.gripper_names)
         self._comfort = spec.acceleration.astype(np.float64)
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
         self._quiet = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
                        'braking': 1e-3, 'hard': 1e-4}
-        self._x = np.zeros(spec.dim)
+        self._x, self._speed = np.zeros(spec.dim), self._fastest
         self._wanted = [self._x, self._x]
         self._late = 0.0
         self.restart(np.clip(spec.rest, spec.lower, spec.upper))
@@ -99,7 +103,7 @@ class SafetyGate:
     def rest(self) -> None:
         """The robot stood still meanwhile."""
         self._v, self._a = np.zeros_like(self._x), np.zeros_like(self._x)
-        self._wanted, self._late = [self._x, self._x], 0.0
+        self._wanted, self._late, self._stood = [self._x, self._x], 0.0, True
 
     @property
     def velocity(self) -> Float64:
@@ -123,11 +127,11 @@ class SafetyGate:
         spec = self._spec
         if not dt > 0:
             dt = 0.0
-        h = min(self._late + dt, 60.0)
+        h = min(self._late + dt, spec.dt if self._stood else 60.0)
         if h < _INSTANT * spec.dt:
             self._late = h
             return self.command, Limited()
-        self._late = 0.0
+        self._late, self._stood = 0.0, False
         reasons: dict[str, tuple[str, ...]] = {}
         if np.shape(command) != (spec.dim,):
             reasons['shape'] = spec.joint_names
@@ -154,7 +158,7 @@ class SafetyGate:
         self.command = self._x.astype(np.float32)
         return self.command
 
-    def _names(self, where: Float64 | np.ndarray) -> tuple[str, ...]:
+    def _names(self, where: NDArray[np.bool_]) -> tuple[str, ...]:
         return tuple(self._spec.joint_names[i] for i in np.flatnonzero(where))
 
     def _comfortable(self, command: Float32, dt: float, reasons: dict[str, tuple[str, ...]]
@@ -162,7 +166,8 @@ class SafetyGate:
         """Inside position and velocity limits, and slow where a limit is near."""
         before = self._x
         inside = np.clip(command, self._lower, self._upper)
-        step = np.where(self._gripper, self._fastest, self.speed) * dt
+        self._speed = self._slowed(inside, reasons)
+        step = self._speed * dt
         slow = np.clip(inside, before - step, before + step)
         down = self._brakeable(before - self._lower, dt)
         up = self._brakeable(self._upper - before, dt)
@@ -199,7 +204,7 @@ class SafetyGate:
         limits, x, v = self.limits, self._x, self._v
         if wanted is None or (reasons and self._safety.mode == 'reject'):
             return limits.brakes(v, self._a, h)
-        speed = self._start(wanted, reasons)
+        speed = self._speed
         goal_v = (wanted - x) / h
         goal = (goal_v - v) / h
         broken, why = limits.broken(
@@ -225,14 +230,21 @@ class SafetyGate:
             a = np.where(self._gripper, a, safe + share * way)
         return a
 
-    def _start(self, wanted: Float64, reasons: dict[str, tuple[str, ...]]) -> Float64:
+    def _slowed(self, inside: Float64, reasons: dict[str, tuple[str, ...]]) -> Float64:
         """Velocity limits ``(D,)`` now: low while the first command after a start is far away."""
         if self._starting is False:
             return self._fastest
-        far = (np.abs(wanted - self._x) > 1e-9) & ~self._gripper
-        if self._starting is None and not far.any():
+        gap = np.where(self._gripper, 0.0, np.abs(inside - self._x))
+        if self._starting is None:
+            if not gap.any():
+                return self._fastest  # nobody drives yet
+            self._starting = bool(gap.max() > self._safety.start_jump)
+        elif gap.max() < _REACHED:
+            self._starting = False
+        if not self._starting:
             return self._fastest
-        return self._fastest
+        reasons['start'] = self._names(gap >= _REACHED)
+        return np.where(self._gripper, self._fastest, self._safety.start_speed * self._fastest)
 
     def _pace(self, wanted: Float64, h: float) -> Float64:
         """How fast the target moves ``(D,)`` [rad/s], as far as it can be believed."""
@@ -245,5 +257,35 @@ class SafetyGate:
     # -- distances --------------------------------------------------------------------------
     def _clear(self, clearances: Clearances, a: Float64 | None, h: float,
                measured: Float32 | None, reasons: dict[str, tuple[str, ...]]) -> Float64 | None:
-        """As far towards ``a`` as distances allow."""
-        return a
+        """As far towards ``a`` (None: the wanted command) as distances allow."""
+        if a is None:
+            a = ((self._wanted[0] - self._x) / h - self._v) / h
+            unchanged = True
+        else:
+            unchanged = False
+        least, what = self._room(clearances, a, h, measured)
+        if least >= 0.0:
+            return None if unchanged else a
+        safe = self.limits.brakes(self._v, self._a, h)
+        reasons[f'distance {what}' if ' - ' in what else what] = self._arm_names
+        floor, _ = self._room(clearances, safe, h, measured)
+        if floor < 0.0 and least > floor + 1e-9:
+            return None if unchanged else a  # too close already: everything that parts is right
+        if self._safety.mode != 'reject':
+            for part in _PARTS:
+                some = safe + part * (a - safe)
+                if self._room(clearances, some, h, measured)[0] >= 0.0:
+                    return some
+        return safe
+
+    def _room(self, clearances: Clearances, a: Float64, h: float,
+              measured: Float32 | None) -> tuple[float, str]:
+        """Room left in all that the joints may pass until they rest, if ``a`` comes next."""
+        v = self._v + a * h
+        x = self._x + v * h
+        up, down = self.limits.ways(v, a)
+        low, high = x - down, x + up
+        if measured is not None:  # fingers are between here and there
+            low = np.where(self._gripper, np.minimum(x, measured), low)
+            high = np.where(self._gripper, np.maximum(x, measured), high)
+        return clearances.slack(low, high)
