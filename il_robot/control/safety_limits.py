@@ -147,11 +147,11 @@ class JointLimits:
         braking: Float64 = np.minimum(np.maximum(wanted, low), high)
         return braking
 
-    def nearest(self, i: int, x: float, v: float, a: float, h: float, wanted: float, pace: float,
-                speed: float) -> float:
-        """The admissible ``a'`` of one joint that brings it nearest to a target [rad/s^2].
+    def nearest(self, i: int, x: float, v: float, a: float, h: float, goal: float, wanted: float,
+                pace: float, speed: float) -> float:
+        """The admissible ``a'`` of one joint that is nearest to the wanted one [rad/s^2].
 
-        What cannot be reached in this step is approached such that it is not overshot.
+        Where that is not admissible, the target behind it is approached without going past it.
 
         Args:
             i: The joint.
@@ -159,13 +159,13 @@ class JointLimits:
             v: Its velocity [rad/s].
             a: Its acceleration [rad/s^2].
             h: Time since then [s].
-            wanted: The target [rad].
+            goal: The acceleration that is wanted [rad/s^2].
+            wanted: The target that lies behind it [rad].
             pace: How fast it moves [rad/s].
             speed: Velocity limit now [rad/s].
         """
         lower, upper, most, jerk = self._rows[i]
         safe = brake(v, a, h, most, jerk)
-        goal = ((wanted - x) / h - v) / h
         sign = 1.0
         if goal < safe:  # mirrored, so that it is a matter of going up
             sign = -1.0
