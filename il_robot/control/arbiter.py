@@ -3,8 +3,8 @@
 No clock, no ROS: :meth:`Arbiter.decide` is told the time, the measured state, the newest
 proposals and the requests since the last call. Rules: a source counts only while it is fresh;
 a human outranks the expert, both outrank the policy; losing the driver means HOLD; STOPPED is
-latched and stops as soon as the hard limits allow; in every other change of driver the command keeps the limits of
-position, velocity and acceleration (:mod:`il_robot.control.handover`).
+latched and stops as soon as the hard limits allow; in every other change of driver the command
+keeps the limits of position, velocity and acceleration (:mod:`il_robot.control.handover`).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from il_robot.errors import SpecError
 from il_robot.rotations import rotation_rpy
@@ -118,7 +119,7 @@ class Body:
                 shapes += [_shape(name, c) for c in link.findall('collision')]
         return links, joints, shapes
 
-    def _levers(self) -> tuple[Float64, Float64]:
+    def _levers(self) -> tuple[Float64, NDArray[np.bool_]]:
         """How far a shape's segment, or a link's origin, can move with each joint.
 
         Returns:
@@ -197,7 +198,7 @@ def _frame(origin: ElementTree.Element | None) -> Float64:
     """A frame ``(4, 4)`` from a URDF's origin."""
     frame = np.eye(4)
     if origin is not None:
-        frame[:3, :3] = rotation_rpy(_numbers(origin.get('rpy'), 3))
+        frame[:3, :3] = rotation_rpy(tuple(_numbers(origin.get('rpy'), 3).tolist()))
         frame[:3, 3] = _numbers(origin.get('xyz'), 3)
     return frame
 

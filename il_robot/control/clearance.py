@@ -15,6 +15,7 @@ than a hand against its own base, shoulder and upper arm.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from il_robot.control.body import Body
 from il_robot.types import Float64
@@ -106,7 +107,7 @@ class Clearances:
         out[arm * self._size:(arm + 1) * self._size] = self._body.levers[row]
         return out
 
-    def _moves(self, arm: int, shape: int) -> Float64:
+    def _moves(self, arm: int, shape: int) -> NDArray[np.bool_]:
         out = np.zeros(self._body.spec.dim, bool)
         out[arm * self._size:(arm + 1) * self._size] = self._body.moved[
             self._body.shape_links[shape]]

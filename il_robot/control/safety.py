@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class SafetyGate:
         self._comfort = spec.acceleration.astype(np.float64)
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
-        self._quiet = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
+        self._quiet: dict[str, Any] = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
                        'braking': 1e-3, 'hard': 1e-4}
         self._x = self._inside = self._goal = np.zeros(spec.dim)
         self._speed = self._fastest
@@ -223,14 +224,16 @@ class SafetyGate:
         if not why and not broken.any():
             if pace is None:
                 self._wanted = [self._inside, self._wanted[0]]
-            self._goal = goal
+            away = (np.abs(self._inside - wanted) > 1e-9) & ~self._gripper
+            self._goal, self._chasing = goal, away if away.any() else None
             return None
         if pace is None:
             pace = self._pace(self._inside, h)
         safe, a = limits.brakes(v, self._a, h), goal.copy()
         for i in np.flatnonzero(broken).tolist():
             a[i] = limits.nearest(i, float(x[i]), float(v[i]), float(self._a[i]), h,
-                                  float(goal[i]), float(self._inside[i]), float(pace[i]), float(speed[i]))
+                                  float(goal[i]), float(self._inside[i]), float(pace[i]),
+                                  float(speed[i]))
         changed = np.abs(a - goal) * h * h > self._quiet['hard']
         self._chasing = (np.abs(self._inside - wanted) > 1e-9) | changed & ~self._gripper
         for name, where in why.items():

@@ -1,7 +1,7 @@
 """Position, velocity, acceleration and jerk of each joint, kept for ever: what may come next.
 
-A command moves in steps: ``a' = a + j h``, ``v' = v + a' h``, ``x' = x + v' h`` with the time ``h``
-since the last one, whatever it was (speeds are differences of what was sent, as a controller sees
+A command moves in steps: ``a' = a + j h``, ``v' = v + a' h``, ``x' = x + v' h`` with the time
+``h`` since the last one, whatever it was (speeds are differences of what was sent, as a controller sees
 them). Limits are on ``j``, ``a'``, ``v'`` and ``x'``. A state may be entered only if the brake
 below keeps all four from there on, however the times go on:
 
@@ -177,7 +177,7 @@ class JointLimits:
         high = max(safe, min(goal, a + step, most, fast))
         if high > safe:
             high = _under(high, safe, x, v, h, upper, 0.0, most, jerk)
-        if safe < high < goal:
+        if high > safe:
             high = _under(high, safe, x, v, h, wanted, pace, most, jerk)
         return sign * high
 

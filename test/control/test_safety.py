@@ -71,7 +71,7 @@ class Wire:
                 (v, spec.velocity, 1), (a, most, 2), (j, most / hard.jerk_time, 3)):
             slack = limit * 1e-4 + 4 ** order * ROUNDING / near ** order
             over = (np.abs(value) - limit - slack)[:, JOINTS]
-            assert over.max() <= 0, (order, np.unravel_index(over.argmax(), over.shape), over.max())
+            assert over.max() <= 0, (order, np.unravel_index(over.argmax(), over.shape))
 
     def rooms(self):
         """Room of every command that was sent [m]."""
