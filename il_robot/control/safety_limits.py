@@ -1,8 +1,8 @@
 """Position, velocity, acceleration and jerk of each joint, kept for ever: what may come next.
 
 A command moves in steps: ``a' = a + j h``, ``v' = v + a' h``, ``x' = x + v' h`` with the time
-``h`` since the last one, whatever it was (speeds are differences of what was sent, as a controller sees
-them). Limits are on ``j``, ``a'``, ``v'`` and ``x'``. A state may be entered only if the brake
+``h`` since the last one, whatever it was (speeds are differences of what was sent, as a controller
+sees them). Limits are on ``j``, ``a'``, ``v'`` and ``x'``. A state may be entered only if the brake
 below keeps all four from there on, however the times go on:
 
 * velocity: ``v + a |a| / (2 J)`` stays inside, what is reached while ``a`` returns to 0;
@@ -47,7 +47,7 @@ def stop_way(v: float, a: float, most: float, jerk: float) -> float:
         return 0.0
     if a < 0.0 and a * a >= 2.0 * jerk * v:
         v = max(v, 0.0)
-        return (2.0 * jerk * v) ** 1.5 / (6.0 * jerk * jerk)
+        return v * sqrt(2.0 * v / jerk) / 3.0
     if peak * jerk <= most * most:
         stop = peak * sqrt(peak / jerk)
     else:
@@ -73,10 +73,15 @@ def stop_ways(v: Float64, a: Float64, most: Float64, jerk: Float64) -> Float64:
     return ways
 
 
+def _root(step: float, square: float) -> float:
+    """``sqrt(step^2 + square) - step``, precise where ``step`` is large."""
+    return square / (sqrt(step * step + square) + step)
+
+
 def brake(v: float, a: float, h: float, most: float, jerk: float) -> float:
     """The acceleration ``a'`` that stops a joint as soon as the limits allow [rad/s^2]."""
     step = jerk * h
-    wanted = -copysign(min(sqrt(step * step + 2.0 * jerk * abs(v)) - step, most), v)
+    wanted = -copysign(min(_root(step, 2.0 * jerk * abs(v)), most), v)
     if abs(v) < 1e-9:
         wanted = -v / h
     return min(max(wanted, a - step, -most), a + step, most)
@@ -128,7 +133,7 @@ class JointLimits:
         # Opposite signs slow down: what counts is the present velocity itself.
         toward = np.abs(v + 0.5 * a * size / self.jerk)
         velocity = np.maximum(np.abs(v), toward) > speed * (1 + SPEED_SLACK)
-        position = (self._signs * x + ways > self._ends + SLACK).any(0)
+        position: Bools = np.any(self._signs * x + ways > self._ends + SLACK, axis=0)
         every = jerk | acceleration | velocity | position
         if not every.any():
             return every, {}
@@ -139,8 +144,9 @@ class JointLimits:
         """``(N,)`` :func:`brake` of all joints."""
         step = self.jerk * h
         size = np.abs(v)
+        square = 2.0 * self.jerk * size
         wanted = -np.sign(v) * np.minimum(
-            np.sqrt(step * step + 2.0 * self.jerk * size) - step, self.acceleration)
+            square / (np.sqrt(step * step + square) + step), self.acceleration)
         wanted = np.where(size < 1e-9, -v / h, wanted)
         low = np.maximum(a - step, -self.acceleration)
         high = np.minimum(a + step, self.acceleration)
@@ -173,13 +179,13 @@ class JointLimits:
             wanted, upper = -wanted, -lower
         step = jerk * h
         left = speed - v
-        fast = sqrt(step * step + 2.0 * jerk * left) - step if left > 0.0 else safe
+        fast = _root(step, 2.0 * jerk * left) if left > 0.0 else safe
         high = max(safe, min(goal, a + step, most, fast))
         if high > safe:
             high = _under(high, safe, x, v, h, upper, 0.0, most, jerk)
         if high > safe:
             high = _under(high, safe, x, v, h, wanted, pace, most, jerk)
-        return sign * high
+        return float(sign * high)
 
 
 def _under(high: float, safe: float, x: float, v: float, h: float, wall: float, pace: float,
