@@ -102,7 +102,7 @@ def _run_in_workers(
             f'make_env, make_controller and job must be picklable to run in workers (functions or '
             f'dataclasses of a module): {error}; or use workers=1') from None
     waiting = deque(seeds)
-    pool = {w.connection: w for w in (_Worker(work) for _ in range(workers))}
+    pool = {w.connection: w for w in (Worker(work) for _ in range(workers))}
     try:
         while pool and not should_stop():
             for ready in wait(list(pool), timeout=_POLL):
@@ -115,7 +115,7 @@ def _run_in_workers(
                     del pool[worker.connection]
                     worker.stop()
                     if waiting:
-                        worker = _Worker(work)
+                        worker = Worker(work)
                         pool[worker.connection] = worker
                 elif waiting:
                     worker.send(waiting.popleft())
@@ -127,7 +127,7 @@ def _run_in_workers(
             worker.stop()
 
 
-class _Worker:
+class Worker:
     """A process with its own world; it gets seeds and answers results."""
 
     def __init__(self, work: bytes) -> None:
