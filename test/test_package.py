@@ -75,7 +75,7 @@ def test_the_manifest_and_setup_need_the_same(metadata):
         'pillow': 'python3-pil', 'mcap-ros2-support': 'mcap-ros2-support',
     }
     no_key = {'av', 'moderngl', 'pyarrow', 'safetensors', 'mcap', 'lz4', 'zstandard', 'onnx',
-              'onnxruntime'}
+              'onnxruntime', 'openvino'}
     tools = {'ruff', 'mypy', 'types-PyYAML', 'setuptools', 'rosbags'}
     rmw = {'ros-rmw-fastrtps-cpp'}  # a ROS installation chooses its own
     wanted = set()
