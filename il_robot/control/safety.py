@@ -159,7 +159,10 @@ class SafetyGate:
             self._a, self._v, self._x = (v - self._v) / h, v, wanted
         else:
             self._v = self._v + a * h
-            self._x, self._a = self._x + self._v * h, a
+            # Against rounding: no command is beyond a limit by 1e-20.
+            self._x, self._a = np.clip(
+                self._x + self._v * h, np.minimum(self._lower, self._x),
+                np.maximum(self._upper, self._x)), a
         self.command = self._x.astype(np.float32)
         return self.command
 

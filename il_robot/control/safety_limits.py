@@ -2,8 +2,8 @@
 
 A command moves in steps: ``a' = a + j h``, ``v' = v + a' h``, ``x' = x + v' h`` with the time
 ``h`` since the last one, whatever it was (speeds are differences of what was sent, as a controller
-sees them). Limits are on ``j``, ``a'``, ``v'`` and ``x'``. A state may be entered only if the brake
-below keeps all four from there on, however the times go on:
+sees them). Limits are on ``j``, ``a'``, ``v'`` and ``x'``. A state may be entered only if the
+brake below keeps all four from there on, however the times go on:
 
 * velocity: ``v + a |a| / (2 J)`` stays inside, what is reached while ``a`` returns to 0;
 * position: ``x + D(v, a)`` stays inside, where ``D`` is the way of a stop with limited jerk.
@@ -11,7 +11,7 @@ below keeps all four from there on, however the times go on:
 The brake is ``a' = sqrt((J h)^2 + 2 J |v|) - J h`` against ``v`` (the law of time-optimal control
 in discrete time: Han, "From PID to Active Disturbance Rejection Control", IEEE TIE 2009, section
 III-A), as far as ``j`` and ``a`` allow. With it neither quantity ever grows, for any ``h``
-(test/control/test_safety_limits.py searches for a counterexample): so what the gate admits once it
+(test/control/test_safety.py searches for a counterexample): so what the gate admits once it
 can brake from, and the brake itself is always admitted.
 """
 
