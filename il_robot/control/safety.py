@@ -87,8 +87,9 @@ class SafetyGate:
         self._comfort = spec.acceleration.astype(np.float64)
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
-        self._quiet: dict[str, Any] = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
-                       'braking': 1e-3, 'hard': 1e-4}
+        self._quiet: dict[str, Any] = {
+            'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
+            'braking': 1e-3, 'hard': 1e-4}
         self._x = self._inside = self._goal = np.zeros(spec.dim)
         self._speed = self._fastest
         self._wanted = [self._x, self._x]
