@@ -91,7 +91,7 @@ class SafetyGate:
             'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
             'braking': 1e-3, 'hard': 1e-4}
         self._x = self._inside = self._goal = np.zeros(spec.dim)
-        self._speed = self._fastest
+        self._speed, self._away = self._fastest, gripper & ~gripper
         self._wanted = [self._x, self._x]
         self._late = 0.0
         self.restart(np.clip(spec.rest, spec.lower, spec.upper))
@@ -178,6 +178,8 @@ class SafetyGate:
         self._speed = self._slowed(inside, reasons)
         step = self._speed * dt
         slow = np.clip(inside, before - step, before + step)
+        # What is only slowed before a position limit, for comfort, is not behind its target.
+        self._away = (np.abs(inside - slow) > self._quiet['velocity']) & ~self._gripper
         down = self._brakeable(before - self._lower, dt)
         up = self._brakeable(self._upper - before, dt)
         limited = np.clip(slow, before - down, before + up)
@@ -228,8 +230,7 @@ class SafetyGate:
         if not why and not broken.any():
             if pace is None:
                 self._wanted = [self._inside, self._wanted[0]]
-            away = (np.abs(self._inside - wanted) > 1e-9) & ~self._gripper
-            self._goal, self._chasing = goal, away if away.any() else None
+            self._goal, self._chasing = goal, self._away if self._away.any() else None
             return None
         if pace is None:
             pace = self._pace(self._inside, h)
@@ -239,7 +240,7 @@ class SafetyGate:
                                   float(goal[i]), float(self._inside[i]), float(pace[i]),
                                   float(speed[i]))
         changed = np.abs(a - goal) * h * h > self._quiet['hard']
-        self._chasing = (np.abs(self._inside - wanted) > 1e-9) | changed & ~self._gripper
+        self._chasing = self._away | changed & ~self._gripper
         for name, where in why.items():
             if (where & changed).any():
                 reasons[name] = self._names(where & changed)
