@@ -34,8 +34,6 @@ _ANY_ACCELERATION, _ANY_JERK = 1e9, 1e12
 _PARTS = (0.5, 0.2)
 # The first command after a start is reached when no joint is further away than that [rad].
 _REACHED = 0.05
-# A joint that caught up with its target may go so far beyond it where the target stops [rad].
-_PAST = 5e-3
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class SafetyGate:
             'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
             'braking': 1e-3, 'hard': 1e-4}
         self._x = self._inside = self._goal = np.zeros(spec.dim)
-        self._speed, self._away = self._fastest, gripper & ~gripper
+        self._speed = self._fastest
         self._wanted = [self._x, self._x]
         self._late = 0.0
         self.restart(np.clip(spec.rest, spec.lower, spec.upper))
@@ -107,7 +105,6 @@ class SafetyGate:
 
     def rest(self) -> None:
         """The robot stood still meanwhile."""
-        self._chasing: NDArray[np.bool_] | None = None
         self._v, self._a = np.zeros_like(self._x), np.zeros_like(self._x)
         self._wanted, self._late, self._stood = [self._x, self._x], 0.0, True
 
@@ -178,8 +175,6 @@ class SafetyGate:
         self._speed = self._slowed(inside, reasons)
         step = self._speed * dt
         slow = np.clip(inside, before - step, before + step)
-        # What is only slowed before a position limit, for comfort, is not behind its target.
-        self._away = (np.abs(inside - slow) > self._quiet['velocity']) & ~self._gripper
         down = self._brakeable(before - self._lower, dt)
         up = self._brakeable(self._upper - before, dt)
         limited = np.clip(slow, before - down, before + up)
@@ -220,27 +215,16 @@ class SafetyGate:
         goal = (goal_v - v) / h
         broken, why = limits.broken(
             wanted, goal_v, goal, self._a, h, speed, limits.ways(goal_v, goal))
-        pace = None
-        if self._chasing is not None:
-            # It would arrive too fast to stay: come in along a stop instead.
-            pace = self._pace(self._inside, h)
-            past = limits.ways(goal_v - pace, goal).max(0) > _PAST
-            broken = broken | (self._chasing & past)
-            self._chasing = None
-        if not why and not broken.any():
-            if pace is None:
-                self._wanted = [self._inside, self._wanted[0]]
-            self._goal, self._chasing = goal, self._away if self._away.any() else None
+        if not why:
+            self._wanted, self._goal = [self._inside, self._wanted[0]], goal
             return None
-        if pace is None:
-            pace = self._pace(self._inside, h)
+        pace = self._pace(self._inside, h)
         safe, a = limits.brakes(v, self._a, h), goal.copy()
         for i in np.flatnonzero(broken).tolist():
             a[i] = limits.nearest(i, float(x[i]), float(v[i]), float(self._a[i]), h,
                                   float(goal[i]), float(self._inside[i]), float(pace[i]),
                                   float(speed[i]))
         changed = np.abs(a - goal) * h * h > self._quiet['hard']
-        self._chasing = self._away | changed & ~self._gripper
         for name, where in why.items():
             if (where & changed).any():
                 reasons[name] = self._names(where & changed)

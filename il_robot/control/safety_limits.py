@@ -157,7 +157,7 @@ class JointLimits:
                 pace: float, speed: float) -> float:
         """The admissible ``a'`` of one joint that is nearest to the wanted one [rad/s^2].
 
-        Where that is not admissible, the target behind it is approached without going past it.
+        Where that is not admissible, the target behind it is approached so that the joint could stop there.
 
         Args:
             i: The joint.
@@ -183,7 +183,7 @@ class JointLimits:
         high = max(safe, min(goal, a + step, most, fast))
         if high > safe:
             high = _under(high, safe, x, v, h, upper, 0.0, most, jerk)
-        if high > safe:
+        if safe < high < goal:
             high = _under(high, safe, x, v, h, wanted, pace, most, jerk)
         return float(sign * high)
 
