@@ -157,7 +157,8 @@ class JointLimits:
                 pace: float, speed: float) -> float:
         """The admissible ``a'`` of one joint that is nearest to the wanted one [rad/s^2].
 
-        Where that is not admissible, the target behind it is approached so that the joint could stop there.
+        Where that is not admissible, the target behind it is approached so that the joint could
+        stop there.
 
         Args:
             i: The joint.
