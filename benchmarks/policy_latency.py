@@ -3,8 +3,11 @@
 Every recipe of config/train, flow and diffusion with other numbers of steps, and the two networks
 with a target: the MLP with three layers of 512, and ACT with width 256 and chunks of 100. Fresh
 weights for the simulated robot and one object, batch 1. What is timed is a whole call of
-``PolicyRuntime``: noise, copies, the network, statistics. In each round all runtimes of a policy
-have a turn, in another order, so that a busy moment slows all of them.
+``PolicyRuntime``: noise, copies, the network, statistics. All runtimes of a policy have their
+turns, each time in another order, so that a busy moment slows all of them. A turn is ten calls,
+as a node that runs one policy makes them. ``ms_one_by_one`` is the same with turns of one call:
+the weights of all the other runtimes go through the processor's caches between two calls, which
+is the worst that a machine's other work can do. The targets are for the first.
 
 ``chosen`` is what ``runtime: auto`` took when it timed them itself. Beside them stands
 ``onnx_io_binding``: ONNX Runtime alone, without copying anything in or out. Targets:
@@ -54,6 +57,7 @@ ACT = ('act', [
     'model.chunk_size=100', 'model.dim=256', 'model.heads=8', 'model.feedforward=1024',
     'model.encoder_layers=4', 'model.decoder_layers=1', 'model.pre_norm=false'])
 REFERENCE = 'onnx_io_binding'
+TURN = 10
 Call = Callable[[], Any]
 
 
@@ -85,19 +89,21 @@ def onnx_alone(policy: Policy, batch: Batch) -> Call:
     return run
 
 
-def measure(calls: dict[str, Call], rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds ``(rounds,)`` of each, after a warm-up, each round in another order."""
+def measure(calls: dict[str, Call], turns: int, each: int) -> dict[str, np.ndarray]:
+    """Milliseconds ``(turns * each,)`` of each, after a warm-up, each turn in another order."""
     rng, names = np.random.default_rng(0), list(calls)
-    milliseconds = {name: np.empty(rounds) for name in names}
+    milliseconds = {name: np.empty((turns, each)) for name in names}
     for call in calls.values():
         for _ in range(10):
             call()
-    for k in range(rounds):
+    for k in range(turns):
         for i in rng.permutation(len(names)):
-            start = time.perf_counter()
-            calls[names[i]]()
-            milliseconds[names[i]][k] = 1e3 * (time.perf_counter() - start)
-    return milliseconds
+            call, times = calls[names[i]], milliseconds[names[i]][k]
+            for j in range(each):
+                start = time.perf_counter()
+                call()
+                times[j] = 1e3 * (time.perf_counter() - start)
+    return {name: times.ravel() for name, times in milliseconds.items()}
 
 
 def row(recipe: str, settings: list[str], device: str, rounds: int) -> dict[str, Any]:
@@ -113,15 +119,19 @@ def row(recipe: str, settings: list[str], device: str, rounds: int) -> dict[str,
         for name, runtime in runtimes.items()}
     if 'onnx' in runtimes:
         calls[REFERENCE] = onnx_alone(policy, batch)
-    times = measure(calls, rounds)
-    median = {name: float(np.median(values)) for name, values in times.items()}
+    turns = {'ms': measure(calls, rounds // TURN, TURN),
+             'ms_one_by_one': measure(calls, rounds // 3, 1)}
+    median, cold = (
+        {name: float(np.median(values)) for name, values in times.items()}
+        for times in turns.values())
     found: dict[str, Any] = {
         'recipe': recipe, 'settings': settings, 'chunk_size': policy.chunk_size,
         'parameters': sum(p.numel() for p in policy.parameters()), 'chosen': auto.name,
-        'ms': {name: dict(zip(('p50', 'p99'), np.percentile(v, [50, 99]).round(4).tolist()))
-               for name, v in times.items()},
+        **{key: {name: dict(zip(('p50', 'p99'), np.percentile(v, [50, 99]).round(4).tolist()))
+                 for name, v in times.items()} for key, times in turns.items()},
         'max_error': {name: runtime.error for name, runtime in runtimes.items()},
-        'ratio_to_torch': round(median[auto.name] / median['torch'], 3)}
+        'ratio_to_torch': round(median[auto.name] / median['torch'], 3),
+        'ratio_to_torch_one_by_one': round(cold[auto.name] / cold['torch'], 3)}
     if REFERENCE in median:
         found[f'ratio_to_{REFERENCE}'] = round(median[auto.name] / median[REFERENCE], 3)
     return found
@@ -173,7 +183,8 @@ def main() -> int:
         times = '  '.join(f'{name} {v["p50"]:.3f} (p99 {v["p99"]:.3f})'
                           for name, v in found['ms'].items())
         print(f'{" ".join([case[0], *case[1][:1]]):38} {found["chosen"]:6} '
-              f'{found["ratio_to_torch"]:.2f}x torch; ms: {times}', flush=True)
+              f'{found["ratio_to_torch"]:.2f}x torch (one by one '
+              f'{found["ratio_to_torch_one_by_one"]:.2f}x); ms: {times}', flush=True)
     args.output.write_text(json.dumps({
         'command': f'python3 benchmarks/policy_latency.py --rounds {args.rounds} '
                    f'--device {args.device} --threads {args.threads}',

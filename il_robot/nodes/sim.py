@@ -24,6 +24,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock as ClockMessage
@@ -51,6 +52,8 @@ _WORLD = ('task', 'task_options', 'width', 'disturbances')
 _FIRST_WAIT = 0.5
 # In lockstep, equal commands for so long [s] mean that nobody drives.
 _STILL = 0.5
+# Longest wait for all who listen to have heard of a new episode: one of them may hang.
+_ACKNOWLEDGED = Duration(nanoseconds=200_000_000)
 
 
 class SimNode(Node):
@@ -321,9 +324,14 @@ class SimNode(Node):
         if self._cameras is not None:
             self._cameras.show(stamp, wait=self._lockstep)
         if status != self._published:
+            new = status['episode'] != self._published.get('episode')
             self._published = dict(status)
             self._episode.publish(convert.status_message(
                 stamp, topics.SIM_EPISODE, status, status['stage_name']))
+            if new:
+                # DDS keeps no order between topics: who takes the first joint states of an
+                # episode for the last one's answers them with the last one's history.
+                self._episode.wait_for_all_acked(_ACKNOWLEDGED)
         _, velocity, effort = env.world.joint_states()
         self._joint_states.publish(convert.joint_state(
             stamp, self.spec, observation.state, velocity, effort))

@@ -127,7 +127,9 @@ def test_an_operator_takes_one_arm_from_the_policy_and_gives_it_back(graph, tmp_
     graph.start('policy', checkpoint=str(policy), device='cpu', use_sim_time=True)
     graph.start('recorder', output=str(output), use_sim_time=True)
     operator = Operator(graph)
-    graph.until(lambda: watch.recording.get('state') == 'idle' and watch.policies, 'all nodes')
+    # each topic is matched by itself, and a chunk from before that is not heard
+    graph.until(lambda: watch.recording.get('state') == 'idle' and watch.policies and watch.chunks
+                and watch.commands, 'all nodes')
     operator.press(b'r', lambda: watch.recording['state'] == 'recording', 'a recording')
     operator.press(b'a', lambda: watch.mode.get('mode') == 'AUTONOMOUS', 'the policy to drive')
     watch.ticks(50)
