@@ -2,7 +2,7 @@
 
     python3 benchmarks/live_rounds.py [--ros2] [--output outputs/live_rounds]
 
-The commands of a user, one after the other: five demonstrations, a one-step policy, and
+The commands of a user, one after the other: ten demonstrations, a one-step policy, and
 `il_robot launch dagger` (with ``--ros2``: `ros2 launch il_robot dagger.launch.py`), where the
 expert node corrects 20 shoved episodes a round by its own rule, a child process trains, another
 evaluates on 200 unseen episodes, shoved as well, and the running policy node swaps. In lockstep,
@@ -32,7 +32,7 @@ from il_robot.statistics import wilson
 from il_robot.types import Source
 
 RESULTS = Path(__file__).parent / 'results'
-DEMONSTRATIONS, ROUNDS, EPISODES, EVALUATED = 5, 3, 20, 200
+DEMONSTRATIONS, ROUNDS, EPISODES, EVALUATED = 10, 3, 20, 200
 SHOVES = 'shoves=2'
 
 

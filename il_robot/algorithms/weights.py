@@ -7,6 +7,10 @@ and matters most, so corrections and the rest are given equal shares.
 Recovery and correction apart: Hu et al., "RaC: Robot Learning for Long-Horizon Tasks by Scaling
 Recovery and Correction", 2025: a person first brings the robot back to where things look
 familiar, then goes on with the task.
+
+Standing still: who took over and does not know what to do teaches to stand still, in a state the
+policy is stuck in as well. Kim et al., "OpenVLA: An Open-Source Vision-Language-Action Model",
+2024, leave such steps out of demonstrations, too.
 """
 
 from __future__ import annotations
@@ -19,6 +23,9 @@ from numpy.typing import NDArray
 
 from il_robot.data.dataset import Dataset
 from il_robot.types import Float32, Source
+
+_STILL = 0.05
+"""A command that moves no joint faster than that stands still [rad/s, m/s]."""
 
 
 class Phase(IntEnum):
@@ -47,6 +54,9 @@ class Weights:
         recovery_seconds: How long a correction is ``recovery`` [s].
         share: Of recovery and correction together in the sum of all weights; 0.5 is IWR; 0
             leaves it as it comes out.
+        standing: Factor on the rows in which a person or the expert drives and moves nothing, for
+            ``standing_seconds`` at least; 0 leaves them out.
+        standing_seconds: See ``standing`` [s].
     """
 
     demonstration: float = 1.0
@@ -57,6 +67,8 @@ class Weights:
     before_seconds: float = 0.0
     recovery_seconds: float = 0.0
     share: float = 0.0
+    standing: float = 1.0
+    standing_seconds: float = 1.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -64,6 +76,8 @@ class Weights:
                 raise ValueError(f'{field.name} must be >= 0, got {getattr(self, field.name)}')
         if self.share >= 1:
             raise ValueError(f'share must be below 1, got {self.share}')
+        if not self.standing_seconds > 0:
+            raise ValueError(f'standing_seconds must be > 0, got {self.standing_seconds}')
 
 
 def phases(dataset: Dataset, before: float, recovery: float) -> NDArray[np.int8]:
@@ -91,6 +105,25 @@ def phases(dataset: Dataset, before: float, recovery: float) -> NDArray[np.int8]
     return out
 
 
+def standing(dataset: Dataset, seconds: float) -> NDArray[np.bool_]:
+    """``(N,)`` rows of stretches in which nobody moved anything, although no policy drove.
+
+    Args:
+        dataset: With who drove.
+        seconds: Shortest stretch [s].
+    """
+    change = np.abs(np.diff(dataset.action, axis=0, prepend=dataset.action[:1])).max(axis=1)
+    still = (change < _STILL / dataset.fps) & (dataset.source != int(Source.POLICY)).all(axis=1)
+    out = np.zeros(len(still), dtype=bool)
+    for episode in dataset.episodes:
+        inside = np.pad(still[episode.start:episode.stop].astype(int), 1)
+        inside[1] = 0  # of the first row nobody knows what came before
+        begins, ends = (episode.start + np.flatnonzero(np.diff(inside) == way) for way in (1, -1))
+        for begin, end in zip(begins, ends):
+            out[begin:end] = end - begin >= seconds * dataset.fps
+    return out
+
+
 def row_weights(dataset: Dataset, usable: NDArray[np.bool_], weights: Weights) -> Float32:
     """``(N,)`` weight of each row, mean 1 over the usable ones.
 
@@ -102,6 +135,8 @@ def row_weights(dataset: Dataset, usable: NDArray[np.bool_], weights: Weights) -
     phase = phases(dataset, weights.before_seconds, weights.recovery_seconds)
     table = np.array([getattr(weights, p.name.lower()) for p in Phase])
     out = np.where(usable, table[phase], 0.0)
+    if weights.standing != 1.0:
+        out[standing(dataset, weights.standing_seconds)] *= weights.standing
     corrected = phase >= Phase.RECOVERY
     total, part = out.sum(), out[corrected].sum()
     if weights.share and 0 < part < total:

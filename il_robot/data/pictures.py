@@ -41,7 +41,7 @@ def raw_picture(message: Any) -> UInt8:
             f'encoding {message.encoding!r} is not read; use one of {", ".join(_CHANNELS)}')
     rows = np.frombuffer(message.data, np.uint8)
     height, width, step = message.height, message.width, message.step
-    if rows.size != height * step or step < channels * width:
+    if not height or not width or rows.size != height * step or step < channels * width:
         raise DatasetError(f'{rows.size} bytes do not make {width} x {height} {message.encoding}')
     picture = rows.reshape(height, step)[:, :channels * width].reshape(height, width, channels)
     if channels == 1:

@@ -70,7 +70,8 @@ def positions_by_name(
         raise MessageError(f'{what}: {len(names)} names but {len(values)} positions')
     if tuple(names) == spec.joint_names:
         # What our own nodes send; this stands between an observation and its command.
-        out = np.array(values, np.float32)
+        with np.errstate(over='ignore'):
+            out = np.array(values, np.float32)
         if np.isfinite(out).all():
             return out
     index = _index(spec)
@@ -82,7 +83,8 @@ def positions_by_name(
         if name in seen:
             raise MessageError(f'{what}: joint {name} is there twice')
         seen.add(name)
-        out[index[name]] = value
+        with np.errstate(over='ignore'):
+            out[index[name]] = value
         if not np.isfinite(out[index[name]]):
             raise MessageError(f'{what}: position of {name} is {value}')
     for arm in spec.arms:
@@ -312,7 +314,8 @@ def image(message: Image, what: str) -> UInt8:
     if message.encoding not in ('rgb8', 'bgr8'):
         raise MessageError(f'{what}: encoding {message.encoding!r}; rgb8 or bgr8 is read')
     rows = np.frombuffer(message.data, np.uint8)
-    if rows.size != message.height * message.step or message.step < 3 * message.width:
+    if (not message.height or not message.width or message.step < 3 * message.width
+            or rows.size != message.height * message.step):
         raise MessageError(f'{what}: {rows.size} bytes for {message.width}x{message.height}')
     rgb = rows.reshape(message.height, message.step)[:, :3 * message.width]
     rgb = rgb.reshape(message.height, message.width, 3)

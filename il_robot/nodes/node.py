@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,6 +113,10 @@ def declare(
         raise ConfigError(f'parameter {name}: {error}{hint}') from None
 
 
+# What a message of unforeseen content raises; what ROS itself raises at its end is none of it.
+_BAD_VALUES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+
+
 class Complaints:
     """Logs a complaint once, and again only every COMPLAINT_PERIOD seconds; counts all."""
 
@@ -137,4 +142,9 @@ class Complaints:
                 callback(message)
             except IlRobotError as error:
                 self(topic, f'ignored a message: {error}')
+            except _BAD_VALUES as error:
+                # Something nobody thought of; a robot must not lose its node for it.
+                where = traceback.extract_tb(error.__traceback__)[-1]
+                self(topic, f'ignored a message: {type(error).__name__}: {error} (in '
+                     f'{where.name}, line {where.lineno} of {where.filename}); please report this')
         return guarded

@@ -7,7 +7,7 @@ import toy
 
 from il_robot.algorithms.recipe import Training
 from il_robot.algorithms.samples import dataset_layout, labels_of, make_samples
-from il_robot.algorithms.weights import Phase, Weights, phases, row_weights
+from il_robot.algorithms.weights import Phase, Weights, phases, row_weights, standing
 from il_robot.data.dataset import Dataset
 from il_robot.types import Source
 
@@ -117,6 +117,38 @@ def test_successes_of_the_policy_are_learned_where_wanted_but_not_what_came_befo
         labels_of(DATASET, 'expert', policy_successes=True)[0][row], DATASET.action[row])
 
 
+def stood(rows, driver):
+    """In the first long episode a driver keeps the command as it was over these rows."""
+    episode, action, source = LONG[0], DATASET.action.copy(), DATASET.source.copy()
+    taken = slice(episode.start + rows.start, episode.start + rows.stop)
+    action[taken], source[taken] = action[taken.start - 1], driver
+    return Dataset(DATASET.path, DATASET.fps, DATASET.features, DATASET.spec, DATASET.episodes,
+                   {**DATASET.columns, 'action': action, 'source': source}), taken
+
+
+def test_who_drives_and_moves_nothing_teaches_nothing_where_that_is_wanted():
+    dataset, taken = stood(slice(7, 12), E)
+    found = standing(dataset, 0.1)  # five rows at 50 Hz
+    assert np.flatnonzero(found).tolist() == list(range(taken.start, taken.stop))
+    assert not standing(dataset, 0.12).any(), 'a shorter stretch is a pause'
+    assert not standing(stood(slice(7, 12), P)[0], 0.1).any(), 'a policy that stalls is another'
+    assert not standing(DATASET, 0.04).any()
+    without = row_weights(dataset, USABLE, Weights(standing=0.0, standing_seconds=0.1))
+    assert not without[taken].any() and (without[USABLE & ~found] > 0).all()
+    assert (row_weights(dataset, USABLE, Weights()) == row_weights(DATASET, USABLE, Weights())
+            ).all()
+
+
+def test_standing_does_not_go_on_from_one_episode_into_the_next():
+    dataset, _ = stood(slice(1, len(LONG[0])), E)
+    action = dataset.action.copy()
+    after = LONG[0].stop
+    action[after:after + 3] = action[after - 1]
+    joined = Dataset(dataset.path, dataset.fps, dataset.features, dataset.spec, dataset.episodes,
+                     {**dataset.columns, 'action': action})
+    assert np.flatnonzero(standing(joined, 0.1)).max() == after - 1
+
+
 def test_a_batch_carries_the_weights_of_its_windows():
     weighed = samples(weights=Weights(share=0.5))
     windows = np.arange(len(weighed.train))
@@ -125,7 +157,8 @@ def test_a_batch_carries_the_weights_of_its_windows():
     np.testing.assert_allclose(batch['weight'].numpy(), expected)
 
 
-@pytest.mark.parametrize('wrong', [{'share': 1.0}, {'before': -1.0}, {'recovery_seconds': -0.1}])
+@pytest.mark.parametrize('wrong', [{'share': 1.0}, {'before': -1.0}, {'recovery_seconds': -0.1},
+                                   {'standing_seconds': 0.0}])
 def test_bad_weights_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Weights(**wrong)

@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image
 from il_robot.control.chunks import Execution
 from il_robot.nodes import convert
 from il_robot.nodes.convert import MessageError
+from il_robot.nodes.node import Complaints
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
 from il_robot.types import ActionChunk, ControlMode, Source
@@ -127,13 +128,39 @@ def test_images_come_back_whatever_their_order_and_padding():
 
 
 @pytest.mark.parametrize('changes', [
-    {'encoding': 'mono8'}, {'step': 10}, {'height': 5}, {'width': 7}])
+    {'encoding': 'mono8'}, {'step': 10}, {'height': 5}, {'width': 7}, {'width': 0},
+    {'height': 0, 'data': b''}, {'width': 0, 'step': 0, 'data': b''}])
 def test_images_that_contradict_themselves_are_refused(changes):
     message = convert.image_message(1.0, 'x', np.zeros((4, 6, 3), np.uint8))
     for key, value in changes.items():
         setattr(message, key, value)
     with pytest.raises(MessageError, match='x:'):
         convert.image(message, 'x')
+
+
+def test_a_callback_that_stumbles_over_a_message_ignores_it_and_says_where():
+    """Whatever a message holds that nobody thought of, the node goes on."""
+    logged = []
+
+    class Node:
+        def get_logger(self):
+            return self
+
+        def warning(self, text):
+            logged.append(text)
+
+    complain, taken = Complaints(Node()), []
+
+    def callback(message):
+        taken.append(1 / message)
+
+    guarded = complain.guard('x', callback)
+    for message in (0, 'a', 2):
+        guarded(message)
+    assert taken == [0.5] and complain.counts == {'x': 2}
+    assert 'ZeroDivisionError' in logged[0] and 'callback' in logged[0]
+    with pytest.raises(RuntimeError):  # what ROS raises when it ends is nobody's message
+        complain.guard('x', lambda _: (_ for _ in ()).throw(RuntimeError('context')))(1)
 
 
 def test_camera_info_projects_the_edge_of_the_view_to_the_edge_of_the_image():
