@@ -101,6 +101,8 @@ class PolicyRuntime:
         self.error = self.candidates[name].error
         self.latency = Percentiles()
         self._backend = backends[name]
+        noise = inputs[0][1]
+        self._no_noise = None if noise.shape[1] else noise
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Float32:
         """Normalised actions ``(T, D)``.
@@ -110,7 +112,8 @@ class PolicyRuntime:
             generator: On the policy's device; draws what ``policy.predict`` would draw.
         """
         begun = time.perf_counter()
-        answer = self._backend(batch, self._policy.draw(1, generator))
+        noise = self._policy.draw(1, generator) if self._no_noise is None else self._no_noise
+        answer = self._backend(batch, noise)
         self.latency.add(time.perf_counter() - begun)
         return answer
 
