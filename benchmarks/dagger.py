@@ -50,11 +50,12 @@ def run(study: str, seed: int, folder: Path) -> None:
     """One run from where it is to its end; its rounds into the result file as they come."""
     output = folder / f'{study}_{seed}'
     rounds = output / f'seed_{seed}' / 'rounds.json'
-    words = (['--output', str(output), '--resume'] if rounds.exists() else [
+    begun = output.exists() and any(output.iterdir())
+    words = (['--output', str(output), '--resume'] if begun else [
         *STUDIES[study], '--seeds', str(seed), '--output', str(output),
         '--set', 'training.threads=1'])
     beginning = folder / f'{ASKING[0]}_{seed}'
-    if not rounds.exists() and study in ASKING[1:] and beginning.exists():
+    if not begun and study in ASKING[1:] and beginning.exists():
         words += ['--first', str(beginning)]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
     with (folder / f'{study}_{seed}.log').open('a') as log:
