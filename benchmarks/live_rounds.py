@@ -1,8 +1,9 @@
 """Three rounds of live correction over topics, unattended: what each cost and brought.
 
-    python3 benchmarks/live_rounds.py [--ros2] [--output outputs/live_rounds]
+    python3 benchmarks/live_rounds.py [--ros2] [--demonstrations 5] [--warm-steps 0]
+                                      [--output outputs/live_rounds]
 
-The commands of a user, one after the other: ten demonstrations, a one-step policy, and
+The commands of a user, one after the other: a few demonstrations, a one-step policy, and
 `il_robot launch dagger` (with ``--ros2``: `ros2 launch il_robot dagger.launch.py`), where the
 expert node corrects 20 shoved episodes a round by its own rule, a child process trains, another
 evaluates on 200 unseen episodes, shoved as well, and the running policy node swaps. In lockstep,
@@ -32,25 +33,25 @@ from il_robot.statistics import wilson
 from il_robot.types import Source
 
 RESULTS = Path(__file__).parent / 'results'
-DEMONSTRATIONS, ROUNDS, EPISODES, EVALUATED = 10, 3, 20, 200
+ROUNDS, EPISODES, EVALUATED = 3, 20, 200
 SHOVES = 'shoves=2'
 
 
-def commands(output: Path, ros2: bool) -> list[list[str]]:
+def commands(output: Path, args: argparse.Namespace) -> list[list[str]]:
     """What is still to be run."""
     il_robot = [sys.executable, '-m', 'il_robot']
     dataset, run = output / 'demonstrations', output / 'round_0'
-    launch = (['ros2', 'launch', 'il_robot', 'dagger.launch.py'] if ros2
+    launch = (['ros2', 'launch', 'il_robot', 'dagger.launch.py'] if args.ros2
               else [*il_robot, 'launch', 'dagger'])
     return [
-        [*il_robot, 'record', '--expert', '--episodes', str(DEMONSTRATIONS), '--output',
+        [*il_robot, 'record', '--expert', '--episodes', str(args.demonstrations), '--output',
          str(dataset), '--resume'],
         [*il_robot, 'train', '--output', str(run), *(
             ['--resume'] if (run / 'run.json').exists() else
             ['--policy', 'mlp', '--dataset', str(dataset)])],
         [*launch, f'policy:={run}', f'dataset:={dataset}', 'recipe:=mlp', f'rounds:={ROUNDS}',
          f'episodes:={EPISODES}', f'evaluate:={EVALUATED}', f'disturbances:={SHOVES}',
-         'lockstep:=true', f'output:={output / "live"}']]
+         f'warm_steps:={args.warm_steps}', 'lockstep:=true', f'output:={output / "live"}']]
 
 
 def result(output: Path) -> list[dict[str, Any]]:
@@ -78,11 +79,14 @@ def main() -> None:
     """Run what is missing; write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--ros2', action='store_true', help='through ros2 launch')
+    parser.add_argument('--demonstrations', type=int, default=5)
+    parser.add_argument('--warm-steps', type=int, default=0,
+                        help='new policies go on from the present one; 0: from fresh weights')
     parser.add_argument('--output', type=Path, default=Path('outputs/live_rounds'))
     args = parser.parse_args()
     output = args.output.absolute()
     os.environ.setdefault('OMP_NUM_THREADS', '1')
-    for words in commands(output, args.ros2):
+    for words in commands(output, args):
         print(f'$ {shlex.join(words)}', flush=True)
         begun = time.monotonic()
         subprocess.run(words, check=True)
@@ -90,8 +94,10 @@ def main() -> None:
     name = 'live_rounds_ros2' if args.ros2 else 'live_rounds'
     rows = result(output)
     (RESULTS / f'{name}.json').write_text(json.dumps({
-        'command': 'python3 benchmarks/live_rounds.py' + ' --ros2' * args.ros2,
-        'launched': shlex.join(commands(Path('outputs/live_rounds'), args.ros2)[-1]),
+        'command': 'python3 benchmarks/live_rounds.py' + ' --ros2' * args.ros2
+                   + f' --demonstrations {args.demonstrations} --warm-steps {args.warm_steps}',
+        'launched': shlex.join(commands(Path('outputs/live_rounds'), args)[-1]).replace(
+            f'{sys.executable} -m ', ''),
         'rounds': rows}, indent=1) + '\n')
     shutil.copy(output / 'live' / 'rounds.png', RESULTS / f'{name}.png')
     for row in rows:
