@@ -119,8 +119,8 @@ def row(recipe: str, settings: list[str], device: str, rounds: int) -> dict[str,
         for name, runtime in runtimes.items()}
     if 'onnx' in runtimes:
         calls[REFERENCE] = onnx_alone(policy, batch)
-    turns = {'ms': measure(calls, rounds // TURN, TURN),
-             'ms_one_by_one': measure(calls, rounds // 3, 1)}
+    turns = {'ms': measure(calls, max(1, rounds // TURN), TURN),
+             'ms_one_by_one': measure(calls, max(1, rounds // 3), 1)}
     median, cold = (
         {name: float(np.median(values)) for name, values in times.items()}
         for times in turns.values())

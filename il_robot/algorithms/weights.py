@@ -8,7 +8,7 @@ Recovery and correction apart: Hu et al., "RaC: Robot Learning for Long-Horizon 
 Recovery and Correction", 2025: a person first brings the robot back to where things look
 familiar, then goes on with the task.
 
-Standing still: who took over and does not know what to do teaches to stand still, in a state the
+Standing still: who took over and does not know what to do says that nothing moves, in a state the
 policy is stuck in as well. Kim et al., "OpenVLA: An Open-Source Vision-Language-Action Model",
 2024, leave such steps out of demonstrations, too.
 """
