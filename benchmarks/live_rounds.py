@@ -1,16 +1,18 @@
 """Three rounds of live correction over topics, unattended: what each cost and brought.
 
-    python3 benchmarks/live_rounds.py [--ros2] [--demonstrations 5] [--warm-steps 0]
+    python3 benchmarks/live_rounds.py [--gate lazy] [--ros2] [--demonstrations 5] [--warm-steps 0]
                                       [--output outputs/live_rounds]
 
 The commands of a user, one after the other: a few demonstrations, a one-step policy, and
 `il_robot launch dagger` (with ``--ros2``: `ros2 launch il_robot dagger.launch.py`), where the
-expert node corrects 20 shoved episodes a round by its own rule, a child process trains, another
-evaluates on 200 unseen episodes, shoved as well, and the running policy node swaps. In lockstep,
-so that the load of the machine changes nothing but the time. The same command goes on where it
-was.
+expert node corrects 20 episodes a round, a child process trains, another evaluates on 200 unseen
+episodes, and the running policy node swaps. With ``--gate human`` the expert takes over by its own
+rule, and all episodes are shoved; with a robot-gated one the robot calls it, an ensemble learns
+when, and nobody shoves. In lockstep, so that the load of the machine changes nothing but the time.
+The same command goes on where it was.
 
-Writes benchmarks/results/live_rounds.json, or live_rounds_ros2.json, and the picture beside it.
+Writes benchmarks/results/live_rounds.json, or live_rounds_GATE.json, with _ros2 behind it where so
+launched, and the picture beside it.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from il_robot.types import Source
 RESULTS = Path(__file__).parent / 'results'
 ROUNDS, EPISODES, EVALUATED = 3, 20, 200
 SHOVES = 'shoves=2'
+BUDGET = '0.2'
 
 
 def commands(output: Path, args: argparse.Namespace) -> list[list[str]]:
@@ -43,14 +46,19 @@ def commands(output: Path, args: argparse.Namespace) -> list[list[str]]:
     dataset, run = output / 'demonstrations', output / 'round_0'
     launch = (['ros2', 'launch', 'il_robot', 'dagger.launch.py'] if args.ros2
               else [*il_robot, 'launch', 'dagger'])
+    human = args.gate == 'human'
+    recipe = 'mlp' if human else 'ensemble_mlp'
+    assess = [] if human else ['--assess', BUDGET]
+    gated = ([f'disturbances:={SHOVES}'] if human else
+             [f'gate:={args.gate}', f'budget:={BUDGET}', 'settings:=training.weights.share=0'])
     return [
         [*il_robot, 'record', '--expert', '--episodes', str(args.demonstrations), '--output',
          str(dataset), '--resume'],
         [*il_robot, 'train', '--output', str(run), *(
             ['--resume'] if (run / 'run.json').exists() else
-            ['--policy', 'mlp', '--dataset', str(dataset)])],
-        [*launch, f'policy:={run}', f'dataset:={dataset}', 'recipe:=mlp', f'rounds:={ROUNDS}',
-         f'episodes:={EPISODES}', f'evaluate:={EVALUATED}', f'disturbances:={SHOVES}',
+            ['--policy', recipe, '--dataset', str(dataset), *assess])],
+        [*launch, f'policy:={run}', f'dataset:={dataset}', f'recipe:={recipe}', f'rounds:={ROUNDS}',
+         f'episodes:={EPISODES}', f'evaluate:={EVALUATED}', *gated,
          f'warm_steps:={args.warm_steps}', 'lockstep:=true', f'output:={output / "live"}']]
 
 
@@ -79,6 +87,8 @@ def main() -> None:
     """Run what is missing; write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--ros2', action='store_true', help='through ros2 launch')
+    parser.add_argument('--gate', default='human',
+                        choices=['human', 'ensemble', 'safe', 'lazy', 'thrifty'])
     parser.add_argument('--demonstrations', type=int, default=5)
     parser.add_argument('--warm-steps', type=int, default=0,
                         help='new policies go on from the present one; 0: from fresh weights')
@@ -91,10 +101,10 @@ def main() -> None:
         begun = time.monotonic()
         subprocess.run(words, check=True)
         print(f'({time.monotonic() - begun:.0f} s)', flush=True)
-    name = 'live_rounds_ros2' if args.ros2 else 'live_rounds'
+    name = 'live_rounds' + f'_{args.gate}' * (args.gate != 'human') + '_ros2' * args.ros2
     rows = result(output)
     (RESULTS / f'{name}.json').write_text(json.dumps({
-        'command': 'python3 benchmarks/live_rounds.py' + ' --ros2' * args.ros2
+        'command': f'python3 benchmarks/live_rounds.py --gate {args.gate}' + ' --ros2' * args.ros2
                    + f' --demonstrations {args.demonstrations} --warm-steps {args.warm_steps}',
         'launched': shlex.join(commands(Path('outputs/live_rounds'), args)[-1]).replace(
             f'{sys.executable} -m ', ''),
