@@ -30,8 +30,7 @@ BEGIN, END = '<!-- results: benchmarks/dagger.py --table -->', '<!-- end of resu
 ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2')
 ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20',
             '--rounds', '2')
-ASKED = ('--budget', '0.15', '--no-relabel')
-ASKED_MORE = ('--budget', '0.2', '--no-relabel')
+ASKED = ('--budget', '0.2', '--no-relabel')
 CHUNK = ('--demonstrations', '10', '--episodes', '20', '--rounds', '2', '--no-relabel',
          '--gate', 'human', '--compare')
 STUDIES: dict[str, tuple[str, ...]] = {
@@ -39,12 +38,11 @@ STUDIES: dict[str, tuple[str, ...]] = {
     'full': (*ENSEMBLE, '--gate', 'beta', '--gate-option', 'period=0.2'),
     **{name: (*ENSEMBLE, '--gate', name, *ASKED)
        for name in ('ensemble', 'safe', 'lazy', 'thrifty')},
-    'lazy_20': (*ENSEMBLE, '--gate', 'lazy', *ASKED_MORE),
     'chunk_shoves': (*CHUNK, '--policy', 'chunk_mlp', '--width', 'wide', '--disturb', 'shoves=1'),
     'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--task', 'insert_peg'),
 }
-ASKING = ('full', 'ensemble', 'safe', 'lazy', 'thrifty', 'lazy_20')
-"""One setting, six ways to ask; all begin with the policies of the first."""
+ASKING = ('full', 'ensemble', 'safe', 'lazy', 'thrifty')
+"""One setting, five ways to ask; all begin with the policies of the first."""
 LOCK = Lock()
 
 
