@@ -18,6 +18,7 @@ import numpy as np
 from il_robot.config import build, load_yaml, to_dict
 from il_robot.errors import ActionError, SpecError, unknown
 from il_robot.hardware_spec import HardwareSpec
+from il_robot.safety_spec import SafetySpec
 from il_robot.types import Float32, as_float32
 from il_robot.wiring import Wiring, wire
 
@@ -116,8 +117,9 @@ class RobotSpec:
     ``joints`` order, then its gripper. Use :meth:`index` and :meth:`arm_slice`, never
     "the first half".
 
-    How a real one is wired (``hardware``) is no part of what a policy learns: it counts neither
-    in equality nor in :attr:`hash`, and datasets and checkpoints do not keep it.
+    How a real one is wired (``hardware``) and guarded (``safety``) is no part of what a policy
+    learns: it counts neither in equality nor in :attr:`hash`, and datasets and checkpoints do not
+    keep it.
     """
 
     name: str
@@ -128,6 +130,7 @@ class RobotSpec:
     cameras: tuple[CameraSpec, ...] = ()
     geometry: Geometry | None = None
     hardware: HardwareSpec | None = field(default=None, compare=False)
+    safety: SafetySpec = field(default_factory=SafetySpec, compare=False)
     source: str = field(default='', compare=False)
 
     def __post_init__(self) -> None:
@@ -291,9 +294,9 @@ class RobotSpec:
         return array
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the file it came from and its wiring."""
+        """Plain JSON types, without the file it came from, its wiring and its guard."""
         data = to_dict(self)
-        del data['source'], data['hardware']
+        del data['source'], data['hardware'], data['safety']
         return data
 
     @cached_property

@@ -3,8 +3,8 @@
 No clock, no ROS: :meth:`Arbiter.decide` is told the time, the measured state, the newest
 proposals and the requests since the last call. Rules: a source counts only while it is fresh;
 a human outranks the expert, both outrank the policy; losing the driver means HOLD; STOPPED is
-latched and stops at once; in every other change of driver the command keeps the limits of
-position, velocity and acceleration (:mod:`il_robot.control.handover`).
+latched and stops as soon as the hard limits allow; in every other change of driver the command
+keeps the limits of position, velocity and acceleration (:mod:`il_robot.control.handover`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from il_robot.control.clearance import Clearances
 from il_robot.control.decision import HUMANS, Decision
 from il_robot.control.handover import Motion, Rate
 from il_robot.control.modes import (
@@ -86,12 +87,15 @@ class Arbiter:
     Args:
         spec: The robot.
         config: Times and factors.
+        clearances: Distances that are kept; None where the robot has no model.
     """
 
-    def __init__(self, spec: RobotSpec, config: ArbiterConfig) -> None:
+    def __init__(
+        self, spec: RobotSpec, config: ArbiterConfig, clearances: Clearances | None = None
+    ) -> None:
         self.spec, self.config = spec, config
         self._motion = Motion(
-            spec, SafetyGate(spec, config.speed_scale), config.handover_time,
+            spec, SafetyGate(spec, config.speed_scale, clearances), config.handover_time,
             always=config.acceleration == 'always')
         self._slices = {arm.name: spec.arm_slice(arm.name) for arm in spec.arms}
         self._possible = 3.0 * spec.velocity * spec.dt + _TELEPORT
@@ -139,8 +143,8 @@ class Arbiter:
         self._resume_policy(fresh)
         self._lose_drivers(fresh)
         if self.mode is M.STOPPED:
-            self._motion.rest()
-        limited = self._move(fresh, now, dt)
+            self._motion.stop()
+        limited = self._move(fresh, now, dt, state)
         self._now = now
         return Decision(
             self._motion.command, self.mode, tuple(self._drivers.values()),
@@ -153,7 +157,9 @@ class Arbiter:
         """What everybody should hear of when it changes."""
         return self.mode, self._help, self._discarded, *self._drivers.values()
 
-    def _move(self, fresh: Mapping[Source, Float32], now: float, dt: float) -> Limited:
+    def _move(
+        self, fresh: Mapping[Source, Float32], now: float, dt: float, state: Float32
+    ) -> Limited:
         """Let each arm's driver move the command."""
         target, rate = np.full(self.spec.dim, np.nan), np.zeros(self.spec.dim)
         begun = np.zeros(self.spec.dim, dtype=bool)
@@ -167,7 +173,7 @@ class Arbiter:
                 if source in self._rates:
                     rate[where] = self._rates[source].value[where]
             self._drivers[arm] = source
-        return self._motion.advance(target, rate, begun, now, dt)
+        return self._motion.advance(target, rate, begun, now, dt, now - self._now, state)
 
     def end_run(self) -> None:
         """The episode is over, or another one begins: what was suspended does not go on."""

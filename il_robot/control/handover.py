@@ -63,10 +63,16 @@ class Motion:
     def restart(self, position: Float32) -> None:
         """At rest at ``(D,)`` [rad, m], with nothing left of any handover."""
         self.command = position
-        self.rest()
+        self._gate.restart(position)
+        self.stop()
 
     def rest(self) -> None:
-        """At rest, at once: the robot stood still meanwhile, or somebody pressed stop."""
+        """At rest: the robot stood still meanwhile."""
+        self._gate.rest()
+        self.stop()
+
+    def stop(self) -> None:
+        """Somebody pressed stop: at rest as soon as the gate's hard limits allow."""
         self._velocity = np.zeros_like(self._velocity)
         self._fading = np.zeros_like(self._fading)
 
@@ -77,7 +83,8 @@ class Motion:
         return changing
 
     def advance(
-        self, target: Float64, rate: Float64, begun: NDArray[np.bool_], now: float, dt: float
+        self, target: Float64, rate: Float64, begun: NDArray[np.bool_], now: float, dt: float,
+        elapsed: float | None = None, measured: Float32 | None = None,
     ) -> Limited:
         """Move the command on by one tick.
 
@@ -87,6 +94,8 @@ class Motion:
             begun: ``(D,)`` joints whose driver is new.
             now: Time [s].
             dt: Time since the last call [s], as far as it counts.
+            elapsed: The same, all of it; ``dt`` when not given.
+            measured: ``(D,)`` measured positions [rad, m], for the gate.
 
         Returns:
             What the gate changed.
@@ -99,7 +108,8 @@ class Motion:
         if self._fading.any():
             wanted = np.where(self._fading, self._follow(inside, now, dt), wanted)
         before = self.command.astype(np.float64)
-        self.command, limited = self._gate.limit(wanted.astype(np.float32), self.command, dt)
+        self.command, limited = self._gate.limit(
+            wanted.astype(np.float32), dt if elapsed is None else elapsed, measured)
         if dt > 0:
             self._velocity = np.where(self._gripper, 0.0, (self.command - before) / dt)
         return limited

@@ -1,29 +1,48 @@
-"""The last thing before the wire: position and velocity limits, for every source alike.
+"""The last thing before the wire, for human, expert, policy and hold alike: the safety gate.
 
-A joint approaches a position limit no faster than it can brake, so that whatever happens next, a
-stop within the acceleration limit does not end behind it. Acceleration itself is limited where
-drivers change (:mod:`il_robot.control.handover`).
+What goes out is inside the position limits and keeps hard limits of velocity, acceleration and
+jerk, whatever was wanted (:mod:`il_robot.control.safety_limits`); the shapes of the arms keep
+their distances and the tool points their box (:mod:`il_robot.control.clearance`), now and until
+the arms have come to rest if they brake from here. A command that is admissible goes through bit
+for bit. Before that, comfort: a joint approaches a position limit no faster than the joint
+table's acceleration can brake, and a stop after a change of driver is of that kind
+(:mod:`il_robot.control.handover`). docs/safety.md says what is guaranteed and what is not.
 
-Grippers obey position limits only: their target is a set point, and the drive behind it limits
-speed and force (closing on a part means a target the fingers never reach).
+Grippers have position limits and a hard rate: their target is a set point, and the drive behind
+it limits speed and force (closing on a part means a target the fingers never reach).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from il_robot.control.clearance import Clearances
+from il_robot.control.safety_limits import JointLimits
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64
+
+# Commands closer than this part of a control period are one: their difference says nothing.
+_INSTANT = 0.1
+# Nothing holds back a gripper's set point but position limits and rate [m/s^2, m/s^3].
+_ANY_ACCELERATION, _ANY_JERK = 1e9, 1e12
+# Parts of the way from braking to the wanted command that are tried where arms come close.
+_PARTS = (0.5, 0.2)
+# The first command after a start is reached when no joint is further away than that [rad].
+_REACHED = 0.05
 
 
 @dataclass(frozen=True)
 class Limited:
     """What the gate changed: reason to the joints concerned.
 
-    Reasons are ``position``, ``velocity`` and ``braking`` (too fast so close to a position limit).
+    Reasons are ``position``, ``velocity``, ``braking`` (too fast so close to a position limit),
+    ``acceleration``, ``jerk``, ``start`` (far from the measured posture), ``not finite``,
+    ``shape``, ``distance LINK - LINK`` and ``workspace ARM``; the last two concern all joints.
     """
 
     joints: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -36,60 +55,245 @@ class Limited:
 
 
 class SafetyGate:
-    """Limits a command against the one before it.
+    """Keeps what was sent, and limits what comes next. No clock.
 
     Args:
         spec: Limits and order.
         speed_scale: Factor on the velocity limits, in (0, 1].
+        clearances: Of the robot's shapes; None where it has no model: no distance is watched.
     """
 
-    def __init__(self, spec: RobotSpec, speed_scale: float = 1.0) -> None:
+    def __init__(self, spec: RobotSpec, speed_scale: float = 1.0,
+                 clearances: Clearances | None = None) -> None:
         if not 0 < speed_scale <= 1:
             raise ValueError(f'speed_scale must be in (0, 1], got {speed_scale}')
-        self._spec = spec
+        self._spec, self._safety, self._clearances = spec, spec.safety, clearances
         self.speed = (speed_scale * spec.velocity).astype(np.float64)
         """``(D,)`` velocity limits [rad/s, m/s]."""
-        self._unlimited = np.array([name in spec.gripper_names for name in spec.joint_names])
+        gripper = self._gripper = np.array(
+            [name in spec.gripper_names for name in spec.joint_names])
+        margin = np.where(gripper, 0.0, self._safety.position_margin)
+        self._lower = spec.lower.astype(np.float64) + margin
+        self._upper = spec.upper.astype(np.float64) - margin
+        hard = self._safety.acceleration * spec.acceleration.astype(np.float64)
+        self._fastest = np.where(gripper, self._safety.gripper_speed * spec.velocity, self.speed)
+        self.limits = JointLimits(
+            self._lower, self._upper, self._fastest,
+            np.where(gripper, _ANY_ACCELERATION, hard),
+            np.where(gripper, _ANY_JERK, hard / self._safety.jerk_time))
+        self._arm_names = tuple(n for n in spec.joint_names if n not in spec.gripper_names)
+        self._comfort = spec.acceleration.astype(np.float64)
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
-        self._quiet = {'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
-                       'braking': 1e-3}
+        self._quiet: dict[str, Any] = {
+            'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
+            'braking': 1e-3, 'hard': 1e-4}
+        self._x = self._inside = self._goal = np.zeros(spec.dim)
+        self._speed = self._fastest
+        self._wanted = [self._x, self._x]
+        self._late = 0.0
+        self.restart(np.clip(spec.rest, spec.lower, spec.upper))
 
-    def limit(self, command: Float32, previous: Float32, dt: float) -> tuple[Float32, Limited]:
-        """The nearest command inside the limits.
+    # -- state ------------------------------------------------------------------------------
+    def restart(self, position: Float32) -> None:
+        """At rest at ``(D,)`` [rad, m]; what comes far from there is approached slowly."""
+        self.command: Float32 = position.astype(np.float32)
+        """``(D,)`` what was sent last [rad, m]."""
+        self._x = position.astype(np.float64)
+        self._starting: bool | None = None
+        self.rest()
+
+    def rest(self) -> None:
+        """The robot stood still meanwhile."""
+        self._v, self._a = np.zeros_like(self._x), np.zeros_like(self._x)
+        self._wanted, self._late, self._stood = [self._x, self._x], 0.0, True
+
+    @property
+    def velocity(self) -> Float64:
+        """``(D,)`` of what was sent last [rad/s, m/s]."""
+        return self._v
+
+    # -- what comes next --------------------------------------------------------------------
+    def limit(self, command: Float32, dt: float,
+              measured: Float32 | None = None) -> tuple[Float32, Limited]:
+        """The command to send.
 
         Args:
-            command: ``(D,)`` wanted targets [rad, m], finite.
-            previous: ``(D,)`` the command before.
-            dt: Time since then [s].
+            command: ``(D,)`` wanted targets [rad, m]. With NaN, infinity or another shape the
+                arms brake.
+            dt: Time since the last call [s], however long.
+            measured: ``(D,)`` measured positions; of use where fingers are far from their target.
 
         Returns:
-            The command to send, and what was changed.
+            It, and what was changed.
         """
         spec = self._spec
-        inside = np.clip(command, spec.lower, spec.upper)
-        step = np.where(self._unlimited, np.inf, self.speed * dt)
-        slow = np.clip(inside, previous - step, previous + step)
-        down = self._brakeable(previous - spec.lower, dt)
-        up = self._brakeable(spec.upper - previous, dt)
-        limited = np.clip(slow, previous - down, previous + up).astype(np.float32)
+        if not dt > 0:
+            dt = 0.0
+        h = min(self._late + dt, spec.dt if self._stood else 60.0)
+        if h < _INSTANT * spec.dt:
+            self._late = h
+            return self.command, Limited()
+        self._late, self._stood = 0.0, False
+        reasons: dict[str, tuple[str, ...]] = {}
+        if np.shape(command) != (spec.dim,):
+            reasons['shape'] = spec.joint_names
+            wanted = None
+        elif not np.isfinite(command).all():
+            reasons['not finite'] = self._names(~np.isfinite(command))
+            wanted = None
+        else:
+            wanted = self._comfortable(command, min(h, 2.0 * spec.dt), reasons)
+        a = self._hard(wanted, h, reasons)
+        if self._clearances is not None:
+            a = self._clear(self._clearances, a, h, measured, reasons)
+        return self._enter(a, wanted, h), Limited(reasons)
+
+    def _enter(self, a: Float64 | None, wanted: Float64 | None, h: float) -> Float32:
+        """Send what was decided; ``a`` None: the wanted command as it is."""
+        if a is None:
+            assert wanted is not None
+            v = (wanted - self._x) / h
+            self._a, self._v, self._x = (v - self._v) / h, v, wanted
+        else:
+            self._v = self._v + a * h
+            # Against rounding: no command is beyond a limit by 1e-20.
+            self._x, self._a = np.clip(
+                self._x + self._v * h, np.minimum(self._lower, self._x),
+                np.maximum(self._upper, self._x)), a
+        self.command = self._x.astype(np.float32)
+        return self.command
+
+    def _names(self, where: NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(self._spec.joint_names[i] for i in np.flatnonzero(where))
+
+    def _comfortable(self, command: Float32, dt: float, reasons: dict[str, tuple[str, ...]]
+                     ) -> Float64:
+        """Inside position and velocity limits, and slow where a limit is near."""
+        before = self._x
+        inside = self._inside = np.clip(command, self._lower, self._upper).astype(np.float64)
+        self._speed = self._slowed(inside, reasons)
+        step = self._speed * dt
+        slow = np.clip(inside, before - step, before + step)
+        down = self._brakeable(before - self._lower, dt)
+        up = self._brakeable(self._upper - before, dt)
+        limited = np.clip(slow, before - down, before + up)
         if (limited == command).all():
-            return limited, Limited()
-        reasons = {}
+            return limited
         for why, a, b in (('position', command, inside), ('velocity', inside, slow),
                           ('braking', slow, limited)):
-            where = np.flatnonzero(np.abs(a - b) > self._quiet[why])
-            if where.size:
-                reasons[why] = tuple(spec.joint_names[i] for i in where)
-        return limited, Limited(reasons)
+            where = np.abs(a - b) > self._quiet[why]
+            if where.any():
+                reasons[why] = self._names(where)
+        if self._safety.mode == 'slow' and reasons:
+            way = np.where(self._gripper, 0.0, inside - before)
+            part = np.where(np.abs(way) > 1e-9, (limited - before) / np.where(
+                way == 0, 1.0, way), 1.0)
+            share = float(np.clip(part, 0.0, 1.0).min())
+            return np.where(self._gripper, limited, before + share * way)
+        return limited.astype(np.float32).astype(np.float64)
 
-    def _brakeable(self, room: Float32, dt: float) -> Float64:
+    def _brakeable(self, room: Float64, dt: float) -> Float64:
         """The longest step ``(D,)`` [rad] toward a limit that leaves room to brake before it.
 
         With ``v = step / dt`` it is ``v^2 / (2 a) + v dt = room``.
         """
-        change = self._spec.acceleration.astype(np.float64) * dt
+        change = self._comfort * dt
         room = np.maximum(room, 0.0)
-        speed = np.sqrt(change * change + 2.0 * self._spec.acceleration * room) - change
-        step: Float64 = np.where(self._unlimited, np.inf, speed * dt)
+        speed = np.sqrt(change * change + 2.0 * self._comfort * room) - change
+        step: Float64 = np.where(self._gripper, np.inf, speed * dt)
         return step
+
+    def _hard(self, wanted: Float64 | None, h: float, reasons: dict[str, tuple[str, ...]]
+              ) -> Float64 | None:
+        """The accelerations ``(D,)`` that the joints' limits allow; None: those of ``wanted``."""
+        limits, x, v = self.limits, self._x, self._v
+        if wanted is None or (reasons and self._safety.mode == 'reject'):
+            return limits.brakes(v, self._a, h)
+        speed = self._speed
+        goal_v = (wanted - x) / h
+        goal = (goal_v - v) / h
+        broken, why = limits.broken(
+            wanted, goal_v, goal, self._a, h, speed, limits.ways(goal_v, goal))
+        broken &= ~self._gripper  # inside position limits and rate already, and that is all
+        if not broken.any():
+            self._wanted, self._goal = [self._inside, self._wanted[0]], goal
+            return None
+        pace = self._pace(self._inside, h)
+        safe, a = limits.brakes(v, self._a, h), goal.copy()
+        for i in np.flatnonzero(broken).tolist():
+            a[i] = limits.nearest(i, float(x[i]), float(v[i]), float(self._a[i]), h,
+                                  float(goal[i]), float(self._inside[i]), float(pace[i]),
+                                  float(speed[i]))
+        changed = broken & (np.abs(a - goal) * h * h > self._quiet['hard'])
+        for name, where in why.items():
+            if (where & changed).any():
+                reasons[name] = self._names(where & changed)
+        if self._safety.mode == 'reject' and reasons:
+            return safe
+        if self._safety.mode == 'slow':
+            way = np.where(self._gripper, 0.0, goal - safe)
+            part = np.where(np.abs(way) > 1e-9, (a - safe) / np.where(way == 0, 1.0, way), 1.0)
+            share = float(np.clip(part, 0.0, 1.0).min())
+            a = np.where(self._gripper, a, safe + share * way)
+        return a
+
+    def _slowed(self, inside: Float64, reasons: dict[str, tuple[str, ...]]) -> Float64:
+        """Velocity limits ``(D,)`` now: low while the first command after a start is far away."""
+        if self._starting is False:
+            return self._fastest
+        gap = np.where(self._gripper, 0.0, np.abs(inside - self._x))
+        if self._starting is None:
+            if not gap.any():
+                return self._fastest  # nobody drives yet
+            self._starting = bool(gap.max() > self._safety.start_jump)
+        elif gap.max() < _REACHED:
+            self._starting = False
+        if not self._starting:
+            return self._fastest
+        reasons['start'] = self._names(gap >= _REACHED)
+        return np.where(self._gripper, self._fastest, self._safety.start_speed * self._fastest)
+
+    def _pace(self, wanted: Float64, h: float) -> Float64:
+        """How fast the target moves ``(D,)`` [rad/s], as far as it can be believed."""
+        newest, older = (wanted - self._wanted[0]) / h, (self._wanted[0] - self._wanted[1]) / h
+        self._wanted = [wanted, self._wanted[0]]
+        same = newest * older > 0
+        pace = np.where(same, np.sign(newest) * np.minimum(np.abs(newest), np.abs(older)), 0.0)
+        return np.clip(pace, -self._fastest, self._fastest)
+
+    # -- distances --------------------------------------------------------------------------
+    def _clear(self, clearances: Clearances, a: Float64 | None, h: float,
+               measured: Float32 | None, reasons: dict[str, tuple[str, ...]]) -> Float64 | None:
+        """As far towards ``a`` (None: the wanted command) as distances allow."""
+        if a is None:
+            a = self._goal
+            unchanged = True
+        else:
+            unchanged = False
+        least, what = self._room(clearances, a, h, measured)
+        if least >= 0.0:
+            return None if unchanged else a
+        safe = self.limits.brakes(self._v, self._a, h)
+        reasons[f'distance {what}' if ' - ' in what else what] = self._arm_names
+        floor, _ = self._room(clearances, safe, h, measured)
+        if floor < 0.0 and least > floor + 1e-9:
+            return None if unchanged else a  # too close already: everything that parts is right
+        if self._safety.mode != 'reject':
+            for part in _PARTS:
+                some = safe + part * (a - safe)
+                if self._room(clearances, some, h, measured)[0] >= 0.0:
+                    return some
+        return safe
+
+    def _room(self, clearances: Clearances, a: Float64, h: float,
+              measured: Float32 | None) -> tuple[float, str]:
+        """Room left in all that the joints may pass until they rest, if ``a`` comes next."""
+        v = self._v + a * h
+        x = self._x + v * h
+        up, down = self.limits.ways(v, a)
+        low, high = x - down, x + up
+        if measured is not None:  # fingers are between here and there
+            low = np.where(self._gripper, np.minimum(x, measured), low)
+            high = np.where(self._gripper, np.maximum(x, measured), high)
+        return clearances.slack(low, high)
