@@ -57,8 +57,8 @@ def commands(output: Path, args: argparse.Namespace) -> list[list[str]]:
         [*il_robot, 'train', '--output', str(run), *(
             ['--resume'] if (run / 'run.json').exists() else
             ['--policy', recipe, '--dataset', str(dataset), *assess])],
-        [*launch, f'policy:={run}', f'dataset:={dataset}', f'recipe:={recipe}', f'rounds:={ROUNDS}',
-         f'episodes:={EPISODES}', f'evaluate:={EVALUATED}', *gated,
+        [*launch, f'policy:={run}', f'dataset:={dataset}', f'recipe:={recipe}',
+         f'rounds:={ROUNDS}', f'episodes:={EPISODES}', f'evaluate:={EVALUATED}', *gated,
          f'warm_steps:={args.warm_steps}', 'lockstep:=true', f'output:={output / "live"}']]
 
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from il_robot.control.clearance_kernel import SLIDES, TURNS, Shapes, Tree
 from il_robot.errors import SpecError
 from il_robot.rotations import rotation_rpy
 from il_robot.spec import RobotSpec
@@ -41,6 +42,11 @@ class Shape:
     ends: Float64
     radius: float
 
+    @property
+    def reach(self) -> float:
+        """Distance of its farthest corner from the link's origin [m]."""
+        return float(np.linalg.norm(self.centre)) + float(np.linalg.norm(self.half))
+
 
 @dataclass(frozen=True)
 class _Joint:
@@ -65,7 +71,11 @@ class Body:
 
     Attributes:
         shapes: Of one arm.
-        links: Names of one arm's links without prefix; ``moved`` says which columns move each.
+        links: Names of one arm's links without prefix.
+        shape_links: ``(S,)`` which of them each shape belongs to.
+        moved: ``(L, C)`` which joints (the gripper last) move each.
+        far: ``(S + L, C)`` most that a joint's unit moves any point of a shape, or a link's
+            origin [m/rad, m/m].
     """
 
     def __init__(self, spec: RobotSpec, urdf: str) -> None:
@@ -78,13 +88,12 @@ class Body:
         missing = {j.name for j in spec.joints} - {j.name for j in self._joints}
         if missing:
             raise SpecError(f'{spec.name}: its model has no joint {", ".join(sorted(missing))}')
-        self._turning = [i for i, j in enumerate(self._joints) if j.column >= 0 and not j.slides]
-        cross = np.array([_cross(self._joints[i].axis) for i in self._turning])
-        self._cross, self._square = cross, cross @ cross
-        self._origins = np.array([self._joints[i].origin[:3, :3] for i in self._turning])
-        self._turn_columns = np.array([self._joints[i].column for i in self._turning])
         self.shape_links = np.array([self.links.index(s.link) for s in self.shapes])
-        self.levers, self.moved = self._levers()
+        self.far, self.moved = self._levers()
+        chain = self.moved.sum(1)
+        if not all((moved[:count] == 1).all() for moved, count in zip(self.moved, chain)):
+            raise SpecError(f'{spec.name}: its joints have to be listed as they follow each other '
+                            f'in its model, got {", ".join(j.name for j in spec.joints)}')
 
     def _read(self, root: ElementTree.Element, prefix: str
               ) -> tuple[list[str], list[_Joint], list[Shape]]:
@@ -120,73 +129,57 @@ class Body:
         return links, joints, shapes
 
     def _levers(self) -> tuple[Float64, NDArray[np.bool_]]:
-        """How far a shape's segment, or a link's origin, can move with each joint.
-
-        Returns:
-            ``(S + L, C)`` [m/rad, m/m] for shapes and then links' origins, and ``(L, C)`` whether
-            a column moves a link.
-        """
         into = {j.child: j for j in self._joints}
         links, size = len(self.links), self._size
         moved = np.zeros((links, size), bool)
-        far = [float(np.linalg.norm(s.ends, axis=1).max()) for s in self.shapes] + [0.0] * links
-        where = [*self.shape_links, *range(links)]
-        levers = np.zeros((len(where), size))
-        for row, link in enumerate(where):
-            distance, at = far[row], int(link)
+        reach = [*(s.reach for s in self.shapes), *[0.0] * links]
+        far = np.zeros((len(reach), size))
+        for row, link in enumerate([*self.shape_links, *range(links)]):
+            distance, at = reach[row], int(link)
             while at in into:
                 joint = into[at]
                 if joint.column >= 0:
                     moved[link, joint.column] = True
-                    levers[row, joint.column] = 0.5 if joint.slides else distance
+                    far[row, joint.column] = 0.5 if joint.slides else distance
                     if joint.slides:
                         distance += 0.5 * self.spec.gripper.upper
                 distance += float(np.linalg.norm(joint.origin[:3, 3]))
                 at = joint.parent
-        return levers, moved
+        return far, moved
 
-    def frames(self, position: Float64) -> tuple[Float64, Float64]:
-        """Rotations ``(A, L, 3, 3)`` and origins ``(A, L, 3)`` in ``base`` of all links.
+    def tree(self) -> Tree:
+        """Links and joints."""
+        links = len(self.links)
+        tree = Tree(
+            self._mounts, np.zeros(links, np.int64), np.tile(np.eye(3), (links, 1, 1)),
+            np.zeros((links, 3)), np.zeros((links, 3)), np.zeros(links, np.int64),
+            np.zeros(links, np.int64))
+        for joint in self._joints:
+            i = joint.child
+            tree.parent[i] = joint.parent
+            tree.turn[i], tree.shift[i] = joint.origin[:3, :3], joint.origin[:3, 3]
+            if joint.column >= 0:
+                tree.column[i] = joint.column
+                tree.kind[i] = SLIDES if joint.slides else TURNS
+                axis = joint.axis / max(float(np.linalg.norm(joint.axis)), 1e-12)
+                # A finger moves by half of the opening, told in its parent's frame.
+                tree.axis[i] = 0.5 * joint.origin[:3, :3] @ axis if joint.slides else axis
+        return tree
+
+    def shape_arrays(self, tool: int, wider: Float64) -> Shapes:
+        """The shapes of one arm.
 
         Args:
-            position: ``(D,)`` [rad, m].
+            tool: Link whose origin is the tool point.
+            wider: ``(S,)`` added to their boxes' half sides [m].
         """
-        q = position.reshape(len(self._mounts), self._size)
-        turned = q[:, self._turn_columns]
-        sine, cosine = np.sin(turned), np.cos(turned)
-        turns = (_EYE + sine[:, :, None, None] * self._cross
-                 + (1.0 - cosine)[:, :, None, None] * self._square)
-        turns = self._origins @ turns
-        rotations = np.empty((len(q), len(self.links), 3, 3))
-        origins = np.empty((len(q), len(self.links), 3))
-        rotations[:, 0], origins[:, 0] = self._mounts[:, :3, :3], self._mounts[:, :3, 3]
-        number = 0
-        for joint in self._joints:
-            above = rotations[:, joint.parent]
-            offset = joint.origin[:3, 3]
-            if joint.slides:
-                shift = 0.5 * q[:, -1:] * joint.axis + offset
-                rotations[:, joint.child] = above
-                origins[:, joint.child] = (
-                    (above @ shift[:, :, None])[:, :, 0] + origins[:, joint.parent])
-                continue
-            if joint.column < 0:
-                rotations[:, joint.child] = above @ joint.origin[:3, :3]
-            else:
-                rotations[:, joint.child] = above @ turns[:, number]
-                number += 1
-            origins[:, joint.child] = origins[:, joint.parent]
-            if offset.any():
-                origins[:, joint.child] += above @ offset
-        return rotations, origins
-
-
-_EYE = np.eye(3)
-
-
-def _cross(axis: Float64) -> Float64:
-    x, y, z = axis / max(float(np.linalg.norm(axis)), 1e-12)
-    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+        far = np.concatenate([self.far[:len(self.shapes)] + 2.0 * wider[:, None]
+                              * (self.far[:len(self.shapes)] > 0),
+                              self.far[len(self.shapes) + tool][None]])
+        return Shapes(
+            self.shape_links, np.array([s.ends for s in self.shapes]),
+            np.array([s.centre for s in self.shapes]), np.array([s.rotation for s in self.shapes]),
+            np.array([s.half for s in self.shapes]) + wider[:, None], far)
 
 
 def _numbers(text: str | None, count: int) -> Float64:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from il_robot.control.clearance import Clearances
-from il_robot.control.safety_limits import JointLimits
+from il_robot.control.safety_limits import BROKEN, JointLimits, comfortable
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64
 
@@ -82,7 +82,7 @@ class SafetyGate:
             np.where(gripper, _ANY_ACCELERATION, hard),
             np.where(gripper, _ANY_JERK, hard / self._safety.jerk_time))
         self._arm_names = tuple(n for n in spec.joint_names if n not in spec.gripper_names)
-        self._comfort = spec.acceleration.astype(np.float64)
+        self._comfort = np.where(gripper, 0.0, spec.acceleration.astype(np.float64))
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
         self._quiet: dict[str, Any] = {
@@ -173,11 +173,9 @@ class SafetyGate:
         before = self._x
         inside = self._inside = np.clip(command, self._lower, self._upper).astype(np.float64)
         self._speed = self._slowed(inside, reasons)
-        step = self._speed * dt
-        slow = np.clip(inside, before - step, before + step)
-        down = self._brakeable(before - self._lower, dt)
-        up = self._brakeable(self._upper - before, dt)
-        limited = np.clip(slow, before - down, before + up)
+        slow, limited = np.empty((2, len(inside)))
+        comfortable(inside, before, dt, self._speed, self._lower, self._upper, self._comfort, slow,
+                    limited)
         if (limited == command).all():
             return limited
         for why, a, b in (('position', command, inside), ('velocity', inside, slow),
@@ -193,17 +191,6 @@ class SafetyGate:
             return np.where(self._gripper, limited, before + share * way)
         return limited.astype(np.float32).astype(np.float64)
 
-    def _brakeable(self, room: Float64, dt: float) -> Float64:
-        """The longest step ``(D,)`` [rad] toward a limit that leaves room to brake before it.
-
-        With ``v = step / dt`` it is ``v^2 / (2 a) + v dt = room``.
-        """
-        change = self._comfort * dt
-        room = np.maximum(room, 0.0)
-        speed = np.sqrt(change * change + 2.0 * self._comfort * room) - change
-        step: Float64 = np.where(self._gripper, np.inf, speed * dt)
-        return step
-
     def _hard(self, wanted: Float64 | None, h: float, reasons: dict[str, tuple[str, ...]]
               ) -> Float64 | None:
         """The accelerations ``(D,)`` that the joints' limits allow; None: those of ``wanted``."""
@@ -213,10 +200,10 @@ class SafetyGate:
         speed = self._speed
         goal_v = (wanted - x) / h
         goal = (goal_v - v) / h
-        broken, why = limits.broken(
-            wanted, goal_v, goal, self._a, h, speed, limits.ways(goal_v, goal))
-        broken &= ~self._gripper  # inside position limits and rate already, and that is all
-        if not broken.any():
+        bits = limits.broken(wanted, goal_v, goal, self._a, h, speed)
+        # Grippers are inside position limits and rate already, and that is all.
+        broken = None if bits is None else (bits > 0) & ~self._gripper
+        if bits is None or broken is None or not broken.any():
             self._wanted, self._goal = [self._inside, self._wanted[0]], goal
             return None
         pace = self._pace(self._inside, h)
@@ -226,9 +213,10 @@ class SafetyGate:
                                   float(goal[i]), float(self._inside[i]), float(pace[i]),
                                   float(speed[i]))
         changed = broken & (np.abs(a - goal) * h * h > self._quiet['hard'])
-        for name, where in why.items():
-            if (where & changed).any():
-                reasons[name] = self._names(where & changed)
+        for name, bit in BROKEN.items():
+            where = changed & (bits & bit > 0)
+            if where.any():
+                reasons[name] = self._names(where)
         if self._safety.mode == 'reject' and reasons:
             return safe
         if self._safety.mode == 'slow':

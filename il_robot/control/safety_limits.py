@@ -22,15 +22,21 @@ from math import copysign, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from il_robot.control.compiled import compiled
 from il_robot.types import Float64
 
 Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
 
 # What float32 positions leave open of a velocity, relative to its limit; of the rest, rounding.
 SPEED_SLACK, SLACK = 2e-5, 1e-9
 _STEPS = 12
+# Bits of what a joint would break, with the words for them.
+JERK, ACCELERATION, VELOCITY, BRAKING = 1, 2, 4, 8
+BROKEN = {'jerk': JERK, 'acceleration': ACCELERATION, 'velocity': VELOCITY, 'braking': BRAKING}
 
 
+@compiled
 def stop_way(v: float, a: float, most: float, jerk: float) -> float:
     """How far a joint still moves in positive direction when it brakes [rad].
 
@@ -55,29 +61,13 @@ def stop_way(v: float, a: float, most: float, jerk: float) -> float:
     return max(stop + v * t + a * t * t / 3.0, 0.0)
 
 
-def stop_ways(v: Float64, a: Float64, most: Float64, jerk: Float64) -> Float64:
-    """:func:`stop_way` of arrays."""
-    a = np.maximum(a, -most)
-    t = a / jerk
-    at = a * t
-    peak = v + 0.5 * at
-    up = np.maximum(peak, 0.0)
-    stop = up * np.where(up * jerk <= most * most, np.sqrt(up / jerk),
-                         0.5 * (up / most + most / jerk))
-    way = np.maximum(stop + t * (v + at / 3.0), 0.0)
-    beyond = (at >= 2.0 * v) & (a < 0.0)
-    if beyond.any():
-        rest = (2.0 * jerk * np.maximum(v, 0.0)) ** 1.5 / (6.0 * jerk * jerk)
-        way = np.where(beyond, rest, way)
-    ways: Float64 = np.where(peak > 0.0, way, 0.0)
-    return ways
-
-
+@compiled
 def _root(step: float, square: float) -> float:
     """``sqrt(step^2 + square) - step``, precise where ``step`` is large."""
     return square / (sqrt(step * step + square) + step)
 
 
+@compiled
 def brake(v: float, a: float, h: float, most: float, jerk: float) -> float:
     """The acceleration ``a'`` that stops a joint as soon as the limits allow [rad/s^2]."""
     step = jerk * h
@@ -85,6 +75,112 @@ def brake(v: float, a: float, h: float, most: float, jerk: float) -> float:
     if abs(v) < 1e-9:
         wanted = -v / h
     return min(max(wanted, a - step, -most), a + step, most)
+
+
+@compiled
+def _under(high: float, safe: float, x: float, v: float, h: float, wall: float, pace: float,
+           most: float, jerk: float) -> float:
+    """The largest ``a'`` in [safe, high] that can still stop before a wall; else ``safe``."""
+    good, to = safe, high
+    for _ in range(_STEPS):
+        end = v + to * h
+        if x + end * h + stop_way(end - pace, to, most, jerk) <= wall:
+            good = to
+            if to == high:
+                break
+        else:
+            high = to
+        to = 0.5 * (good + high)
+    return good
+
+
+@compiled
+def _nearest(x: float, v: float, a: float, h: float, goal: float, wanted: float, pace: float,
+             speed: float, lower: float, upper: float, most: float, jerk: float) -> float:
+    """See :meth:`JointLimits.nearest`."""
+    safe = brake(v, a, h, most, jerk)
+    sign = 1.0
+    if goal < safe:  # mirrored, so that it is a matter of going up
+        sign = -1.0
+        x, v, a, safe, goal, pace = -x, -v, -a, -safe, -goal, -pace
+        wanted, upper = -wanted, -lower
+    step = jerk * h
+    left = speed - v
+    fast = _root(step, 2.0 * jerk * left) if left > 0.0 else safe
+    high = max(safe, min(goal, a + step, most, fast))
+    if high > safe:
+        high = _under(high, safe, x, v, h, upper, 0.0, most, jerk)
+    if safe < high < goal:
+        high = _under(high, safe, x, v, h, wanted, pace, most, jerk)
+    return sign * high
+
+
+@compiled
+def _ways(v: Float64, a: Float64, most: Float64, jerk: Float64, out: Float64) -> None:
+    """See :meth:`JointLimits.ways`; ``out`` ``(2, N)`` is written."""
+    for i in range(len(v)):
+        out[0, i] = stop_way(v[i], a[i], most[i], jerk[i])
+        out[1, i] = stop_way(-v[i], -a[i], most[i], jerk[i])
+
+
+@compiled
+def _brakes(v: Float64, a: Float64, h: float, most: Float64, jerk: Float64, out: Float64) -> None:
+    """:func:`brake` of all joints; ``out`` ``(N,)`` is written."""
+    for i in range(len(v)):
+        out[i] = brake(v[i], a[i], h, most[i], jerk[i])
+
+
+@compiled
+def _broken(x: Float64, v: Float64, a: Float64, before: Float64, h: float, speed: Float64,
+            lower: Float64, upper: Float64, most: Float64, jerk: Float64, out: Bytes) -> bool:
+    """See :meth:`JointLimits.broken`; ``out`` ``(N,)`` gets the bits; whether there are any."""
+    any_broken = False
+    for i in range(len(x)):
+        bits = 0
+        if abs(a[i] - before[i]) > jerk[i] * h * (1.0 + SLACK):
+            bits |= JERK
+        if abs(a[i]) > most[i] * (1.0 + SLACK):
+            bits |= ACCELERATION
+        # Opposite signs slow down: what counts is the present velocity itself.
+        toward = abs(v[i] + 0.5 * a[i] * abs(a[i]) / jerk[i])
+        if max(abs(v[i]), toward) > speed[i] * (1.0 + SPEED_SLACK):
+            bits |= VELOCITY
+        if (x[i] + stop_way(v[i], a[i], most[i], jerk[i]) > upper[i] + SLACK
+                or -x[i] + stop_way(-v[i], -a[i], most[i], jerk[i]) > -lower[i] + SLACK):
+            bits |= BRAKING
+        out[i] = bits
+        any_broken |= bits > 0
+    return any_broken
+
+
+@compiled
+def comfortable(wanted: Float64, x: Float64, dt: float, speed: Float64, lower: Float64,
+                upper: Float64, comfort: Float64, slow: Float64, out: Float64) -> None:
+    """Commands within velocity limits, and slow where a position limit is near.
+
+    With ``v = step / dt`` the longest step that leaves room to brake before a limit is the one
+    for which ``v^2 / (2 a) + v dt = room``.
+
+    Args:
+        wanted: ``(N,)`` [rad].
+        x: ``(N,)`` the last commands.
+        dt: Time since then [s].
+        speed: ``(N,)`` velocity limits now.
+        lower: ``(N,)`` position limits.
+        upper: The same.
+        comfort: ``(N,)`` acceleration with which a joint brakes before them; 0: as it likes.
+        slow: ``(N,)`` written: within velocity limits.
+        out: ``(N,)`` written: the result.
+    """
+    for i in range(len(x)):
+        step = speed[i] * dt
+        slow[i] = out[i] = min(max(wanted[i], x[i] - step), x[i] + step)
+        if comfort[i] > 0.0:
+            change = comfort[i] * dt
+            square, twice = change * change, 2.0 * comfort[i]
+            down = (sqrt(square + twice * max(x[i] - lower[i], 0.0)) - change) * dt
+            up = (sqrt(square + twice * max(upper[i] - x[i], 0.0)) - change) * dt
+            out[i] = min(max(slow[i], x[i] - down), x[i] + up)
 
 
 class JointLimits:
@@ -102,18 +198,22 @@ class JointLimits:
                  jerk: Float64) -> None:
         self.lower, self.upper = lower, upper
         self.velocity, self.acceleration, self.jerk = velocity, acceleration, jerk
-        self._signs = np.array([[1.0], [-1.0]])
-        # Position limits upward and, mirrored, downward.
-        self._ends = np.stack([upper, -lower])
         self._rows = [*zip(lower.tolist(), upper.tolist(), acceleration.tolist(), jerk.tolist())]
+        zero = np.zeros(len(lower))  # compiled, or read, now and not on the way
+        self.brakes(zero, zero, 1.0)
+        self.ways(zero, zero)
+        self.broken(lower, zero, zero, zero, 1.0, velocity)
+        self.nearest(0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0)
 
     def ways(self, v: Float64, a: Float64) -> Float64:
         """``(2, N)`` how far joints still move up and down when they brake [rad]."""
-        return stop_ways(self._signs * v, self._signs * a, self.acceleration, self.jerk)
+        out = np.empty((2, len(v)))
+        _ways(v, a, self.acceleration, self.jerk, out)
+        return out
 
     def broken(self, x: Float64, v: Float64, a: Float64, before: Float64, h: float,
-               speed: Float64, ways: Float64) -> tuple[Bools, dict[str, Bools]]:
-        """Which joints may not enter a state.
+               speed: Float64) -> Bytes | None:
+        """Which joints may not enter a state, and why.
 
         Args:
             x: ``(N,)`` the next command.
@@ -122,36 +222,20 @@ class JointLimits:
             before: Acceleration of the command before it.
             h: Time since then [s].
             speed: ``(N,)`` velocity limits now.
-            ways: Of ``v`` and ``a``.
 
         Returns:
-            ``(N,)`` bool of all reasons together; and by reason, where there is one at all.
+            ``(N,)`` bits of ``BROKEN``; None where there are none.
         """
-        jerk = np.abs(a - before) > self.jerk * h * (1 + SLACK)
-        size = np.abs(a)
-        acceleration = size > self.acceleration * (1 + SLACK)
-        # Opposite signs slow down: what counts is the present velocity itself.
-        toward = np.abs(v + 0.5 * a * size / self.jerk)
-        velocity = np.maximum(np.abs(v), toward) > speed * (1 + SPEED_SLACK)
-        position: Bools = np.any(self._signs * x + ways > self._ends + SLACK, axis=0)
-        every = jerk | acceleration | velocity | position
-        if not every.any():
-            return every, {}
-        return every, {'jerk': jerk, 'acceleration': acceleration, 'velocity': velocity,
-                       'braking': position}
+        out = np.empty(len(x), np.uint8)
+        found = _broken(x, v, a, before, h, speed, self.lower, self.upper, self.acceleration,
+                        self.jerk, out)
+        return out if found else None
 
     def brakes(self, v: Float64, a: Float64, h: float) -> Float64:
         """``(N,)`` :func:`brake` of all joints."""
-        step = self.jerk * h
-        size = np.abs(v)
-        square = 2.0 * self.jerk * size
-        wanted = -np.sign(v) * np.minimum(
-            square / (np.sqrt(step * step + square) + step), self.acceleration)
-        wanted = np.where(size < 1e-9, -v / h, wanted)
-        low = np.maximum(a - step, -self.acceleration)
-        high = np.minimum(a + step, self.acceleration)
-        braking: Float64 = np.minimum(np.maximum(wanted, low), high)
-        return braking
+        out = np.empty(len(v))
+        _brakes(v, a, h, self.acceleration, self.jerk, out)
+        return out
 
     def nearest(self, i: int, x: float, v: float, a: float, h: float, goal: float, wanted: float,
                 pace: float, speed: float) -> float:
@@ -171,35 +255,4 @@ class JointLimits:
             pace: How fast it moves [rad/s].
             speed: Velocity limit now [rad/s].
         """
-        lower, upper, most, jerk = self._rows[i]
-        safe = brake(v, a, h, most, jerk)
-        sign = 1.0
-        if goal < safe:  # mirrored, so that it is a matter of going up
-            sign = -1.0
-            x, v, a, safe, goal, pace = -x, -v, -a, -safe, -goal, -pace
-            wanted, upper = -wanted, -lower
-        step = jerk * h
-        left = speed - v
-        fast = _root(step, 2.0 * jerk * left) if left > 0.0 else safe
-        high = max(safe, min(goal, a + step, most, fast))
-        if high > safe:
-            high = _under(high, safe, x, v, h, upper, 0.0, most, jerk)
-        if safe < high < goal:
-            high = _under(high, safe, x, v, h, wanted, pace, most, jerk)
-        return float(sign * high)
-
-
-def _under(high: float, safe: float, x: float, v: float, h: float, wall: float, pace: float,
-           most: float, jerk: float) -> float:
-    """The largest ``a'`` in [safe, high] that can still stop before a wall; else ``safe``."""
-    good, to = safe, high
-    for _ in range(_STEPS):
-        end = v + to * h
-        if x + end * h + stop_way(end - pace, to, most, jerk) <= wall:
-            good = to
-            if to == high:
-                break
-        else:
-            high = to
-        to = 0.5 * (good + high)
-    return good
+        return float(_nearest(x, v, a, h, goal, wanted, pace, speed, *self._rows[i]))

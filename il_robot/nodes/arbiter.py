@@ -24,6 +24,8 @@ from std_srvs.srv import Trigger
 
 from il_robot.config import build
 from il_robot.control.arbiter import Arbiter, ArbiterConfig
+from il_robot.control.body import Body
+from il_robot.control.clearance import Clearances
 from il_robot.control.decision import Decision
 from il_robot.control.modes import REQUESTS, Request
 from il_robot.nodes import convert, topics
@@ -31,6 +33,7 @@ from il_robot.nodes.arbiter_report import ArbiterReport
 from il_robot.nodes.node import Complaints, declare, events_executor, run_node
 from il_robot.nodes.proposals import Proposals
 from il_robot.resources import named_config
+from il_robot.sim.description import urdf_text
 from il_robot.spec import load_robot_spec
 from il_robot.types import ControlMode, Float32
 
@@ -56,13 +59,27 @@ class ArbiterNode(Node):
             self, 'answer_time', round(0.4 * dt, 4), 'in real time, longest wait for a driver '
             'that answers each observation so quickly [s]; 0: none', low=0.0, high=0.8 * dt,
             read_only=True)
-        self.arbiter = Arbiter(self.spec, self._config())
+        self._clearances = self._watched()
+        self.arbiter = Arbiter(self.spec, self._config(), self._clearances)
         self._complain = Complaints(self)
         self._requests: list[Request] = []
         self._pending: tuple[float, Float32, float] | None = None
         self._decided = -1.0
         self._last: Decision | None = None
         self._make_interfaces()
+
+    def _watched(self) -> Clearances | None:
+        """Distances to keep, where the robot has a model and they are wanted."""
+        wanted = declare(
+            self, 'distances', True, 'keep arms apart from each other and above the table',
+            read_only=True)
+        if not wanted or self.spec.geometry is None:
+            self.get_logger().warning(
+                'distances between arms and to the table are not watched: ' + (
+                    f'{self.spec.name} has no `geometry` to build a model from' if wanted
+                    else 'parameter distances is false'))
+            return None
+        return Clearances(Body(self.spec, urdf_text(self.spec)))
 
     def _config(self) -> ArbiterConfig:
         default = ArbiterConfig()
@@ -144,7 +161,8 @@ class ArbiterNode(Node):
     def _restart(self, stamp: float) -> None:
         self._complain('clock', f'time went back to {stamp:.3f} s: starting again; did sim start '
                        f'anew, or do two nodes publish {topics.JOINT_STATES}?')
-        before, self.arbiter = self.arbiter, Arbiter(self.spec, self.arbiter.config)
+        before, self.arbiter = self.arbiter, Arbiter(
+            self.spec, self.arbiter.config, self._clearances)
         if before.mode is ControlMode.STOPPED:  # latched, whatever happens to the robot
             self.arbiter.mode, self.arbiter.reason = before.mode, before.reason
         self._proposals.clear()
