@@ -1,15 +1,16 @@
 """Three rounds of live correction over topics, unattended: what each cost and brought.
 
-    python3 benchmarks/live_rounds.py [--gate lazy] [--ros2] [--demonstrations 5] [--warm-steps 0]
+    python3 benchmarks/live_rounds.py [--gate beta] [--ros2] [--demonstrations 5] [--warm-steps 0]
                                       [--output outputs/live_rounds]
 
 The commands of a user, one after the other: a few demonstrations, a one-step policy, and
 `il_robot launch dagger` (with ``--ros2``: `ros2 launch il_robot dagger.launch.py`), where the
 expert node corrects 20 episodes a round, a child process trains, another evaluates on 200 unseen
 episodes, and the running policy node swaps. With ``--gate human`` the expert takes over by its own
-rule, and all episodes are shoved; with a robot-gated one the robot calls it, an ensemble learns
-when, and nobody shoves. In lockstep, so that the load of the machine changes nothing but the time.
-The same command goes on where it was.
+rule, what he does meanwhile is learned, and all episodes are shoved. With ``beta`` he drives half
+of the time, by chance, and labels every state (Ross et al. 2011); with a robot-gated one the robot
+calls him, and an ensemble learns when; nobody shoves. In lockstep, so that the load of the machine
+changes nothing but the time. The same command goes on where it was.
 
 Writes benchmarks/results/live_rounds.json, or live_rounds_GATE.json, with _ros2 behind it where so
 launched, and the picture beside it.
@@ -46,11 +47,13 @@ def commands(output: Path, args: argparse.Namespace) -> list[list[str]]:
     dataset, run = output / 'demonstrations', output / 'round_0'
     launch = (['ros2', 'launch', 'il_robot', 'dagger.launch.py'] if args.ros2
               else [*il_robot, 'launch', 'dagger'])
-    human = args.gate == 'human'
-    recipe = 'mlp' if human else 'ensemble_mlp'
-    assess = [] if human else ['--assess', BUDGET]
-    gated = ([f'disturbances:={SHOVES}'] if human else
-             [f'gate:={args.gate}', f'budget:={BUDGET}', 'settings:=training.weights.share=0'])
+    recipe, assess, gated = 'mlp', [], [f'disturbances:={SHOVES}']
+    if args.gate == 'beta':
+        gated = ['gate:=beta', 'gate_options:=period=0.2',
+                 'settings:=training.weights.policy=1,training.weights.share=0']
+    elif args.gate != 'human':
+        recipe, assess = 'ensemble_mlp', ['--assess', BUDGET]
+        gated = [f'gate:={args.gate}', f'budget:={BUDGET}', 'settings:=training.weights.share=0']
     return [
         [*il_robot, 'record', '--expert', '--episodes', str(args.demonstrations), '--output',
          str(dataset), '--resume'],
@@ -88,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--ros2', action='store_true', help='through ros2 launch')
     parser.add_argument('--gate', default='human',
-                        choices=['human', 'ensemble', 'safe', 'lazy', 'thrifty'])
+                        choices=['human', 'beta', 'ensemble', 'safe', 'lazy', 'thrifty'])
     parser.add_argument('--demonstrations', type=int, default=5)
     parser.add_argument('--warm-steps', type=int, default=0,
                         help='new policies go on from the present one; 0: from fresh weights')
