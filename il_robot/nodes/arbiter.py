@@ -13,6 +13,7 @@ import sys
 import time as wall
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -32,6 +33,7 @@ from il_robot.nodes import convert, topics
 from il_robot.nodes.arbiter_report import ArbiterReport
 from il_robot.nodes.node import Complaints, declare, events_executor, run_node
 from il_robot.nodes.proposals import Proposals
+from il_robot.nodes.stop_latch import StopLatch, stop_file
 from il_robot.resources import named_config
 from il_robot.sim.description import urdf_text
 from il_robot.spec import load_robot_spec
@@ -62,6 +64,12 @@ class ArbiterNode(Node):
         self._clearances = self._watched()
         self.arbiter = Arbiter(self.spec, self._config(), self._clearances)
         self._complain = Complaints(self)
+        self._latch = StopLatch(Path(declare(
+            self, 'stop_file', '', 'keeps a stop until it is cleared, also over a restart; empty: '
+            'in ROS_HOME/il_robot', read_only=True) or stop_file(self.spec)))
+        if self._latch.stopped:
+            self.arbiter.mode, self.arbiter.reason = ControlMode.STOPPED, self._latch.reason
+            self.get_logger().error(f'{self._latch.reason}; request reset once it is safe')
         self._requests: list[Request] = []
         self._pending: tuple[float, Float32, float] | None = None
         self._decided = -1.0
@@ -176,13 +184,30 @@ class ArbiterNode(Node):
         if message.data.strip() in _RECORDER_REQUESTS:
             self.arbiter.end_run()
             return
-        self._requests.append(Request.parse(message.data, self.spec))
+        self._take(Request.parse(message.data, self.spec))
+
+    def _take(self, request: Request) -> None:
+        self._requests.append(request)
+        if request.kind == 'stop' and self._last is None:
+            self._keep(stopped=True, reason='request stop')  # without a robot, nobody decides yet
+
+    def _keep(self, *, stopped: bool, reason: str) -> None:
+        """Let a restart know whether it is stopped."""
+        if stopped is self._latch.stopped:
+            return
+        try:
+            if stopped:
+                self._latch.keep(reason)
+            else:
+                self._latch.clear()
+        except OSError as error:
+            self._complain('stop_file', f'a restart will not know of {reason!r}: {error}')
 
     def _on_service(
         self, kind: str, _: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         """A request that is answered: carried out at once, at the last observation's time."""
-        self._requests.append(Request(kind))
+        self._take(Request(kind))
         if self._last is None or self._lockstep:
             response.success, response.message = True, 'taken; see session/mode'
             return response
@@ -209,6 +234,7 @@ class ArbiterNode(Node):
         self._proposals.punctuality.decided()
         self._last, self._last_state, self._decided = decision, state, stamp
         self._command.publish(convert.joint_state(stamp, self.spec, decision.command))
+        self._keep(stopped=decision.mode is ControlMode.STOPPED, reason=decision.reason)
         self._report.decided(
             stamp, decision, None if received is None else wall.perf_counter() - received)
         return decision

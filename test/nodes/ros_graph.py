@@ -63,6 +63,7 @@ class Process:
         self.name = name
         self.log = folder / f'{name}_{time.monotonic_ns()}.log'
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder),
+                       'ROS_HOME': str(folder),
                        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1',
                        'PYTHONFAULTHANDLER': '1'}
         with self.log.open('w') as log:

@@ -186,6 +186,25 @@ def test_a_restarted_arbiter_holds_where_the_robot_is(robot):
     robot.graph.until(lambda: robot.mode().get('mode') == 'HOLD')
 
 
+def test_a_stop_outlives_the_arbiter_until_somebody_clears_it(robot):
+    robot.live = {'policy'}
+    robot.until_mode('AUTONOMOUS', 'run')
+    robot.until_mode('STOPPED', 'stop')
+    for request, mode in (('run', 'STOPPED'), ('reset', 'HOLD')):
+        robot.arbiter.kill()
+        robot.arbiter = robot.graph.start('arbiter', lockstep=True)
+        robot.live = set()
+        robot.until_answered()
+        robot.until_mode(mode, request)
+        assert 'request reset once it is safe' in robot.arbiter.output
+    robot.arbiter.kill()
+    robot.arbiter = robot.graph.start('arbiter', lockstep=True)
+    robot.until_answered()
+    robot.live = {'policy'}
+    robot.until_mode('AUTONOMOUS', 'run')
+    assert 'still stopped' not in robot.arbiter.output
+
+
 def test_proposals_for_the_last_episode_do_not_count(robot):
     episode = robot.graph.publisher(DiagnosticArray, topics.SIM_EPISODE, topics.LATCHED_QOS)
     robot.live = {'policy'}
