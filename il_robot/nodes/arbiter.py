@@ -29,6 +29,7 @@ from il_robot.control.body import Body
 from il_robot.control.clearance import Clearances
 from il_robot.control.decision import Decision
 from il_robot.control.modes import REQUESTS, Request
+from il_robot.control.stamps import Stamps
 from il_robot.nodes import convert, topics
 from il_robot.nodes.arbiter_report import ArbiterReport
 from il_robot.nodes.node import Complaints, declare, events_executor, run_node
@@ -72,6 +73,7 @@ class ArbiterNode(Node):
             self.get_logger().error(f'{self._latch.reason}; request reset once it is safe')
         self._requests: list[Request] = []
         self._pending: tuple[float, Float32, float] | None = None
+        self._stamps = Stamps(trusting=self._lockstep)
         self._decided = -1.0
         self._last: Decision | None = None
         self._make_interfaces()
@@ -151,12 +153,12 @@ class ArbiterNode(Node):
             message.name, message.position, self.spec, topics.JOINT_STATES)
         stamp = convert.seconds(message.header.stamp)
         received = self._report.heard = wall.perf_counter()
-        if stamp < self._decided - 1.0:
-            # The clock went back: another simulation started.
+        verdict = self._stamps.judge(stamp)
+        if verdict == 'restart':
             self._restart(stamp)
-        elif stamp < self._decided:
+        elif verdict != 'next':
             self._complain(topics.JOINT_STATES, f'ignored a state of {stamp:.3f} s after one of '
-                           f'{self._decided:.3f} s: two publishers?')
+                           f'{self._stamps.last:.3f} s: two publishers, or two clocks?')
             return
         if not self._lockstep and stamp - self._decided < 0.9 * self.spec.dt:
             return  # the robot reports faster than it is controlled

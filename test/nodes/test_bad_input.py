@@ -141,3 +141,19 @@ def test_a_mode_that_is_said_again_keeps_its_first_stamp(robot):
     while len(robot.modes) < count + 2:
         robot.step()
     assert robot.modes[-1].header.stamp == first
+
+
+@pytest.mark.parametrize('wrong', [1e6, -1e6])
+def test_one_state_with_a_wrong_stamp_disturbs_nobody(graph, wrong):
+    robot = Robot(graph)
+    robot.tick += 500
+    robot.until_answered()
+    robot.live = {'policy'}
+    robot.until_mode('AUTONOMOUS', 'run')
+    for _ in range(5):
+        robot.states.publish(convert.joint_state(
+            max(robot.now + wrong, 0.0), SPEC, robot.position))
+        robot.step()
+    says(robot, 'two clocks')
+    assert robot.mode()['mode'] == 'AUTONOMOUS'
+    assert 'time went back' not in robot.arbiter.output
