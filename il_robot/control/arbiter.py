@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from il_robot.control.clearance import Clearances
 from il_robot.control.decision import HUMANS, Decision
@@ -109,6 +110,8 @@ class Arbiter:
         self._corrections, self._latest = 0, 0
         self._discarded: tuple[int, ...] = ()
         self._state: Float32 | None = None
+        self._suspect: Float32 | None = None
+        self._expects_jump = False
         self._now = -np.inf
         self._lost_policy = False
 
@@ -186,12 +189,9 @@ class Arbiter:
         pulled back to the old command.
         """
         last, self._state = self._state, state
+        self._suspect, self._expects_jump = None, False
         if last is not None:
-            start, command = last, self._motion.command
-            if elapsed > 1.5 * self.spec.dt:
-                # After a silence it may be anywhere on its way to the last command.
-                start = np.clip(state, np.minimum(last, command), np.maximum(last, command))
-            moved = np.flatnonzero(np.abs(state - start) > self._possible)
+            moved = self._jumped(last, state, elapsed)
             if not moved.size:
                 return
             if self.mode is not M.STOPPED:
@@ -201,6 +201,31 @@ class Arbiter:
                             fault=True)
                 self.end_run()
         self._motion.restart(np.clip(state, self.spec.lower, self.spec.upper))
+
+    def _jumped(self, last: Float32, state: Float32, elapsed: float) -> NDArray[np.int64]:
+        """Which joints cannot have moved so far since the last state."""
+        start, command = last, self._motion.command
+        if elapsed > 1.5 * self.spec.dt:
+            # After a silence it may be anywhere on its way to the last command.
+            start = np.clip(state, np.minimum(last, command), np.maximum(last, command))
+        return np.flatnonzero(np.abs(state - start) > self._possible)
+
+    def doubts(self, now: float, state: Float32) -> bool:
+        """Whether a measured state ``(D,)`` is not to be decided upon: it jumped, by itself.
+
+        The next one confirms it, or it was a fault of one message. A new episode may begin
+        anywhere (:meth:`expect_jump`).
+        """
+        if self._state is None or self._expects_jump \
+                or not self._jumped(self._state, state, now - self._now).size:
+            self._suspect = None
+            return False
+        before, self._suspect = self._suspect, state
+        return before is None or bool((np.abs(state - before) > self._possible).any())
+
+    def expect_jump(self) -> None:
+        """The next measured state may be anywhere."""
+        self._expects_jump = True
 
     # -- who drives -------------------------------------------------------------------------
     def _fresh(self, source: Source, proposal: Proposal, now: float) -> Float32:

@@ -41,6 +41,9 @@ _GRID = 1e-4
 HELD = 0.5
 """How long the target of a one-step policy stays [s]; an arm that hears no more stands there."""
 
+# As far back a stamp belongs to another time [s].
+_RESTART = 1.0
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -128,7 +131,8 @@ class ChunkBuffer:
 
         Returns:
             Whether it was taken: False for one not newer than the newest (a reply that was
-            overtaken on its way).
+            overtaken on its way). One that is older by more than a second is none of those:
+            time began anew, or the newest was wrong, and all others are forgotten.
 
         Raises:
             ActionError: too long, wrong D, or times that are not evenly spaced.
@@ -145,7 +149,9 @@ class ChunkBuffer:
             period = float(gaps.mean())
             if np.abs(gaps - period).max() > 1e-3 * period:
                 raise ActionError(f'chunk times must be evenly spaced, got steps {gaps} s')
-        if chunk.stamp <= self._stamp:
+        if chunk.stamp < self._stamp - _RESTART:
+            self.clear()
+        elif chunk.stamp <= self._stamp:
             return False
         slot = (self._newest + 1) % len(self._start)
         self._positions[slot, :steps] = chunk.positions

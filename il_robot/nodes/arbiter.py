@@ -162,6 +162,11 @@ class ArbiterNode(Node):
             return
         if not self._lockstep and stamp - self._decided < 0.9 * self.spec.dt:
             return  # the robot reports faster than it is controlled
+        if self.arbiter.doubts(stamp, state):
+            self._complain('jump', f'ignored a state that jumped at {stamp:.3f} s, unless the '
+                           f'next one confirms it; do two nodes publish {topics.JOINT_STATES}?')
+            return
+        self._proposals.now = stamp
         self._pending = (stamp, state, received)
         self._proposals.punctuality.observe(stamp, received)
         self._try_to_decide()
@@ -181,6 +186,7 @@ class ArbiterNode(Node):
     def _on_episode(self, message: DiagnosticArray) -> None:
         if self._proposals.episode(message):
             self.arbiter.end_run()
+            self.arbiter.expect_jump()
 
     def _on_request(self, message: String) -> None:
         if message.data.strip() in _RECORDER_REQUESTS:

@@ -28,6 +28,8 @@ from il_robot.types import Float32, Source
 
 # A source that answered one of the last so many observations is waited for in lockstep.
 _ALIVE_TICKS = 5
+# Longest lead of a proposal over the states that the arbiter has heard [s].
+_AHEAD = 1.0
 Listen = Callable[[Any, str, Callable[[Any], None], Any], Any]
 
 
@@ -52,6 +54,8 @@ class Proposals:
         self._buffer: ChunkBuffer | None = None
         self._policy = self._episode = ''
         self._since = -math.inf
+        self.now = -math.inf
+        """Newest stamp of the robot that was believed [s]."""
         self.punctuality = Punctuality(answer_time)
         for source, topic in ((Source.TELEOP, topics.TELEOP_PROPOSAL),
                               (Source.EXPERT, topics.EXPERT_PROPOSAL)):
@@ -65,7 +69,7 @@ class Proposals:
         position = convert.positions_by_name(
             message.name, message.position, self._spec, topic, whole_arms=True)
         stamp = convert.seconds(message.header.stamp)
-        if stamp < self._since - 1e-9:
+        if stamp < self._since - 1e-9 or self._ahead(topic, stamp):
             return
         if self._contested(source, topic, stamp, position):
             self._newest.pop(source, None)
@@ -78,7 +82,7 @@ class Proposals:
         if self._buffer is None:
             raise ConfigError(f'a chunk before any {topics.POLICY_STATUS}')
         chunk = convert.chunk(message, self._spec, topics.POLICY_PROPOSAL)
-        if chunk.stamp < self._since - 1e-9:
+        if chunk.stamp < self._since - 1e-9 or self._ahead(topics.POLICY_PROPOSAL, chunk.stamp):
             return
         if self._contested(
                 Source.POLICY, topics.POLICY_PROPOSAL, chunk.stamp, chunk.positions):
@@ -102,6 +106,15 @@ class Proposals:
                            'them counts until there is only one; stop the others')
         return contested
 
+    def _ahead(self, topic: str, stamp: float) -> bool:
+        """Whether it answers what the robot has not said yet: it would make all others old."""
+        ahead = self.now + _AHEAD < stamp < math.inf and self.now > -math.inf
+        if ahead:
+            self._complain(f'{topic} ahead', f'ignored a message on {topic} with a stamp of '
+                           f'{stamp:.3f} s, {stamp - self.now:.3f} s ahead of the robot; is its '
+                           'sender on the same clock?')
+        return ahead
+
     def episode(self, message: DiagnosticArray) -> bool:
         """Take note of ``sim/episode``; whether another episode began.
 
@@ -111,7 +124,9 @@ class Proposals:
         if episode == self._episode:
             return False
         self._episode = episode
-        self._since = convert.seconds(message.header.stamp)
+        begun = convert.seconds(message.header.stamp)
+        if not self._ahead(topics.SIM_EPISODE, begun):
+            self._since = begun
         self._newest = {
             source: p for source, p in self._newest.items() if p.stamp >= self._since - 1e-9}
         if self._buffer is not None:
@@ -123,7 +138,7 @@ class Proposals:
         self._newest.clear()
         if self._buffer is not None:
             self._buffer.clear()
-        self._since = -math.inf
+        self._since = self.now = -math.inf
 
     # -- for a decision ---------------------------------------------------------------------
     def at(self, stamp: float) -> dict[Source, Proposal]:

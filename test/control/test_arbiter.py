@@ -181,6 +181,25 @@ def test_a_robot_that_came_back_elsewhere_is_held_there(silence):
     assert np.abs(decision.command - command).max() > 0.3
 
 
+def test_one_state_that_jumps_is_doubted_and_a_second_one_believed():
+    arbiter = Arbiter(SPEC, ArbiterConfig())
+    here, there = SPEC.rest, SPEC.rest + np.float32(1.0) * (SPEC.upper > 1)
+    assert not arbiter.doubts(0.0, there)  # nothing to compare it with
+    arbiter.decide(0.0, here, {})
+    for stamp in (0.02, 0.06):
+        assert arbiter.doubts(stamp, there)
+        assert not arbiter.doubts(stamp + 0.02, here)
+        arbiter.decide(stamp + 0.02, here, {})
+    assert arbiter.doubts(0.10, there) and not arbiter.doubts(0.12, there)
+    assert 'jumped' in arbiter.decide(0.12, there, {}).reason
+    assert not arbiter.doubts(0.14, there)
+    arbiter.decide(0.14, there, {})
+    arbiter.expect_jump()
+    assert not arbiter.doubts(0.16, here)
+    arbiter.decide(0.16, here, {})
+    assert arbiter.doubts(0.18, there)
+
+
 def test_a_robot_that_followed_while_nothing_was_heard_has_not_jumped():
     bench = Bench()
     for _ in range(20):
