@@ -28,16 +28,16 @@ RESULTS = Path(__file__).parent / 'results' / 'dagger.json'
 DOCUMENT = Path(__file__).parents[1] / 'docs' / 'dagger.md'
 BEGIN, END = '<!-- results: benchmarks/dagger.py --table -->', '<!-- end of results -->'
 ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2')
-ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20',
-            '--rounds', '2')
+ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20')
 ASKED = ('--budget', '0.2', '--no-relabel')
 CHUNK = ('--demonstrations', '10', '--episodes', '20', '--rounds', '2', '--no-relabel',
          '--gate', 'human', '--compare')
 STUDIES: dict[str, tuple[str, ...]] = {
     'one_step': (*ONE_STEP, '--gate', 'beta', '--gate-option', 'period=0.2', '--compare'),
-    'full': (*ENSEMBLE, '--gate', 'beta', '--gate-option', 'period=0.2'),
-    **{name: (*ENSEMBLE, '--gate', name, *ASKED)
-       for name in ('ensemble', 'safe', 'lazy', 'thrifty')},
+    'full': (*ENSEMBLE, '--rounds', '3', '--gate', 'beta', '--gate-option', 'period=0.2'),
+    'lazy': (*ENSEMBLE, '--rounds', '3', '--gate', 'lazy', *ASKED),
+    **{name: (*ENSEMBLE, '--rounds', '2', '--gate', name, *ASKED)
+       for name in ('ensemble', 'safe', 'thrifty')},
     'chunk_shoves': (*CHUNK, '--policy', 'chunk_mlp', '--width', 'wide', '--disturb', 'shoves=1'),
     'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--task', 'insert_peg'),
 }

@@ -90,10 +90,25 @@ def read_streams(
             said = ', '.join(reader.misfits) or 'no message came'
             raise DatasetError(f'{bag.path}: {name} has no message that fits: {said}')
     chunks = [chunk for _, chunk in reader.each(CHUNKS, reader.chunk)]
-    status = [values for _, values in reader.statuses(POLICY_STATUS)]
+    status = [values for _, values in reader.statuses(POLICY_STATUS) if _says_how(values)]
     return BagStreams(
-        streams, chunks, status[-1] if status else {}, list(reader.statuses(SIM_EPISODE)),
-        reader.misfits)
+        streams, chunks, status[-1] if status else {},
+        [s for s in reader.statuses(SIM_EPISODE) if _counts(s[1])], reader.misfits)
+
+
+def _says_how(status: Mapping[str, str]) -> bool:
+    """Whether a policy's status says how its chunks are executed; nodes ignore others, too."""
+    try:
+        int(status['chunk_size']), int(status['n_action_steps']), float(status['decay'])
+    except (KeyError, ValueError):
+        return False
+    return 'execution_mode' in status
+
+
+def _counts(episode: Mapping[str, str]) -> bool:
+    """Whether an episode's numbers are numbers."""
+    return all(value.removeprefix('-').isdecimal() for key, value in episode.items()
+               if key in ('seed', 'stage', 'episode'))
 
 
 class _Reader:
