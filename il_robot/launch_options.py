@@ -21,6 +21,8 @@ ROBOT_GATED = ('ensemble', 'safe', 'lazy', 'thrifty')
 """Gates that call for help: the robot stands until somebody comes. The others ask to drive."""
 LIVE_GATES = ('rule', 'beta', *ROBOT_GATED)
 """Who takes over when: ``rule`` of the expert node, or a gate of :mod:`il_robot.control.gates`."""
+DISCOVERY = ('localhost', 'subnet')
+"""Who finds the nodes, if the environment says nothing."""
 LAUNCH_NAMES = ('demo', 'record', 'run', 'correct', 'dagger')
 """What can be launched; :mod:`il_robot.bringup` describes each."""
 FIRST_SEEDS = {'record': 10_000, 'correct': 20_000, 'dagger': 30_000}
@@ -97,6 +99,9 @@ class LaunchOptions:
         'the machine allows', sim=True)
     real_time_factor: float = _argument(
         1.0, 'speed of the simulator without lockstep', sim=True)
+    discovery: str = _argument(
+        'localhost', 'who finds the nodes: localhost (this machine alone) or subnet; '
+        'ROS_AUTOMATIC_DISCOVERY_RANGE, where it is set, decides instead')
     gui: bool = _argument(False, "the simulator's window", sim=True)
     rviz: bool = _argument(False, 'RViz (ROS installations)')
     foxglove: bool = _argument(
@@ -112,6 +117,8 @@ class LaunchOptions:
                           ('corrections', 0), ('evaluate', 0), ('warm_steps', 0)):
             if getattr(self, name) < low:
                 raise ValueError(f'{name} must be >= {low}, got {getattr(self, name)}')
+        if self.discovery not in DISCOVERY:
+            raise ValueError(unknown('value of discovery', self.discovery, DISCOVERY))
         if self.gate not in LIVE_GATES:
             raise ValueError(unknown('gate', self.gate, LIVE_GATES))
         if not 0 < self.budget < 1:
@@ -174,3 +181,21 @@ def _parse(key: str, text: str, default: Any) -> bool | int | float | str:
 def listed(text: str) -> list[str]:
     """The parts of a list written with commas."""
     return [part.strip() for part in text.split(',') if part.strip()]
+
+
+def discovery_environment(options: LaunchOptions, environment: Mapping[str, str]
+                          ) -> tuple[dict[str, str], str]:
+    """What the nodes' environment lacks, and in words who finds them.
+
+    Nothing of a robot should be heard, or obeyed, on the network unless somebody says so.
+
+    Args:
+        options: Of the launch.
+        environment: As it is.
+    """
+    key = 'ROS_AUTOMATIC_DISCOVERY_RANGE'
+    lacking = {} if environment.get(key) else {key: options.discovery.upper()}
+    found = lacking.get(key) or environment[key]
+    who = {'LOCALHOST': 'this machine alone (discovery:=subnet for the network)',
+           'SUBNET': 'the whole network', 'OFF': 'nobody'}.get(found, found)
+    return lacking, f'ROS domain {environment.get("ROS_DOMAIN_ID") or 0}, found by {who}'

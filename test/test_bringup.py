@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from il_robot.bringup import LAUNCHES, NodeSpec, describe, parameter_text
 from il_robot.errors import ConfigError, IlRobotError
-from il_robot.launch_options import OPERATED, TELEOP, LaunchOptions, arguments, parse_options
+from il_robot.launch_options import (
+    OPERATED,
+    TELEOP,
+    LaunchOptions,
+    arguments,
+    discovery_environment,
+    parse_options,
+)
 from il_robot.resources import named_config, resource
 
 ROOT = Path(__file__).parent.parent
@@ -367,3 +374,14 @@ def test_the_commands_on_the_page_start_something(policy):
         if settings.get('robot') == 'real':
             settings['profile'] = REAL or pytest.skip('no profile of a real robot')
         assert nodes(name, **settings)
+
+
+def test_only_this_machine_finds_the_nodes_unless_somebody_says_so():
+    key = 'ROS_AUTOMATIC_DISCOVERY_RANGE'
+    for settings, environment, lacking, words in (
+            ({}, {}, {key: 'LOCALHOST'}, 'domain 0, found by this machine alone'),
+            ({'discovery': 'subnet'}, {'ROS_DOMAIN_ID': '7'}, {key: 'SUBNET'},
+             'domain 7, found by the whole network'),
+            ({}, {key: 'SUBNET'}, {}, 'the whole network'), ({}, {key: 'OFF'}, {}, 'nobody')):
+        found = discovery_environment(parse_options(settings), environment)
+        assert found[0] == lacking and words in found[1]

@@ -9,7 +9,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from il_robot.errors import ConfigError
-from il_robot.launch_options import LAUNCH_NAMES, arguments, parse_options
+from il_robot.launch_options import (
+    LAUNCH_NAMES,
+    arguments,
+    discovery_environment,
+    parse_options,
+)
 
 if TYPE_CHECKING:
     from il_robot.bringup import NodeSpec
@@ -56,9 +61,10 @@ def run(args: argparse.Namespace) -> int:
     _check_ros(specs)
     from il_robot.apps.supervisor import Supervisor
 
-    if options.robot == 'sim':
-        # Nothing of it should be heard on the network unless the user says so.
-        os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    lacking, found = discovery_environment(options, os.environ)
+    os.environ.update(lacking)
+    if not args.quiet:
+        print(found)
     return Supervisor(specs, colour=sys.stdout.isatty(), quiet=args.quiet).run()
 
 

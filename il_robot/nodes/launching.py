@@ -5,6 +5,7 @@ Imported only where ``launch`` is installed.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import typing
@@ -18,6 +19,7 @@ from launch.actions import (
     LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
+    SetEnvironmentVariable,
 )
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
@@ -28,7 +30,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from il_robot.bringup import MISUSE, NodeSpec, describe
 from il_robot.errors import unknown
-from il_robot.launch_options import arguments, parse_options
+from il_robot.launch_options import arguments, discovery_environment, parse_options
 
 # launch compares types by identity; list[str] is another one.
 _TEXTS = typing.List[str]  # noqa: UP006
@@ -49,8 +51,11 @@ def description(name: str) -> LaunchDescription:
 
 def _actions(context: LaunchContext, name: str) -> list[Action]:
     texts = {key: LaunchConfiguration(key).perform(context) for key, _, _ in arguments()}
-    actions = _notes(context.launch_configurations)
-    for spec in describe(name, parse_options(texts)):
+    options = parse_options(texts)
+    lacking, found = discovery_environment(options, os.environ)
+    actions = [*_notes(context.launch_configurations), LogInfo(msg=found),
+               *(SetEnvironmentVariable(key, value) for key, value in lacking.items())]
+    for spec in describe(name, options):
         node = action(spec)
         # The handler first, so that it hears of a node that ends at once.
         actions += [RegisterEventHandler(_when_it_ends(spec, node)), node]
