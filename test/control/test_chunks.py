@@ -38,6 +38,15 @@ def test_empty_and_stale_buffers_give_nothing(mode):
 
 
 @pytest.mark.parametrize('mode', MODES)
+def test_a_chunk_from_far_ahead_does_not_keep_all_others_out(mode):
+    buf = buffer(mode)
+    assert buf.push(chunk(1.0, 0.5)) and not buf.push(chunk(0.5, 0.1))
+    assert buf.push(chunk(1e6, 9.0)) and buf.push(chunk(1.02, 0.7))
+    np.testing.assert_allclose(buf.action(1.02), 0.7)
+    assert buf.stamp == 1.02
+
+
+@pytest.mark.parametrize('mode', MODES)
 def test_the_target_of_one_step_stays_until_the_next_but_not_for_ever(mode):
     buf = buffer(mode, chunk_size=1)
     buf.push(chunk(1.0, 3.0, steps=1))

@@ -293,6 +293,21 @@ def test_messages_that_do_not_fit_are_left_out_and_counted(tmp_path, spec, steps
     assert '1 of 30 control periods have no row' in said
 
 
+def test_broken_statuses_do_not_keep_an_episode_out(tmp_path, spec, steps):
+    """Whoever sent them, the nodes ignored them, too."""
+    def spoil(i, name, data):
+        if name == 'policy/status':
+            return ros.status(T0, checkpoint='c0ffee', chunk_size='many')
+        if name == 'sim/episode' and i > 0:
+            return ros.status(T0 + 1, seed='x', success='true')
+        return data
+
+    write_bag(tmp_path / 'bag', spec, steps, (), known(spec, cameras='[]'), spoil=spoil)
+    (done,) = convert(tmp_path / 'dataset', tmp_path / 'bag')
+    (record,) = open_dataset(tmp_path / 'dataset').episodes
+    assert done.rows == 30 and record.seed == 7 and record.outcome is Outcome.SUCCESS
+
+
 def test_too_many_gaps_are_refused_and_the_bag_kept(tmp_path, spec, steps):
     write_bag(tmp_path / 'bag', spec, steps, (), known(spec, cameras='[]'),
               spoil=lambda i, name, data:
