@@ -27,7 +27,11 @@ SPEC = sim.default_robot()
 JOINTS = np.array([name not in SPEC.gripper_names for name in SPEC.joint_names])
 FACTOR = 0.5
 """Of real time: so what is late on a busy machine is no death."""
-TIMEOUTS = {'policy': ArbiterConfig().policy_timeout, 'expert': ArbiterConfig().human_timeout}
+CHUNK = 10
+"""Steps of the policy's plans."""
+TIMEOUTS = {'policy': min(ArbiterConfig().policy_timeout, CHUNK * SPEC.dt),
+            'expert': ArbiterConfig().human_timeout}
+"""After its last word a driver is lost [s]: too old, or at the end of its plan."""
 ROUNDING = 2.4e-7
 """Of positions in float32 [rad]."""
 
@@ -42,7 +46,7 @@ class Cell:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.lives, self.deaf = graph, 0, set[str]()
-        policy = write_lively_policy(graph.folder / 'policy', SPEC, ['cube'], width=0.004)
+        policy = write_lively_policy(graph.folder / 'policy', SPEC, ['cube'], width=0.004, steps=CHUNK)
         self.output = graph.folder / 'session'
         late = {'use_sim_time': True}
         self.settings = {
