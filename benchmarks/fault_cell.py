@@ -46,7 +46,8 @@ class Cell:
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.lives, self.deaf = graph, 0, set[str]()
-        policy = write_lively_policy(graph.folder / 'policy', SPEC, ['cube'], width=0.004, steps=CHUNK)
+        policy = write_lively_policy(
+            graph.folder / 'policy', SPEC, ['cube'], width=0.004, steps=CHUNK)
         self.output = graph.folder / 'session'
         late = {'use_sim_time': True}
         self.settings = {

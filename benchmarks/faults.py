@@ -9,8 +9,9 @@ infinity, stamps from the past and the future.
     python3 benchmarks/faults.py [--faults 200] [--messages 100000]
 
 Measured, in robot time: from the last word of who drove to HOLD, beyond the time-out after which
-he counts as lost (expert 0.2 s; policy 0.5 s, or where its plan ends: here after 0.2 s); after the death of the arbiter, how long the joints
-still move; limits of the commanded stream; who died of what he heard; finished episodes lost.
+he counts as lost (expert 0.2 s; policy 0.5 s, or where its plan ends: here after 0.2 s); after the
+death of the arbiter, how long the joints still move; limits of the commanded stream; who died of
+what he heard; finished episodes lost.
 
 Writes benchmarks/results/faults.json; exit code 0 where nothing was violated, lost or crashed.
 """
