@@ -57,7 +57,7 @@ def fault(cell: Cell, rng: np.random.Generator, nodes: list[str]) -> dict[str, A
     cell.ask('run', 'AUTONOMOUS')
     driver = 'policy'
     if rng.random() < 0.4:
-        cell.ask('engage', 'CORRECTION')
+        cell.ask('engage', 'CORRECTION', 'TELEOP')
         driver = 'expert'
     cell.wait(rng.uniform(0.3, 1.0))
     count, at = len(cell.modes), time.monotonic()
