@@ -147,6 +147,7 @@ class Cell:
 
     def record(self) -> bool:
         """One short episode from start to success; whether the recorder said it was saved."""
+        self.wait(1.5)  # who was started again has been found by the recorder
         before = self.saved
         self.graph.ask(self.requests, 'start', lambda: self._recording == 'recording')
         self.ask('run', 'AUTONOMOUS', 'CORRECTION')
