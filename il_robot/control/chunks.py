@@ -16,7 +16,7 @@ The ways of executing chunks, used by the arbiter and by evaluation in process:
 
 Steps are found by their time, so the steps of a late chunk that have already passed are
 skipped, and a slow network costs freshness, never a jump back in time. Between two steps the
-targets are interpolated, so ``now`` need not lie on the chunk's grid.
+targets are interpolated (:func:`between`), so ``now`` need not lie on the chunk's grid.
 
 A chunk of one step (a one-step policy) is no plan that ends, but the newest target: it stays until
 the next one comes, at most :data:`HELD`. In real time every answer comes after its own instant.
@@ -198,13 +198,20 @@ class ChunkBuffer:
         return action
 
     def _interpolated(self, slots: NDArray[np.intp], where: Float64) -> Float32:
-        """The targets ``(N, D)`` of chunks at positions within them."""
+        """The targets ``(N, D)`` of chunks at positions within them.
+
+        Between two steps, where the robot is controlled faster than the policy plans or not in
+        step with it: without a jump of velocity, and nowhere beyond the targets beside it
+        (:func:`between`).
+        """
         step = where.astype(np.intp)
         votes: Float32 = self._positions[slots, step]
         fraction = (where - step).astype(np.float32)[:, None]
         if fraction.any():
-            following = np.minimum(step + 1, self._positions.shape[1] - 1)
-            votes = votes + fraction * (self._positions[slots, following] - votes)
+            last = self._size[slots].astype(np.intp) - 1
+            around = np.clip(step + np.arange(-1, 3)[:, None], 0, last)
+            votes = between(self._positions[slots, around], fraction,
+                            (step == 0)[:, None], (step + 1 >= last)[:, None])
         return votes
 
     def _faded(self, now: float, slots: NDArray[np.intp], votes: Float32) -> Float32:
@@ -216,6 +223,36 @@ class ChunkBuffer:
         for k in range(first + 1, len(slots)):
             action = action + np.float32(share[k]) * (votes[k] - action)
         return action
+
+
+def between(around: Float32, fraction: Float32, first: NDArray[np.bool_],
+            last: NDArray[np.bool_]) -> Float32:
+    """Cubic Hermite interpolation that keeps monotony.
+
+    Fritsch and Butland, "A Method for Constructing Local Monotone Piecewise Cubic Interpolants",
+    SIAM J. Sci. Stat. Comput. 1984, for equal steps: a slope is the harmonic mean of those of the
+    two steps beside it, and 0 where they differ in sign.
+
+    Args:
+        around: ``(4, N, D)`` values at steps -1, 0, 1 and 2.
+        fraction: ``(N, 1)`` where, in [0, 1) from step 0 to 1.
+        first: ``(N, 1)`` nothing is before step 0.
+        last: ``(N, 1)`` nothing is behind step 1.
+
+    Returns:
+        ``(N, D)``.
+    """
+    steps = np.diff(around, axis=0)
+    product = steps[:-1] * steps[1:]
+    total = steps[:-1] + steps[1:]
+    slopes = np.where(product > 0, 2.0 * product / np.where(total == 0, 1.0, total), 0.0)
+    start = np.where(first, steps[1], slopes[0])
+    end = np.where(last, steps[1], slopes[1])
+    t = fraction
+    value: Float32 = (around[1] + t * (start + t * (
+        3.0 * steps[1] - 2.0 * start - end + t * (start + end - 2.0 * steps[1])))
+    ).astype(np.float32)
+    return value
 
 
 def smooth_step(x: Float64) -> Float64:

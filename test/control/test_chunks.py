@@ -244,3 +244,27 @@ def test_a_fade_has_no_step_in_velocity_or_acceleration():
     assert share[0] == 0 and share[-1] == 1 and (np.diff(share) >= 0).all()
     acceleration = np.gradient(np.gradient(share, x), x)
     assert np.abs(np.diff(acceleration)).max() < 0.05
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(['noise', 'steps', 'line']))
+def test_between_two_targets_velocity_does_not_jump_and_nothing_is_overshot(seed, kind):
+    """A robot at 200 Hz that follows a plan of 50 Hz."""
+    rng = np.random.default_rng(seed)
+    targets = {
+        'noise': rng.normal(size=(T, D)), 'steps': rng.integers(0, 2, (T, D)) * 0.08,
+        'line': np.arange(T)[:, None] * rng.normal(size=D)}[kind].astype(np.float32)
+    buf = buffer('newest', n_action_steps=T)
+    buf.push(ActionChunk(0.0, DT * np.arange(T), targets))
+    fine = 100
+    now = DT * np.arange((T - 1) * fine) / fine
+    path = np.array([buf.action(t) for t in now], np.float64)
+    np.testing.assert_array_equal(path[::fine], targets[:-1])
+    low, high = (f(targets[:-1], targets[1:]).repeat(fine, 0) for f in (np.minimum, np.maximum))
+    assert (path >= low - 1e-6).all() and (path <= high + 1e-6).all()
+    # In a piece of a cubic the slope changes by at most 6 steps per step; a corner by one at once.
+    bend = np.abs(np.diff(path, 2, axis=0)).max()
+    assert bend <= 8 * np.abs(np.diff(targets, axis=0)).max() / fine**2 + 1e-6
+    if kind == 'line':
+        np.testing.assert_allclose(np.diff(path, axis=0), np.diff(path, axis=0).mean(0)[None]
+                                   .repeat(len(path) - 1, 0), atol=2e-6)
