@@ -12,7 +12,10 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 import il_robot.sim as sim
+from il_robot.control.body import Body
+from il_robot.control.clearance import Clearances
 from il_robot.nodes import convert, topics
+from il_robot.sim.description import urdf_text
 from il_robot.types import ActionChunk
 
 SPEC = sim.default_robot()
@@ -203,6 +206,19 @@ def test_a_stop_outlives_the_arbiter_until_somebody_clears_it(robot):
     robot.live = {'policy'}
     robot.until_mode('AUTONOMOUS', 'run')
     assert 'still stopped' not in robot.arbiter.output
+
+
+def test_no_policy_drives_the_arms_into_each_other(robot):
+    watched = Clearances(Body(SPEC, urdf_text(SPEC)))
+    there = SPEC.rest.copy()
+    for arm in SPEC.arms:
+        there[SPEC.arm_slice(arm.name)][1:3] = 1.4, 0.9
+    assert watched.exact(there.astype(np.float64)).min() < -0.05
+    robot.target = lambda source: there
+    robot.live = {'policy'}
+    robot.until_mode('AUTONOMOUS', 'run')
+    rooms = [watched.exact(robot.step().astype(np.float64)).min() for _ in range(80)]
+    assert -1e-6 <= min(rooms) < 0.02
 
 
 def test_proposals_for_the_last_episode_do_not_count(robot):
