@@ -133,17 +133,39 @@ class Cell:
         else:
             self.running[name].popen.send_signal(signal.SIGSTOP)
 
-    def restore(self, name: str, kind: str) -> None:
-        """Start it again, or let it go on, until everything is heard of."""
+    def restore(self, name: str, kind: str) -> str:
+        """Start it again, or let it go on, until everything is heard of.
+
+        A node that is not heard of within half a minute is asked where it is (SIGABRT prints the
+        stacks of its threads), and started once more; what it said comes back.
+        """
         self.lives += 1
         if kind == 'kill':
-            self.graph.processes.remove(self.running[name])
-            self.running[name] = self.graph.start(name, **self.settings[name])
+            self._start(name)
         else:
             self.running[name].popen.send_signal(signal.SIGCONT)
         now = time.monotonic()
-        self.graph.until(
-            lambda: all(heard > now for heard in self.heard.values()), f'everybody after {name}')
+        self.graph.until(lambda: self._all_heard(now) or time.monotonic() > now + 30.0)
+        if self._all_heard(now):
+            return ''
+        silent = [n for n, heard in self.heard.items() if heard <= now]
+        process = self.running[name]
+        self.graph.processes.remove(process)
+        process.popen.send_signal(signal.SIGABRT)
+        process.popen.wait(30.0)
+        said = f'{", ".join(silent)} silent after {kind} of {name}: {process.output[-3000:]}'
+        self.graph.processes.append(process)
+        self._start(name)
+        now = time.monotonic()
+        self.graph.until(lambda: self._all_heard(now), f'everybody after {said}')
+        return said
+
+    def _start(self, name: str) -> None:
+        self.graph.processes.remove(self.running[name])
+        self.running[name] = self.graph.start(name, **self.settings[name])
+
+    def _all_heard(self, since: float) -> bool:
+        return all(heard > since for heard in self.heard.values())
 
     def record(self) -> bool:
         """One short episode from start to success; whether the recorder said it was saved."""

@@ -76,7 +76,7 @@ def fault(cell: Cell, rng: np.random.Generator, nodes: list[str]) -> dict[str, A
         row['held'] = bool(held)
     if held:
         row['why'] = held[0][1]['reason'].split(':')[0]
-    cell.restore(name, kind)
+    row['hung'] = cell.restore(name, kind)
     return row
 
 
@@ -217,7 +217,8 @@ def main() -> int:
         'command': f'python3 benchmarks/faults.py --faults {args.faults} '
                    f'--messages {args.messages}',
         'machine': f'{os.cpu_count()} cores, {platform.machine()}', 'seed': args.seed,
-        'timeouts_s': TIMEOUTS, 'faults': summary(rows), 'limits': stream_after,
+        'timeouts_s': TIMEOUTS, 'faults': summary(rows),
+        'hung_at_start': [r['hung'] for r in rows if r['hung']], 'limits': stream_after,
         'limits_before_nonsense': stream, 'nonsense': fuzz,
         'episodes': {'finished': finished, 'in_the_dataset': kept}}
     print(json.dumps(result, indent=1))
