@@ -158,6 +158,12 @@ class RobotSpec:
             raise ValueError('; '.join(
                 f'rest of {self.joint_names[i]} = {rest[i]:g} is outside '
                 f'[{lower[i]:g}, {upper[i]:g}]' for i in outside))
+        narrow = [j.name for j in self.joints
+                  if 2 * self.safety.position_margin >= j.upper - j.lower]
+        if narrow:
+            raise ValueError(
+                f'safety.position_margin {self.safety.position_margin:g} rad leaves no room for '
+                f'{", ".join(narrow)}')
         if self.hardware is not None:
             _ = self.wiring
 

@@ -34,6 +34,8 @@ from il_robot.types import ControlMode, Float32, Source
 
 # A measured joint that moved this much more than its velocity allows was not moved by us [rad].
 _TELEPORT = 0.1
+# So far beyond its limits a joint may seem to be while it is at them [rad, m].
+_BEYOND = 0.02
 # How far a stamp may lie ahead of the arbiter's time: clocks of two machines never agree.
 _FUTURE = 0.05
 
@@ -99,6 +101,7 @@ class Arbiter:
             spec, SafetyGate(spec, config.speed_scale, clearances), config.handover_time,
             always=config.acceleration == 'always')
         self._slices = {arm.name: spec.arm_slice(arm.name) for arm in spec.arms}
+        self._gripper = np.array([name in spec.gripper_names for name in spec.joint_names])
         self._possible = 3.0 * spec.velocity * spec.dt + _TELEPORT
         self.mode = ControlMode.HOLD
         self.reason = 'started'
@@ -131,9 +134,11 @@ class Arbiter:
             requests: What was asked since the last call, oldest first.
 
         Returns:
-            The decision; its command is inside the position limits, no arm joint moves faster
-            than its velocity limit, and none that is handed over or brakes changes its velocity
-            faster than its acceleration limit, whatever was proposed.
+            The decision; its command is inside the position limits (a joint that was measured
+            beyond its own comes in), no arm joint moves faster than its velocity limit, and none
+            that is handed over or brakes in HOLD changes its velocity faster than its
+            acceleration limit, whatever was proposed. STOPPED, and what comes too close, brakes
+            with the hard limits of :mod:`il_robot.control.safety`.
         """
         before = self._summary
         dt = min(max(now - self._now, 0.0), 2.0 * self.spec.dt)
@@ -200,7 +205,11 @@ class Arbiter:
                 self._enter(M.HOLD, f'the measured state jumped ({names}): holding where it is',
                             fault=True)
                 self.end_run()
-        self._motion.restart(np.clip(state, self.spec.lower, self.spec.upper))
+        # From where it is: a joint beyond its limits by more than a measurement's error comes back
+        # at the speed of the gate, and not in one step.
+        inside = np.clip(state, self.spec.lower, self.spec.upper)
+        at_once = (np.abs(inside - state) < _BEYOND) | self._gripper
+        self._motion.restart(np.where(at_once, inside, state))
 
     def _jumped(self, last: Float32, state: Float32, elapsed: float) -> NDArray[np.int64]:
         """Which joints cannot have moved so far since the last state."""
@@ -222,6 +231,10 @@ class Arbiter:
             return False
         before, self._suspect = self._suspect, state
         return before is None or bool((np.abs(state - before) > self._possible).any())
+
+    def stop(self, reason: str) -> None:
+        """STOPPED now, without waiting for the next measured state."""
+        self._enter(M.STOPPED, reason)
 
     def expect_jump(self) -> None:
         """The next measured state may be anywhere."""

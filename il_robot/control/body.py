@@ -115,6 +115,9 @@ class Body:
                     column = names.index(name)
                 elif slides:  # the fingers: each moves by half of the opening
                     column = self._size - 1
+                if child in links:
+                    raise SpecError(f'{self.spec.name}: link {child} of its model is reached '
+                                    'twice; every arm needs a prefix of its own')
                 links.append(child)
                 waiting.append(child)
                 axis = joint.find('axis')

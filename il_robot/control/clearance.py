@@ -20,6 +20,7 @@ import numpy as np
 
 from il_robot.control.body import Body
 from il_robot.control.clearance_kernel import Rows, rooms
+from il_robot.control.compiled import warm
 from il_robot.types import Float64
 
 
@@ -31,6 +32,8 @@ class Clearances:
 
     Attributes:
         names: What each row watches, in words.
+        arms: ``(A, D)`` the joints of each arm.
+        moves: ``(R, D)`` the joints of the arms that a row is about.
     """
 
     def __init__(self, body: Body) -> None:
@@ -67,7 +70,14 @@ class Clearances:
         self._rows = Rows(
             np.array(first, np.int64), np.array(second, np.int64), np.array(beyond, np.int64),
             np.array(keep, float), over_table, wanted.table, tool, corners)
-        self.exact(spec.rest.astype(np.float64))  # compiled, or read, now and not on the way
+        names = spec.joint_names
+        self.arms = np.array([[n.startswith(arm.prefix) for n in names] for arm in spec.arms]) \
+            if len(spec.arms) > 1 else np.ones((1, spec.dim), bool)
+        self.moves = np.array([
+            self.arms[[row.startswith(arm.prefix) or f' - {arm.prefix}' in row
+                       or row == f'workspace {arm.name}' for arm in spec.arms]].any(axis=0)
+            for row in self.names])
+        warm(lambda: self.exact(spec.rest.astype(np.float64)))  # now and not on the way
 
     def _margin(self, same: bool, i: int, k: int) -> float | None:
         """What is kept between two shapes [m]; None: they are not watched."""
@@ -83,26 +93,20 @@ class Clearances:
         return wanted.hands if self._hand[i] and self._hand[k] else wanted.links
 
     # -- how much room ----------------------------------------------------------------------
-    def slack(self, low: Float64, high: Float64) -> tuple[float, str]:
-        """The least room in a range of positions, or a lower bound of it.
-
-        Args:
-            low: ``(D,)`` its lower ends [rad, m].
-            high: Its upper ends.
-
-        Returns:
-            Room beyond what is to be kept [m], negative where that is not so; and of what.
-        """
-        room = self.rooms(low, high)
-        worst = int(room.argmin())
-        return float(room[worst]), self.names[worst]
-
     def exact(self, position: Float64) -> Float64:
         """Room of every row ``(R,)`` at one position ``(D,)`` [m]."""
         return self.rooms(position, position)
 
     def rooms(self, low: Float64, high: Float64) -> Float64:
-        """Room of every row ``(R,)`` in a range, as :meth:`slack` bounds it [m]."""
+        """Room of every row ``(R,)`` in a range of positions, or a lower bound of it [m].
+
+        Args:
+            low: ``(D,)`` the range's lower ends [rad, m].
+            high: Its upper ends.
+
+        Returns:
+            Room beyond what is to be kept, negative where that is not so.
+        """
         out = np.empty(len(self.names))
         rooms(low, high, self._tree, self._shapes, self._rows, out)
         return out

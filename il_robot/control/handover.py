@@ -109,7 +109,7 @@ class Motion:
             wanted = np.where(self._fading, self._follow(inside, now, dt), wanted)
         before = self.command.astype(np.float64)
         self.command, limited = self._gate.limit(
-            wanted.astype(np.float32), dt if elapsed is None else elapsed, measured)
+            wanted.astype(np.float32), dt if elapsed is None else elapsed, measured, target)
         if dt > 0:
             self._velocity = np.where(self._gripper, 0.0, (self.command - before) / dt)
         return limited

@@ -14,7 +14,7 @@ it limits speed and force (closing on a part means a target the fingers never re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,9 @@ _INSTANT = 0.1
 # Nothing holds back a gripper's set point but position limits and rate [m/s^2, m/s^3].
 _ANY_ACCELERATION, _ANY_JERK = 1e9, 1e12
 # Parts of the way from braking to the wanted command that are tried where arms come close.
-_PARTS = (0.5, 0.2)
+_PARTS = (0.5, 0.2, 0.05, 0.0)
+# Of distances [m].
+_ROUNDING = 1e-9
 # The first command after a start is reached when no joint is further away than that [rad].
 _REACHED = 0.05
 
@@ -89,6 +91,7 @@ class SafetyGate:
             'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
             'braking': 1e-3, 'hard': 1e-4}
         self._x = self._inside = self._goal = np.zeros(spec.dim)
+        self._low, self._high = self._lower, self._upper
         self._speed = self._fastest
         self._wanted = [self._x, self._x]
         self._late = 0.0
@@ -115,7 +118,8 @@ class SafetyGate:
 
     # -- what comes next --------------------------------------------------------------------
     def limit(self, command: Float32, dt: float,
-              measured: Float32 | None = None) -> tuple[Float32, Limited]:
+              measured: Float32 | None = None, target: Float64 | None = None
+              ) -> tuple[Float32, Limited]:
         """The command to send.
 
         Args:
@@ -123,6 +127,8 @@ class SafetyGate:
                 arms brake.
             dt: Time since the last call [s], however long.
             measured: ``(D,)`` measured positions; of use where fingers are far from their target.
+            target: ``(D,)`` what the drivers want, of which ``command`` may be the beginning;
+                NaN where nobody drives. It decides on a slow start; ``command`` when not given.
 
         Returns:
             It, and what was changed.
@@ -143,7 +149,7 @@ class SafetyGate:
             reasons['not finite'] = self._names(~np.isfinite(command))
             wanted = None
         else:
-            wanted = self._comfortable(command, min(h, 2.0 * spec.dt), reasons)
+            wanted = self._comfortable(command, min(h, 2.0 * spec.dt), reasons, target)
         a = self._hard(wanted, h, reasons)
         if self._clearances is not None:
             a = self._clear(self._clearances, a, h, measured, reasons)
@@ -167,12 +173,15 @@ class SafetyGate:
     def _names(self, where: NDArray[np.bool_]) -> tuple[str, ...]:
         return tuple(self._spec.joint_names[i] for i in np.flatnonzero(where))
 
-    def _comfortable(self, command: Float32, dt: float, reasons: dict[str, tuple[str, ...]]
-                     ) -> Float64:
+    def _comfortable(self, command: Float32, dt: float, reasons: dict[str, tuple[str, ...]],
+                     target: Float64 | None) -> Float64:
         """Inside position and velocity limits, and slow where a limit is near."""
         before = self._x
-        inside = self._inside = np.clip(command, self._lower, self._upper).astype(np.float64)
-        self._speed = self._slowed(inside, reasons)
+        # What is outside may stay there or come in.
+        self._low, self._high = np.minimum(self._lower, before), np.maximum(self._upper, before)
+        inside = self._inside = np.clip(command, self._low, self._high).astype(np.float64)
+        self._speed = self._slowed(
+            inside if target is None else np.clip(target, self._low, self._high), reasons)
         slow, limited = np.empty((2, len(inside)))
         comfortable(inside, before, dt, self._speed, self._lower, self._upper, self._comfort, slow,
                     limited)
@@ -195,12 +204,16 @@ class SafetyGate:
               ) -> Float64 | None:
         """The accelerations ``(D,)`` that the joints' limits allow; None: those of ``wanted``."""
         limits, x, v = self.limits, self._x, self._v
-        if wanted is None or (reasons and self._safety.mode == 'reject'):
+        if wanted is None:
+            return limits.brakes(v, self._a, h)
+        if self._rejects(reasons):
+            # Who goes on asking for it from a standstill gets there slowly.
+            self._starting = True if not v.any() else self._starting
             return limits.brakes(v, self._a, h)
         speed = self._speed
         goal_v = (wanted - x) / h
         goal = (goal_v - v) / h
-        bits = limits.broken(wanted, goal_v, goal, self._a, h, speed)
+        bits = limits.broken(wanted, goal_v, goal, self._a, h, speed, self._low, self._high)
         # Grippers are inside position limits and rate already, and that is all.
         broken = None if bits is None else (bits > 0) & ~self._gripper
         if bits is None or broken is None or not broken.any():
@@ -211,13 +224,13 @@ class SafetyGate:
         for i in np.flatnonzero(broken).tolist():
             a[i] = limits.nearest(i, float(x[i]), float(v[i]), float(self._a[i]), h,
                                   float(goal[i]), float(self._inside[i]), float(pace[i]),
-                                  float(speed[i]))
+                                  float(speed[i]), float(self._low[i]), float(self._high[i]))
         changed = broken & (np.abs(a - goal) * h * h > self._quiet['hard'])
         for name, bit in BROKEN.items():
             where = changed & (bits & bit > 0)
             if where.any():
                 reasons[name] = self._names(where)
-        if self._safety.mode == 'reject' and reasons:
+        if self._rejects(reasons):
             return safe
         if self._safety.mode == 'slow':
             way = np.where(self._gripper, 0.0, goal - safe)
@@ -226,10 +239,16 @@ class SafetyGate:
             a = np.where(self._gripper, a, safe + share * way)
         return a
 
+    def _rejects(self, reasons: Mapping[str, tuple[str, ...]]) -> bool:
+        """Whether a command is rejected for that: not for a gripper's set point, nor a start."""
+        return self._safety.mode == 'reject' and not self._starting and any(
+            name in self._arm_names for names in reasons.values() for name in names)
+
     def _slowed(self, inside: Float64, reasons: dict[str, tuple[str, ...]]) -> Float64:
         """Velocity limits ``(D,)`` now: low while the first command after a start is far away."""
-        if self._starting is False:
+        if self._starting is False or np.isnan(inside[~self._gripper]).all():
             return self._fastest
+        inside = np.where(np.isnan(inside), self._x, inside)
         gap = np.where(self._gripper, 0.0, np.abs(inside - self._x))
         if self._starting is None:
             if not gap.any():
@@ -254,29 +273,55 @@ class SafetyGate:
     def _clear(self, clearances: Clearances, a: Float64 | None, h: float,
                measured: Float32 | None, reasons: dict[str, tuple[str, ...]]) -> Float64 | None:
         """As far towards ``a`` (None: the wanted command) as distances allow."""
-        if a is None:
-            a = self._goal
-            unchanged = True
-        else:
-            unchanged = False
-        least, what = self._room(clearances, a, h, measured)
-        if least >= 0.0:
-            return None if unchanged else a
+        unchanged, wanted = a is None, self._goal if a is None else a
+        rooms, _ = self._rooms(clearances, wanted, h, measured)
+        if rooms.min() >= 0.0:
+            return None if unchanged else wanted
         safe = self.limits.brakes(self._v, self._a, h)
+        # What is too close already must not come closer; everything else keeps its distance.
+        least = np.minimum(self._rooms(clearances, safe, h, measured)[0], 0.0) - _ROUNDING
+        here = clearances.exact(self._x) - _ROUNDING
+
+        def worse(candidate: Float64) -> NDArray[np.bool_]:
+            rooms, x = self._rooms(clearances, candidate, h, measured)
+            out = rooms < least
+            if out.any() and (here[out] < 0.0).any():
+                out &= (here >= 0.0) | (clearances.exact(x) < here)
+            return out
+
+        bad = worse(wanted)
+        if not bad.any():
+            return None if unchanged else wanted
+        what = clearances.names[int(np.where(bad, rooms, np.inf).argmin())]
         reasons[f'distance {what}' if ' - ' in what else what] = self._arm_names
-        floor, _ = self._room(clearances, safe, h, measured)
-        if floor < 0.0 and least > floor + 1e-9:
-            return None if unchanged else a  # too close already: everything that parts is right
-        if self._safety.mode != 'reject':
-            for part in _PARTS:
-                some = safe + part * (a - safe)
-                if self._room(clearances, some, h, measured)[0] >= 0.0:
-                    return some
+        if self._safety.mode == 'reject':
+            return safe
+        for candidate in self._candidates(clearances, wanted, safe, bad):
+            if not worse(candidate).any():
+                return candidate
         return safe
 
-    def _room(self, clearances: Clearances, a: Float64, h: float,
-              measured: Float32 | None) -> tuple[float, str]:
-        """Room left in all that the joints may pass until they rest, if ``a`` comes next."""
+    def _candidates(self, clearances: Clearances, wanted: Float64, safe: Float64,
+                    bad: NDArray[np.bool_]) -> Iterator[Float64]:
+        """What may be possible where ``wanted`` is not, the nearest to it first.
+
+        The arms of the rows that are ``bad`` go part of their way; then one arm alone; then the
+        grippers alone, so that a part can be let go of.
+        """
+        involved = clearances.moves[bad].any(axis=0)
+        for part in _PARTS:
+            yield np.where(involved, safe + part * (wanted - safe), wanted)
+        for part in _PARTS[:-1]:
+            for arm in clearances.arms:
+                yield np.where(arm, safe + part * (wanted - safe), safe)
+        yield np.where(self._gripper, wanted, safe)
+
+    def _rooms(self, clearances: Clearances, a: Float64, h: float,
+               measured: Float32 | None) -> tuple[Float64, Float64]:
+        """Room of each row in all that the joints may pass until they rest, if ``a`` comes next.
+
+        And the positions ``(D,)`` that come next.
+        """
         v = self._v + a * h
         x = self._x + v * h
         up, down = self.limits.ways(v, a)
@@ -284,4 +329,4 @@ class SafetyGate:
         if measured is not None:  # fingers are between here and there
             low = np.where(self._gripper, np.minimum(x, measured), low)
             high = np.where(self._gripper, np.maximum(x, measured), high)
-        return clearances.slack(low, high)
+        return clearances.rooms(low, high), x

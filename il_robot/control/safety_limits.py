@@ -22,7 +22,7 @@ from math import copysign, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from il_robot.control.compiled import compiled
+from il_robot.control.compiled import compiled, warm
 from il_robot.types import Float64
 
 Bools = NDArray[np.bool_]
@@ -198,12 +198,17 @@ class JointLimits:
                  jerk: Float64) -> None:
         self.lower, self.upper = lower, upper
         self.velocity, self.acceleration, self.jerk = velocity, acceleration, jerk
-        self._rows = [*zip(lower.tolist(), upper.tolist(), acceleration.tolist(), jerk.tolist())]
-        zero = np.zeros(len(lower))  # compiled, or read, now and not on the way
+        self._rows = [*zip(acceleration.tolist(), jerk.tolist())]
+        warm(self._touch)
+
+    def _touch(self) -> None:
+        """Everything compiled once: now and not on the way."""
+        zero = np.zeros(len(self.lower))
         self.brakes(zero, zero, 1.0)
         self.ways(zero, zero)
-        self.broken(lower, zero, zero, zero, 1.0, velocity)
-        self.nearest(0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0)
+        self.broken(self.lower, zero, zero, zero, 1.0, self.velocity, self.lower, self.upper)
+        self.nearest(0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0)
+        comfortable(zero, zero, 1.0, zero, zero, zero, zero, zero.copy(), zero.copy())
 
     def ways(self, v: Float64, a: Float64) -> Float64:
         """``(2, N)`` how far joints still move up and down when they brake [rad]."""
@@ -212,7 +217,7 @@ class JointLimits:
         return out
 
     def broken(self, x: Float64, v: Float64, a: Float64, before: Float64, h: float,
-               speed: Float64) -> Bytes | None:
+               speed: Float64, lower: Float64, upper: Float64) -> Bytes | None:
         """Which joints may not enter a state, and why.
 
         Args:
@@ -222,13 +227,15 @@ class JointLimits:
             before: Acceleration of the command before it.
             h: Time since then [s].
             speed: ``(N,)`` velocity limits now.
+            lower: ``(N,)`` position limits now: where a joint is beyond its own, there.
+            upper: The same.
 
         Returns:
             ``(N,)`` bits of ``BROKEN``; None where there are none.
         """
         out = np.empty(len(x), np.uint8)
-        found = _broken(x, v, a, before, h, speed, self.lower, self.upper, self.acceleration,
-                        self.jerk, out)
+        found = _broken(x, v, a, before, h, speed, lower, upper, self.acceleration, self.jerk,
+                        out)
         return out if found else None
 
     def brakes(self, v: Float64, a: Float64, h: float) -> Float64:
@@ -238,7 +245,7 @@ class JointLimits:
         return out
 
     def nearest(self, i: int, x: float, v: float, a: float, h: float, goal: float, wanted: float,
-                pace: float, speed: float) -> float:
+                pace: float, speed: float, lower: float, upper: float) -> float:
         """The admissible ``a'`` of one joint that is nearest to the wanted one [rad/s^2].
 
         Where that is not admissible, the target behind it is approached so that the joint could
@@ -254,5 +261,8 @@ class JointLimits:
             wanted: The target that lies behind it [rad].
             pace: How fast it moves [rad/s].
             speed: Velocity limit now [rad/s].
+            lower: Position limits now, see :meth:`broken`.
+            upper: The same.
         """
-        return float(_nearest(x, v, a, h, goal, wanted, pace, speed, *self._rows[i]))
+        return float(_nearest(x, v, a, h, goal, wanted, pace, speed, lower, upper,
+                              *self._rows[i]))

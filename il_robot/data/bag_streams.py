@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from il_robot.spec import RobotSpec
 from il_robot.types import ActionChunk, Float32, Source, UInt8
 
 JOINT_STATES, COMMAND, MODE = 'joint_states', 'command', 'session/mode'
+_MODES = ('ensemble', 'newest', 'blend', 'rtc')
 EXPERT, CHUNKS, POLICY_STATUS = 'expert/proposal', 'policy/proposal', 'policy/status'
 SIM_EPISODE = 'sim/episode'
 _TOLERANCE = 1e-2  # of a quaternion's length
@@ -83,7 +85,7 @@ def read_streams(
         pictures={camera: reader.pictures(camera) for camera in cameras},
         discarded=frozenset(
             int(n) for _, values in reader.statuses(MODE)
-            for n in values.get('discarded', '').split()),
+            for n in values.get('discarded', '').split() if n.isdecimal()),
     )
     for name in (JOINT_STATES, COMMAND):
         if not len(streams.states if name == JOINT_STATES else streams.commands):
@@ -99,10 +101,11 @@ def read_streams(
 def _says_how(status: Mapping[str, str]) -> bool:
     """Whether a policy's status says how its chunks are executed; nodes ignore others, too."""
     try:
-        int(status['chunk_size']), int(status['n_action_steps']), float(status['decay'])
+        steps = int(status['chunk_size']), int(status['n_action_steps'])
+        return (min(steps) >= 1 and isfinite(float(status['decay']))
+                and status['execution_mode'] in _MODES)
     except (KeyError, ValueError):
         return False
-    return 'execution_mode' in status
 
 
 def _counts(episode: Mapping[str, str]) -> bool:
@@ -207,7 +210,10 @@ class _Reader:
         if values.get('intervention') != 'true':
             return [*drivers, 0]
         # An arbiter that does not count them has one.
-        return [*drivers, int(values.get('correction') or 1)]
+        number = values.get('correction') or '1'
+        if not number.isdecimal():
+            raise _MisfitError(f'correction {number!r} is no number')
+        return [*drivers, int(number)]
 
     def chunk(self, message: Any) -> ActionChunk:
         """A JointTrajectory as a chunk."""

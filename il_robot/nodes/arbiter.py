@@ -162,11 +162,11 @@ class ArbiterNode(Node):
             return
         if not self._lockstep and stamp - self._decided < 0.9 * self.spec.dt:
             return  # the robot reports faster than it is controlled
-        if self.arbiter.doubts(stamp, state):
+        if not self._lockstep and self.arbiter.doubts(stamp, state):
             self._complain('jump', f'ignored a state that jumped at {stamp:.3f} s, unless the '
                            f'next one confirms it; do two nodes publish {topics.JOINT_STATES}?')
             return
-        self._proposals.now = stamp
+        self._proposals.heard(stamp)
         self._pending = (stamp, state, received)
         self._proposals.punctuality.observe(stamp, received)
         self._try_to_decide()
@@ -196,8 +196,9 @@ class ArbiterNode(Node):
 
     def _take(self, request: Request) -> None:
         self._requests.append(request)
-        if request.kind == 'stop' and self._last is None:
-            self._keep(stopped=True, reason='request stop')  # without a robot, nobody decides yet
+        if request.kind == 'stop':  # also where no state of the robot comes, and nobody decides
+            self.arbiter.stop('request stop')
+            self._keep(stopped=True, reason='request stop')
 
     def _keep(self, *, stopped: bool, reason: str) -> None:
         """Let a restart know whether it is stopped."""

@@ -106,6 +106,12 @@ class Proposals:
                            'them counts until there is only one; stop the others')
         return contested
 
+    def heard(self, stamp: float) -> None:
+        """A state of the robot was believed [s]."""
+        self.now = stamp
+        if self._ahead(topics.SIM_EPISODE, self._since):
+            self._since = -math.inf  # it came before the first state
+
     def _ahead(self, topic: str, stamp: float) -> bool:
         """Whether it answers what the robot has not said yet: it would make all others old."""
         ahead = self.now + _AHEAD < stamp < math.inf and self.now > -math.inf

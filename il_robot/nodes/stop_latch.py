@@ -57,14 +57,21 @@ class StopLatch:
         """
         if self.stopped:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        folder = self._path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         half = self._path.with_suffix('.half')
-        with half.open('w') as file:
+        # Nobody else may clear it.
+        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 'w') as file:
             json.dump({'reason': reason, 'since': time.strftime('%Y-%m-%d %H:%M:%S')}, file)
             file.flush()
             os.fsync(file.fileno())
         half.replace(self._path)
         self.stopped = True
+        entry = os.open(folder, os.O_RDONLY)  # the name, too, outlives a power cut
+        try:
+            os.fsync(entry)
+        finally:
+            os.close(entry)
 
     def clear(self) -> None:
         """Somebody cleared it.

@@ -426,3 +426,29 @@ def test_whatever_is_proposed_the_command_keeps_the_limits(script):
         step = np.abs(command - previous)[arm_joints]
         assert (step <= SPEC.velocity[arm_joints] * min(elapsed, 2 * DT) + 1e-5).all()
         previous = state = command
+
+
+def test_a_first_driver_far_away_is_approached_slowly():
+    """Its target decides, not the beginning of the way there."""
+    arbiter = Arbiter(SPEC, ArbiterConfig())
+    far = SPEC.rest.copy()
+    far[0] += 2.0
+    state, now, sent = SPEC.rest, 0.0, []
+    for i in range(60):
+        now += SPEC.dt
+        decision = arbiter.decide(now, state, {Source.TELEOP: Proposal(now, far)},
+                                  [Request('engage')] if i == 5 else [])
+        state = decision.command
+        sent.append(state)
+    speed = np.abs(np.diff(np.array(sent, np.float64), axis=0)[:, 0]).max() / SPEC.dt
+    assert 0.1 < speed <= SPEC.safety.start_speed * SPEC.velocity[0] + 1e-4
+
+
+def test_a_joint_measured_beyond_its_limits_comes_in_at_the_gates_speed():
+    arbiter = Arbiter(SPEC, ArbiterConfig())
+    state = SPEC.rest.copy()
+    state[1] = SPEC.upper[1] + 0.2
+    first = arbiter.decide(0.0, state, {}).command
+    assert first[1] == state[1]
+    for i in range(1, 20):
+        np.testing.assert_array_equal(arbiter.decide(i * SPEC.dt, state, {}).command, state)

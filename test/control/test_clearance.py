@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from il_robot.control.body import Body
 from il_robot.control.clearance import Clearances
+from il_robot.control.compiled import warm
 from il_robot.errors import SpecError
 from il_robot.safety_spec import Workspace
 from il_robot.sim import default_robot
@@ -111,3 +112,25 @@ def test_a_model_that_does_not_fit_is_refused():
              urdf_text(SPEC))
     with pytest.raises(SpecError, match='listed as they follow'):
         Body(replace(SPEC, joints=SPEC.joints[::-1]), urdf_text(SPEC))
+    single = replace(SPEC, arms=(replace(SPEC.arms[0], prefix=''),))
+    with pytest.raises(SpecError, match='needs a prefix'):
+        Body(single, urdf_text(single))
+
+
+def test_one_arm_alone_is_watched_against_itself_and_the_table():
+    alone = replace(SPEC, arms=SPEC.arms[:1])
+    watched = Clearances(Body(alone, urdf_text(alone)))
+    assert watched.exact(alone.rest.astype(np.float64)).min() > 0 and watched.moves.all()
+
+
+def test_a_damaged_cache_is_compiled_anew():
+    calls = []
+
+    def first_fails():
+        calls.append(1)
+        if len(calls) == 1:
+            raise EOFError('Ran out of input')
+
+    warm(first_fails)
+    assert len(calls) == 2
+    assert np.isfinite(WATCHED.exact(SPEC.rest.astype(np.float64))).all()

@@ -192,3 +192,99 @@ def test_arms_driven_against_each_other_and_the_table_keep_their_distance():
     wire.check()
     assert wire.rooms().min() >= -1e-6
     assert any('distance' in k for why in wire.why for k in why.joints)
+
+
+# -- too close already, and blocked ---------------------------------------------------------
+LEFT, RIGHT = (SPEC.arm_slice(arm.name) for arm in SPEC.arms)
+TABLE = np.array([name.endswith('table') for name in Clearances(BODY).names])
+
+
+def lowered(depth, arms=(LEFT, RIGHT)):
+    """The rest posture with hands so far below the table [m]."""
+    watch, low = Clearances(BODY), SPEC.rest.astype(np.float64)
+    for arm in arms:
+        while True:
+            low[arm][1] += 1e-3
+            only = SPEC.rest.astype(np.float64)
+            only[arm] = low[arm]
+            if watch.exact(only)[TABLE].min() < -depth:
+                break
+    return low.astype(np.float32)
+
+
+def test_an_arm_leaves_the_table_while_the_other_still_lies_on_it():
+    start = lowered(0.006)
+    wire = Wire(start=start)
+    goal = start.copy()
+    goal[LEFT] = SPEC.rest[LEFT]
+    begun = wire.rooms()[0]
+    for _ in range(150):
+        wire.send(goal)
+        watch = wire.watch.exact(wire.sent[-1].astype(np.float64))
+        assert (watch >= np.minimum(wire.watch.exact(start.astype(np.float64)), 0) - 1e-5).all()
+    assert begun < -0.005
+    np.testing.assert_allclose(wire.sent[-1], goal, atol=1e-4)
+
+
+def test_what_is_too_close_switches_nothing_else_off():
+    """The left arm comes out of the table slowly; the right one is driven into it meanwhile."""
+    start = lowered(0.006, [LEFT])
+    wire = Wire(start=start)
+    right = np.array([n.startswith('right') and n.endswith('table') for n in wire.watch.names])
+    deep = lowered(0.1, [RIGHT])
+    for i in range(200):
+        goal = start + (SPEC.rest - start) * np.float32(min(i / 200, 1))
+        goal[RIGHT] = deep[RIGHT]
+        room = wire.watch.exact(wire.send(goal).astype(np.float64))
+        assert room[right].min() >= -1e-6
+    assert room[right].min() < 0.03, 'it came near'
+
+
+def test_where_one_arm_is_blocked_the_other_goes_on_and_grippers_close():
+    wire = Wire()
+    goal = lowered(0.02, [LEFT])
+    goal[RIGHT][0] += 0.5
+    goal[~JOINTS] = 0.02
+    wire.send(SPEC.rest + np.float32(1e-3) * JOINTS)
+    for _ in range(150):
+        wire.send(goal)
+    wire.check()
+    assert any('distance' in k for why in wire.why for k in why.joints)
+    np.testing.assert_allclose(wire.sent[-1][RIGHT], goal[RIGHT], atol=1e-3)
+    np.testing.assert_allclose(wire.sent[-1][~JOINTS], 0.02, atol=1e-3)
+
+
+def test_what_is_in_the_margin_may_stay_there_and_comes_no_further_out():
+    spec = with_mode('clip', position_margin=0.3)
+    start = SPEC.rest.copy()
+    start[0] = SPEC.upper[0] - 0.1
+    wire = Wire(spec, clearances=False, start=start)
+    for _ in range(20):
+        np.testing.assert_array_equal(wire.send(start), start)
+    out = start.copy()
+    out[0] = SPEC.upper[0]
+    for _ in range(20):
+        assert wire.send(out)[0] <= start[0] + 1e-6
+    for _ in range(300):
+        wire.send(SPEC.rest)
+    np.testing.assert_allclose(wire.sent[-1], SPEC.rest, atol=1e-4)
+    with pytest.raises(ValueError, match='leaves no room for'):
+        replace(SPEC, joints=(replace(SPEC.joints[0], lower=-0.2, upper=0.2), *SPEC.joints[1:]),
+                safety=replace(SPEC.safety, position_margin=0.3))
+
+
+def test_reject_is_no_dead_end():
+    wire = Wire(with_mode('reject'), clearances=False)
+    closed = SPEC.rest.copy()
+    closed[~JOINTS] = 0.0
+    closed[0] += 0.002
+    for _ in range(30):
+        wire.send(closed)
+    np.testing.assert_allclose(wire.sent[-1], closed, atol=1e-4)
+    far = closed.copy()
+    far[0] += 0.4
+    for _ in range(150):
+        wire.send(far)
+    assert any('velocity' in why.joints for why in wire.why)
+    np.testing.assert_allclose(wire.sent[-1], far, atol=1e-3)
+    wire.check()
