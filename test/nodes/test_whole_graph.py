@@ -177,7 +177,7 @@ def check_commands(watch, begun, taken, given):
     policy = watch.policy(stamps)
     np.testing.assert_array_equal(*(
         values[[s > after for s in stamps], RIGHT] for values in (commands, policy)))
-    assert np.ptp(commands[[s > after for s in stamps], RIGHT], axis=0)[:-1].min() > 0.004
+    assert np.ptp(commands[[s > after for s in stamps], RIGHT], axis=0)[:-1].min() > 0.002
     operated = [i for i, s in enumerate(stamps) if taken + 1e9 * HANDOVER < s < given]
     teleop = np.array([watch.teleop[stamps[i]] for i in operated])
     np.testing.assert_array_equal(commands[operated, LEFT], teleop[:, LEFT])
