@@ -129,8 +129,12 @@ def test_an_operator_takes_one_arm_from_the_policy_and_gives_it_back(graph, tmp_
     graph.start('recorder', output=str(output), use_sim_time=True)
     operator = Operator(graph)
     # each topic is matched by itself, and a chunk from before that is not heard
+    # (by the recorder neither, which subscribes to what it finds)
     graph.until(lambda: watch.recording.get('state') == 'idle' and watch.policies and watch.chunks
-                and watch.commands, 'all nodes')
+                and watch.commands and all(
+                    any(i.node_name == 'recorder'
+                        for i in graph.node.get_subscriptions_info_by_topic(topic))
+                    for topic in (topics.POLICY_PROPOSAL, topics.POLICY_STATUS)), 'all nodes')
     operator.press(b'r', lambda: watch.recording['state'] == 'recording', 'a recording')
     operator.press(b'a', lambda: watch.mode.get('mode') == 'AUTONOMOUS', 'the policy to drive')
     watch.ticks(50)
