@@ -117,6 +117,7 @@ class Arbiter:
         self._expects_jump = False
         self._now = -np.inf
         self._lost_policy = False
+        self._told = self._summary
 
     def decide(
         self,
@@ -140,7 +141,6 @@ class Arbiter:
             acceleration limit, whatever was proposed. STOPPED, and what comes too close, brakes
             with the hard limits of :mod:`il_robot.control.safety`.
         """
-        before = self._summary
         dt = min(max(now - self._now, 0.0), 2.0 * self.spec.dt)
         self._lose_robot(now - self._now)
         self._synchronize(state, now - self._now)
@@ -154,9 +154,10 @@ class Arbiter:
             self._motion.stop()
         limited = self._move(fresh, now, dt, state)
         self._now = now
+        before, self._told = self._told, self._summary
         return Decision(
             self._motion.command, self.mode, tuple(self._drivers.values()),
-            self._summary != before, self.reason, refused, limited, self._fault, self._help,
+            self._told != before, self.reason, refused, limited, self._fault, self._help,
             self._suspended, self._latest if self.mode is M.CORRECTION else 0, self._discarded,
             self._motion.changing)
 

@@ -45,6 +45,7 @@ class Clearances:
         held = np.where(self._finger, wanted.held, 0.0)
         radius = np.array([s.radius for s in body.shapes]) + held
         self.names: list[str] = []
+        about: list[tuple[int, ...]] = []  # the arms
         first, second, beyond, keep = [], [], [], []
         for a, one in enumerate(spec.arms):
             for b in range(a, len(spec.arms)):
@@ -57,26 +58,26 @@ class Clearances:
                     # What moves both moves neither against the other.
                     beyond.append(int(body.moved[links[k]].sum()) if a == b else 0)
                     keep.append(radius[i] + radius[k] + margin)
+                    about.append((a, b))
                     self.names.append(f'{one.prefix}{body.shapes[i].link} - '
                                       f'{spec.arms[b].prefix}{body.shapes[k].link}')
         over_table = np.flatnonzero(body.moved[links].sum(axis=1) > 1)
-        for arm in spec.arms:
+        for a, arm in enumerate(spec.arms):
+            about += [(a,)] * len(over_table)
             self.names += [f'{arm.prefix}{body.shapes[i].link} - table' for i in over_table]
         tool = body.links.index('eef') if box is not None else -1
         if box is not None:
+            about += [(a,) for a in range(len(spec.arms)) for _ in range(6)]
             self.names += [f'workspace {arm.name}' for arm in spec.arms for _ in range(6)]
         corners = np.array([box.lower, box.upper] if box is not None else np.zeros((2, 3)))
         self._tree, self._shapes = body.tree(), body.shape_arrays(max(tool, 0), held)
         self._rows = Rows(
             np.array(first, np.int64), np.array(second, np.int64), np.array(beyond, np.int64),
             np.array(keep, float), over_table, wanted.table, tool, corners)
-        names = spec.joint_names
-        self.arms = np.array([[n.startswith(arm.prefix) for n in names] for arm in spec.arms]) \
-            if len(spec.arms) > 1 else np.ones((1, spec.dim), bool)
-        self.moves = np.array([
-            self.arms[[row.startswith(arm.prefix) or f' - {arm.prefix}' in row
-                       or row == f'workspace {arm.name}' for arm in spec.arms]].any(axis=0)
-            for row in self.names])
+        self.arms = np.zeros((len(spec.arms), spec.dim), bool)
+        for own, arm in zip(self.arms, spec.arms):
+            own[spec.arm_slice(arm.name)] = True
+        self.moves = np.array([self.arms[list(who)].any(axis=0) for who in about])
         warm(lambda: self.exact(spec.rest.astype(np.float64)))  # now and not on the way
 
     def _margin(self, same: bool, i: int, k: int) -> float | None:

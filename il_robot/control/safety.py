@@ -111,11 +111,6 @@ class SafetyGate:
         self._v, self._a = np.zeros_like(self._x), np.zeros_like(self._x)
         self._wanted, self._late, self._stood = [self._x, self._x], 0.0, True
 
-    @property
-    def velocity(self) -> Float64:
-        """``(D,)`` of what was sent last [rad/s, m/s]."""
-        return self._v
-
     # -- what comes next --------------------------------------------------------------------
     def limit(self, command: Float32, dt: float,
               measured: Float32 | None = None, target: Float64 | None = None
@@ -193,11 +188,7 @@ class SafetyGate:
             if where.any():
                 reasons[why] = self._names(where)
         if self._safety.mode == 'slow' and reasons:
-            way = np.where(self._gripper, 0.0, inside - before)
-            part = np.where(np.abs(way) > 1e-9, (limited - before) / np.where(
-                way == 0, 1.0, way), 1.0)
-            share = float(np.clip(part, 0.0, 1.0).min())
-            return np.where(self._gripper, limited, before + share * way)
+            return self._together(before, inside, limited)
         return limited.astype(np.float32).astype(np.float64)
 
     def _hard(self, wanted: Float64 | None, h: float, reasons: dict[str, tuple[str, ...]]
@@ -208,15 +199,15 @@ class SafetyGate:
             return limits.brakes(v, self._a, h)
         if self._rejects(reasons):
             # Who goes on asking for it from a standstill gets there slowly.
-            self._starting = True if not v.any() else self._starting
+            self._starting = self._starting or not v.any()
             return limits.brakes(v, self._a, h)
         speed = self._speed
         goal_v = (wanted - x) / h
         goal = (goal_v - v) / h
         bits = limits.broken(wanted, goal_v, goal, self._a, h, speed, self._low, self._high)
         # Grippers are inside position limits and rate already, and that is all.
-        broken = None if bits is None else (bits > 0) & ~self._gripper
-        if bits is None or broken is None or not broken.any():
+        broken = (bits > 0) & ~self._gripper
+        if not broken.any():
             self._wanted, self._goal = [self._inside, self._wanted[0]], goal
             return None
         pace = self._pace(self._inside, h)
@@ -233,11 +224,16 @@ class SafetyGate:
         if self._rejects(reasons):
             return safe
         if self._safety.mode == 'slow':
-            way = np.where(self._gripper, 0.0, goal - safe)
-            part = np.where(np.abs(way) > 1e-9, (a - safe) / np.where(way == 0, 1.0, way), 1.0)
-            share = float(np.clip(part, 0.0, 1.0).min())
-            a = np.where(self._gripper, a, safe + share * way)
+            a = self._together(safe, goal, a)
         return a
+
+    def _together(self, start: Float64, goal: Float64, possible: Float64) -> Float64:
+        """From ``start`` towards ``goal``, all arm joints the part of the way that each can go."""
+        way = np.where(self._gripper, 0.0, goal - start)
+        part = np.where(
+            np.abs(way) > 1e-9, (possible - start) / np.where(way == 0, 1.0, way), 1.0)
+        share = float(np.clip(part, 0.0, 1.0).min())
+        return np.where(self._gripper, possible, start + share * way)
 
     def _rejects(self, reasons: Mapping[str, tuple[str, ...]]) -> bool:
         """Whether a command is rejected for that: not for a gripper's set point, nor a start."""

@@ -132,9 +132,8 @@ def _brakes(v: Float64, a: Float64, h: float, most: Float64, jerk: Float64, out:
 
 @compiled
 def _broken(x: Float64, v: Float64, a: Float64, before: Float64, h: float, speed: Float64,
-            lower: Float64, upper: Float64, most: Float64, jerk: Float64, out: Bytes) -> bool:
-    """See :meth:`JointLimits.broken`; ``out`` ``(N,)`` gets the bits; whether there are any."""
-    any_broken = False
+            lower: Float64, upper: Float64, most: Float64, jerk: Float64, out: Bytes) -> None:
+    """See :meth:`JointLimits.broken`; ``out`` ``(N,)`` is written."""
     for i in range(len(x)):
         bits = 0
         if abs(a[i] - before[i]) > jerk[i] * h * (1.0 + SLACK):
@@ -149,8 +148,6 @@ def _broken(x: Float64, v: Float64, a: Float64, before: Float64, h: float, speed
                 or -x[i] + stop_way(-v[i], -a[i], most[i], jerk[i]) > -lower[i] + SLACK):
             bits |= BRAKING
         out[i] = bits
-        any_broken |= bits > 0
-    return any_broken
 
 
 @compiled
@@ -217,7 +214,7 @@ class JointLimits:
         return out
 
     def broken(self, x: Float64, v: Float64, a: Float64, before: Float64, h: float,
-               speed: Float64, lower: Float64, upper: Float64) -> Bytes | None:
+               speed: Float64, lower: Float64, upper: Float64) -> Bytes:
         """Which joints may not enter a state, and why.
 
         Args:
@@ -231,12 +228,11 @@ class JointLimits:
             upper: The same.
 
         Returns:
-            ``(N,)`` bits of ``BROKEN``; None where there are none.
+            ``(N,)`` bits of ``BROKEN``.
         """
         out = np.empty(len(x), np.uint8)
-        found = _broken(x, v, a, before, h, speed, lower, upper, self.acceleration, self.jerk,
-                        out)
-        return out if found else None
+        _broken(x, v, a, before, h, speed, lower, upper, self.acceleration, self.jerk, out)
+        return out
 
     def brakes(self, v: Float64, a: Float64, h: float) -> Float64:
         """``(N,)`` :func:`brake` of all joints."""

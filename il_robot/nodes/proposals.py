@@ -114,7 +114,7 @@ class Proposals:
 
     def _ahead(self, topic: str, stamp: float) -> bool:
         """Whether it answers what the robot has not said yet: it would make all others old."""
-        ahead = self.now + _AHEAD < stamp < math.inf and self.now > -math.inf
+        ahead = -math.inf < self.now < stamp - _AHEAD
         if ahead:
             self._complain(f'{topic} ahead', f'ignored a message on {topic} with a stamp of '
                            f'{stamp:.3f} s, {stamp - self.now:.3f} s ahead of the robot; is its '

@@ -452,3 +452,12 @@ def test_a_joint_measured_beyond_its_limits_comes_in_at_the_gates_speed():
     assert first[1] == state[1]
     for i in range(1, 20):
         np.testing.assert_array_equal(arbiter.decide(i * SPEC.dt, state, {}).command, state)
+
+
+def test_a_stop_between_two_decisions_is_told_with_the_next():
+    arbiter = Arbiter(SPEC, ArbiterConfig())
+    assert not arbiter.decide(0.0, SPEC.rest, {}).changed
+    arbiter.stop('request stop')
+    decision = arbiter.decide(0.02, SPEC.rest, {}, [Request('stop')])
+    assert decision.mode is ControlMode.STOPPED and decision.changed
+    assert not arbiter.decide(0.04, SPEC.rest, {}).changed
