@@ -20,7 +20,7 @@ MAY_IMPORT = {
     'control': {'core'},
     'data': {'core'},
     'sim': {'core'},
-    'policies': {'core', 'data.normalizer', 'data.pictures'},
+    'policies': {'core', 'control.chunks', 'data.normalizer', 'data.pictures'},
     'algorithms': {'core', 'control', 'data', 'policies'},
     'apps': PURE,
     'nodes': {'core', 'control', 'data', 'policies', 'sim', 'algorithms.plots'},

@@ -15,7 +15,7 @@ from il_robot.control.chunks import ChunkBuffer, Execution
 from il_robot.errors import ConfigError
 from il_robot.policies.assessor import load_assessor
 from il_robot.policies.checkpoint import load_checkpoint
-from il_robot.policies.runner import PolicyRunner
+from il_robot.policies.residual_runner import Runner, make_runner
 from il_robot.spec import RobotSpec
 from il_robot.types import ActionChunk, Float32, Observation
 
@@ -42,7 +42,7 @@ class PolicyController:
     """
 
     def __init__(
-        self, runner: PolicyRunner, spec: RobotSpec, execution: Execution, delay: float = 0.0
+        self, runner: Runner, spec: RobotSpec, execution: Execution, delay: float = 0.0
     ) -> None:
         if not 0 <= delay < math.inf:
             raise ConfigError(f'delay must be >= 0 s and finite, got {delay}')
@@ -133,6 +133,6 @@ class PolicyFactory:
         checkpoint, policy = load_checkpoint(self.checkpoint, robot=robot, device=self.device)
         execution = self.execution or build(Execution, checkpoint.execution, 'checkpoint')
         assessor = load_assessor(self.assessor, checkpoint.hash) if self.assessor else None
-        runner = PolicyRunner(checkpoint, policy, robot, self.runtime, novelty=self.novelty,
-                              assessor=assessor, inpaint=execution.inpainting)
+        runner = make_runner(checkpoint, policy, robot, self.runtime, execution=execution,
+                             novelty=self.novelty, assessor=assessor)
         return PolicyController(runner, robot, execution, self.delay)

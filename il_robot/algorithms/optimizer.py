@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import nn
 
 from il_robot.policies.policy import Gradients, Trainee
 
@@ -34,7 +35,7 @@ class AdamW:
         weight_decay: Decoupled from the gradient.
     """
 
-    def __init__(self, policy: Trainee, weight_decay: float) -> None:
+    def __init__(self, policy: nn.Module, weight_decay: float) -> None:
         trainable = {n: p for n, p in policy.named_parameters() if p.requires_grad}
         self._names = list(trainable)
         self._weights = [p.detach() for p in trainable.values()]

@@ -150,3 +150,31 @@ def plot_evaluation(episodes: Sequence[EpisodeResult], title: str, path: Path) -
     lengths.set(xlabel='length [control steps]', ylabel='episodes', title='episode length')
     lengths.legend()
     figure.savefig(path, dpi=120)
+
+
+def plot_finetune(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Success over the minutes of reinforcement learning, with Wilson intervals.
+
+    Args:
+        runs: Records of each run (:func:`il_robot.algorithms.finetune.read_records`), by label.
+        path: Of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout='constrained')
+    axes = figure.subplots()
+    for label, records in runs.items():
+        during = [r for r in records if r['kind'] == 'during']
+        if not during:
+            continue
+        minutes = [r['minutes'] for r in during]
+        low, high = ([100 * r['interval_95'][i] for r in during] for i in (0, 1))
+        line, = axes.plot(minutes, [100 * r['success_rate'] for r in during], 'o-', label=label)
+        axes.fill_between(minutes, low, high, color=line.get_color(), alpha=0.2)
+        back = [(r['minutes'], 100 * r['success_rate']) for r in during if r['taken_back']]
+        if back:
+            axes.plot(*zip(*back), 'x', color='black', markersize=9)
+    axes.set(xlabel='minutes of learning and evaluation', ylabel='success [%]', ylim=(-2, 102))
+    axes.grid(alpha=0.3)
+    axes.legend(loc='lower right')
+    figure.savefig(path, dpi=120)

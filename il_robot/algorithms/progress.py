@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ from il_robot.algorithms.records import NO_LOSS, Record
 from il_robot.statistics import wilson
 
 if TYPE_CHECKING:
+    import torch
+
     from il_robot.data.frames import OnFrames
 
 
@@ -84,6 +87,37 @@ def training_bar(
     """A bar from ``start`` to ``steps``; nothing at all unless ``shown``."""
     with _progress('train', console, shown) as progress:
         yield TrainingBar(progress, steps, start)
+
+
+class FinetuneBar:
+    """Decisions, time left, success of the newest episodes and losses, as one line."""
+
+    def __init__(self, progress: Progress, steps: int, start: int) -> None:
+        self._progress = progress
+        self._bar = progress.add_task('', total=steps, completed=start)
+        self._shown = 0.0
+
+    def show(
+        self, steps: int, recent: Sequence[bool], losses: Mapping[str, torch.Tensor]
+    ) -> None:
+        """At most a few times a second; between them nothing is computed."""
+        now = time.monotonic()
+        if now - self._shown < 0.5:
+            return
+        self._shown = now
+        text = f'{sum(recent)}/{len(recent)} explored to success'
+        for name, value in losses.items():
+            text += f', {name.replace("_", " ")} {float(value):.3g}'
+        self._progress.update(self._bar, completed=steps, description=text)
+
+
+@contextmanager
+def finetune_bar(
+    steps: int, start: int = 0, console: Console | None = None, shown: bool = True
+) -> Iterator[FinetuneBar]:
+    """A bar from ``start`` to ``steps`` decisions; nothing at all unless ``shown``."""
+    with _progress('explore', console, shown) as progress:
+        yield FinetuneBar(progress, steps, start)
 
 
 @contextmanager

@@ -18,13 +18,24 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from il_robot import __version__
-from il_robot.apps import dagger, dataset, demo, evaluate, export, launch, record, train, view
+from il_robot.apps import (
+    dagger,
+    dataset,
+    demo,
+    evaluate,
+    export,
+    finetune,
+    launch,
+    record,
+    train,
+    view,
+)
 from il_robot.errors import ConfigError, IlRobotError, unknown
 
 _PROG = 'il_robot'
 _COMMANDS: dict[str, ModuleType] = {
     'demo': demo, 'record': record, 'train': train, 'evaluate': evaluate, 'dagger': dagger,
-    'dataset': dataset,
+    'finetune': finetune, 'dataset': dataset,
     'export': export, 'view': view, 'launch': launch,
 }
 

@@ -15,7 +15,7 @@ from il_robot.policies.assessor import ASSESSOR, load_assessor
 from il_robot.policies.checkpoint import Checkpoint, load_checkpoint
 from il_robot.policies.device import choose_device
 from il_robot.policies.ensemble import EnsemblePolicy
-from il_robot.policies.runner import PolicyRunner
+from il_robot.policies.residual_runner import Runner, make_runner
 from il_robot.policies.runtime import AUTO
 from il_robot.spec import RobotSpec
 
@@ -29,7 +29,7 @@ class LoadedPolicy:
 
     folder: Path
     checkpoint: Checkpoint
-    runner: PolicyRunner
+    runner: Runner
     execution: Execution
     device: str
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -80,9 +80,8 @@ def load_policy(
             f'{folder} is no ensemble and has no {ASSESSOR}: it cannot tell when it needs help; '
             f'make one: il_robot train --output {path} --resume --assess 0.2')
     executed = build(Execution, {**checkpoint.execution, **execution}, 'execution')
-    runner = PolicyRunner(
-        checkpoint, policy, spec, runtime, novelty=novelty, assessor=assessor,
-        inpaint=executed.inpainting)
+    runner = make_runner(checkpoint, policy, spec, runtime, execution=executed,
+                         novelty=novelty, assessor=assessor)
     if executed.n_action_steps > runner.chunk_size:
         raise ConfigError(
             f'execution: n_action_steps {executed.n_action_steps} is more than the '

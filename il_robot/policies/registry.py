@@ -18,6 +18,7 @@ from il_robot.policies.heads import GaussianConfig, GMMConfig, build_mlp_gaussia
 from il_robot.policies.mlp import ChunkMLPConfig, MLPConfig, build_chunk_mlp, build_mlp
 from il_robot.policies.observation import ImagePolicy, ObservationConfig, ObservationEncoder
 from il_robot.policies.policy import Policy
+from il_robot.policies.residual import ResidualConfig, ResidualPolicy
 
 
 def build_ensemble(
@@ -30,6 +31,15 @@ def build_ensemble(
         config.share)
 
 
+def build_residual(
+    config: ResidualConfig, layout: FeatureLayout, action_dim: int
+) -> ResidualPolicy:
+    """A corrected policy; here because its base is named in the registry."""
+    model = model_config(config.policy, config.model, 'residual: model')
+    base = make_policy(config.policy, model, layout, action_dim)
+    return ResidualPolicy(base, config, layout.dim * base.n_obs_steps, action_dim)
+
+
 # name: (configuration dataclass, builder(config, layout, action_dim))
 POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]]] = {
     'mlp': (MLPConfig, build_mlp),
@@ -40,6 +50,7 @@ POLICIES: dict[str, tuple[type[Any], Callable[[Any, FeatureLayout, int], Policy]
     'flow': (FlowConfig, build_flow),
     'diffusion': (DiffusionConfig, build_diffusion),
     'ensemble': (EnsembleConfig, build_ensemble),
+    'residual': (ResidualConfig, build_residual),
 }
 
 
@@ -59,7 +70,7 @@ def model_config(name: str, values: Mapping[str, Any], where: str) -> Any:
                 f'{where}: {", ".join(foreign)} belongs to policy {other}, this is {name}; '
                 f'change the policy, or give the keys of {name}: {", ".join(sorted(own))}')
     config = build(POLICIES[name][0], values, where)
-    if isinstance(config, EnsembleConfig):
+    if isinstance(config, (EnsembleConfig, ResidualConfig)):
         member = model_config(config.policy, config.model, f'{where}: model')
         config = replace(config, model=to_dict(member))
     return config

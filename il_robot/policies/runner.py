@@ -113,20 +113,12 @@ class PolicyRunner:
         """
         if not self._history:
             raise RuntimeError('predict() needs an observation: call observe() first')
-        state = np.stack([o.state for o in self._history])
-        objects = {
-            name: np.stack([o.objects[name] for o in self._history])
-            for name in self._given if all(name in o.objects for o in self._history)
-        }
         pictures = self._pictures()
+        features = self._features(pictures)
         if self._estimator is not None:
-            seen = {key.removeprefix(IMAGES): value[0] for key, value in pictures.items()}
-            objects |= self._estimator.estimate(seen, state, self._views)
             pictures = {}
-        features = batch_features(state, objects, self._layout, self._hands)
-        features = self._normalizer.normalize('features', features)
         batch = {'features': torch.from_numpy(features)[None], **pictures}
-        stamp, base = self._history[-1].stamp, self._base * state[-1]
+        stamp, base = self._history[-1].stamp, self._base * self._history[-1].state
         plan = self._plan(stamp)
         action = self._answer(batch) if plan is None else self._continue(batch, plan, base)
         if self._assessor is not None:
@@ -137,6 +129,26 @@ class PolicyRunner:
             positions[:min(self.frozen, len(plan))] = plan[:self.frozen]
         self._last = ActionChunk(stamp, stamp + self._times, positions)
         return self._last
+
+    def features(self) -> Float32:
+        """``(n_obs_steps, F)`` normalised, of what was observed last.
+
+        Raises:
+            SpecError: as :meth:`predict`.
+        """
+        return self._features(self._pictures())
+
+    def _features(self, pictures: Batch) -> Float32:
+        state = np.stack([o.state for o in self._history])
+        objects = {
+            name: np.stack([o.objects[name] for o in self._history])
+            for name in self._given if all(name in o.objects for o in self._history)
+        }
+        if self._estimator is not None:
+            seen = {key.removeprefix(IMAGES): value[0] for key, value in pictures.items()}
+            objects |= self._estimator.estimate(seen, state, self._views)
+        features = batch_features(state, objects, self._layout, self._hands)
+        return self._normalizer.normalize('features', features)
 
     def _plan(self, stamp: float) -> Float32 | None:
         """What the last chunk still has from ``stamp`` on, at most T steps; None for nothing."""

@@ -30,6 +30,9 @@ SMALL = {
         {'model': {'hidden': [64], 'chunk_size': 6}, 'size': 2},
         {'policy': 'flow', 'model': {'chunk_size': 3, 'width': 64, 'depth': 1}, 'size': 3},
         {'policy': 'mlp_gmm', 'model': {'hidden': [64]}, 'size': 2, 'share': 1}],
+    'residual': [
+        {'model': {'hidden': [64], 'chunk_size': 1}, 'hidden': [64], 'limit': 4.0},
+        {'policy': 'mlp', 'model': {'hidden': [64]}, 'hidden': [64, 64], 'limit': 4.0}],
 }
 CNN = {'widths': [8, 8], 'keypoints': 4}
 # Pictures come to all policies in one of two ways; what differs is what they make of the output.

@@ -1,0 +1,88 @@
+"""A policy with noise around it, for reinforcement learning."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+_LEAST, _MOST = math.log(1e-3), math.log(2.0)
+
+
+class Actor(nn.Module):
+    """A Gaussian around a network's answer; with a limit, squashed into it.
+
+    ``a = limit tanh(u)`` with ``u ~ N(net(obs), std)``, or ``a = u`` without limit. One deviation
+    per number of the action, the same everywhere: what is deployed is the network alone.
+
+    Args:
+        net: ``(B, O)`` to ``(B, A)``.
+        action_dim: A.
+        std: At first.
+        limit: Of each number; infinite for none.
+    """
+
+    def __init__(
+        self, net: nn.Module, action_dim: int, std: float = 0.1, limit: float = math.inf
+    ) -> None:
+        super().__init__()
+        self.net, self.limit = net, limit
+        self.log_std = nn.Parameter(torch.full((action_dim,), math.log(std)))
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """``(B, A)`` without noise."""
+        return self.squashed(self.net(obs))
+
+    def squashed(self, u: torch.Tensor) -> torch.Tensor:
+        """Into the limit."""
+        return u if math.isinf(self.limit) else self.limit * torch.tanh(u)
+
+    def std(self) -> torch.Tensor:
+        """``(A,)``, kept between 0.001 and 2."""
+        return self.log_std.clamp(_LEAST, _MOST).exp()
+
+    def act(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """``(B, A)`` for standard normal noise ``(B, A)``."""
+        return self.squashed(self.net(obs) + self.std() * noise)
+
+    def sample(
+        self, obs: torch.Tensor, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """An action ``(B, A)`` with gradient, and its log-density ``(B,)`` [nats]."""
+        mean, std = self.net(obs), self.std()
+        noise = torch.empty_like(mean).normal_(generator=generator)
+        u = mean + std * noise
+        log_p = (-0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        if not math.isinf(self.limit):
+            # log(1 - tanh(u)^2), without rounding to log 0
+            slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))
+            log_p = log_p - (slope + math.log(self.limit)).sum(-1)
+        return self.squashed(u), log_p
+
+
+class CorrelatedNoise:
+    """Standard normal noise that stays for a while.
+
+    ``e_t = c e_(t-1) + sqrt(1 - c^2) n_t``: white noise at 50 Hz shakes an arm and takes it
+    nowhere (Lillicrap et al., "Continuous Control with Deep Reinforcement Learning", 2015;
+    Eberhard et al., "Pink Noise Is All You Need", ICLR 2023).
+
+    Args:
+        shape: ``(worlds, A)``.
+        correlation: c from one step to the next, in [0, 1).
+        generator: Draws it.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], correlation: float, generator: torch.Generator
+    ) -> None:
+        self._c, self._generator = correlation, generator
+        self._value = torch.empty(shape).normal_(generator=generator)
+
+    def next(self) -> torch.Tensor:
+        """``(worlds, A)`` of the next step."""
+        fresh = torch.empty_like(self._value).normal_(generator=self._generator)
+        self._value = self._c * self._value + math.sqrt(1 - self._c**2) * fresh
+        return self._value

@@ -1,0 +1,280 @@
+"""Imitation, then reinforcement: a checkpoint goes in, a better one of the same kind comes out.
+
+The folder of a run::
+
+    finetune.json         all that is needed to go on
+    start/                what it begins with: the checkpoint as it is learned on
+    checkpoints/000025000 every policy that was better than all before; the newest is the best
+    state/                the newest state of the learner and what it has experienced
+    records.json          every evaluation: what it took and what it brought
+
+An evaluation runs the policy exactly as ``il_robot evaluate`` does, from its checkpoint. All of
+them go over the same seeds; since the best is chosen by those, what is reported before and at the
+end goes over other ones. A policy that has become much worse than the best one is taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from il_robot.algorithms.controller import PolicyFactory
+from il_robot.algorithms.evaluate import evaluate
+from il_robot.algorithms.finetune_config import FinetuneConfig, read_finetune
+from il_robot.algorithms.methods import Method, make_method
+from il_robot.algorithms.policy_env import executed_steps, residual_policy
+from il_robot.algorithms.progress import FinetuneBar, evaluation_bar, finetune_bar
+from il_robot.algorithms.workers import MakeEnv
+from il_robot.algorithms.worlds import Step
+from il_robot.checkpoints import list_checkpoints
+from il_robot.data.layout import write_json
+from il_robot.errors import ConfigError, SimulationError
+from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint
+from il_robot.statistics import wilson
+
+RECORDS, START, STATE = 'records.json', 'start', 'state'
+_FINAL_SEED = 100_000
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a run happens in, none of which decides what it learns but for the time it has.
+
+    Attributes:
+        make_env: Makes the environment.
+        workers: Processes that evaluate.
+        should_stop: Asked often; True ends at a point to go on from.
+        on_record: Called with each new record.
+        shown: Whether progress bars are.
+    """
+
+    make_env: MakeEnv
+    workers: int = 1
+    should_stop: Callable[[], bool] = lambda: False
+    on_record: Callable[[Mapping[str, Any]], None] = lambda record: None
+    shown: bool = True
+
+
+class _StoppedError(Exception):
+    """Somebody asked to stop; everything so far is safe."""
+
+
+def finetune(output: Path, around: Around) -> bool:
+    """Go on with the run in ``output`` until its end.
+
+    Returns:
+        Whether it is finished; False where it was stopped.
+
+    Raises:
+        ConfigError: no run there, or one that cannot be trained.
+        SimulationError: worlds die again and again.
+    """
+    config, start, dataset, _ = read_finetune(output)
+    if not (output / START).exists():
+        _prepare(output, config, start)
+    method = make_method(config, output / START, around.make_env, dataset)
+    try:
+        _Run(output, config, around, method).go()
+    except _StoppedError:
+        return False
+    finally:
+        method.close()
+    return True
+
+
+def _prepare(output: Path, config: FinetuneConfig, start: Path) -> None:
+    """The checkpoint that the run begins with."""
+    checkpoint, policy = load_checkpoint(start)
+    torch.manual_seed(config.seed)
+    if config.algorithm == 'residual':
+        described, corrected = residual_policy(checkpoint, policy, config.hidden, config.limit)
+        save_checkpoint(output / START, described, corrected)
+    else:
+        executed_steps(checkpoint, policy)
+        save_checkpoint(output / START, replace(
+            checkpoint, start=checkpoint.hash, hash='', step=0), policy)
+
+
+class _Run:
+    """One run; see the module."""
+
+    def __init__(
+        self, output: Path, config: FinetuneConfig, around: Around, method: Method
+    ) -> None:
+        self.output, self.config, self.around, self.method = output, config, around, method
+        self.records = read_records(output)
+        self.recent: deque[bool] = deque(maxlen=200)
+        self.episodes = 0
+        self.losses: dict[str, torch.Tensor] = {}
+
+    def go(self) -> None:
+        """From where it is to the end."""
+        if (self.output / STATE).exists():
+            self._load()
+        if not self._of('start'):
+            self._final('start', self.output / START)
+        if not self._of('during'):
+            self._judge()
+        while not (why := self._ended()):
+            self._learn()
+            self._judge()
+        if not self._of('end'):
+            self._final('end', self._best(), why)
+
+    def _of(self, kind: str) -> list[dict[str, Any]]:
+        return [r for r in self.records if r['kind'] == kind]
+
+    def _ended(self) -> str:
+        """Why there is nothing more to do; empty where there is."""
+        config, during = self.config, self._of('during')
+        rates = [r['success_rate'] for r in during]
+        best = int(np.argmax(rates))
+        if rates[best] >= config.target:
+            return f'{100 * rates[best]:.1f} % is the target'
+        if during[-1]['minutes'] >= config.minutes:
+            return f'{config.minutes:g} minutes are over'
+        if during[-1]['steps'] >= config.steps:
+            return f'{config.steps} steps are done'
+        if config.patience and len(rates) - 1 - best >= config.patience:
+            return f'{config.patience} evaluations brought nothing better'
+        return ''
+
+    def _learn(self) -> None:
+        """Until the next evaluation, or the end of the time."""
+        config, method = self.config, self.method
+        begun, spent = time.monotonic(), self._of('during')[-1]['minutes']
+        until = min(config.steps, (method.steps // config.every + 1) * config.every)
+
+        def over() -> bool:
+            return spent + (time.monotonic() - begun) / 60 >= config.minutes
+
+        with finetune_bar(config.steps, method.steps, shown=self.around.shown) as bar:
+            method.run(until, lambda step, losses: self._count(step, losses, bar),
+                       lambda: over() or self.around.should_stop())
+        self._spent = spent + (time.monotonic() - begun) / 60
+        if self.around.should_stop():
+            self._save()
+            raise _StoppedError
+
+    def _count(self, step: Step, losses: dict[str, torch.Tensor], bar: FinetuneBar) -> None:
+        ended = step.ended
+        self.recent.extend(step.success[ended].tolist())
+        self.episodes += int(ended.sum())
+        self.losses |= losses
+        bar.show(self.method.steps, self.recent, self.losses)
+
+    def _judge(self) -> None:
+        """Evaluate the policy as it is; keep it, or take it back."""
+        config, method = self.config, self.method
+        begun = time.monotonic()
+        folder = self.output / f'.{method.steps:09d}'
+        shutil.rmtree(folder, ignore_errors=True)
+        self._write(folder)
+        solved, count = self._evaluate(folder, range(config.evaluate_episodes))
+        during = self._of('during')
+        best = max((r['successes'] for r in during), default=-1)
+        better = solved > best
+        back = solved < best - config.tolerance * count
+        record = self._record('during', solved, count) | {
+            'minutes': getattr(self, '_spent', 0.0) + (time.monotonic() - begun) / 60,
+            'training_episodes': self.episodes, 'better': better, 'taken_back': back,
+            'training_success': float(np.mean(self.recent)) if self.recent else None,
+            **{k: float(v) for k, v in self.losses.items()}}
+        if better:
+            place = self.output / 'checkpoints' / f'{method.steps:09d}'
+            place.parent.mkdir(exist_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            folder.rename(place)
+        else:
+            shutil.rmtree(folder)
+        if back:
+            method.take_back(load_checkpoint(self._best())[1])
+        self._add(record)
+        self._save()
+
+    def _final(self, kind: str, checkpoint: Path, why: str = '') -> None:
+        count = self.config.final_episodes
+        solved, _ = self._evaluate(
+            checkpoint, range(_FINAL_SEED, _FINAL_SEED + count))
+        record = self._record(kind, solved, count)
+        during = self._of('during')
+        self._add(record | {'minutes': during[-1]['minutes'] if during else 0.0,
+                            'checkpoint': str(checkpoint.relative_to(self.output)), 'why': why,
+                            'crashes': self.method.crashes})
+
+    def _record(self, kind: str, solved: int, count: int) -> dict[str, Any]:
+        return {'kind': kind, 'algorithm': self.config.algorithm, 'seed': self.config.seed,
+                'steps': self.method.steps, 'successes': solved, 'evaluated': count,
+                'success_rate': solved / count, 'interval_95': wilson(solved, count)}
+
+    def _add(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        write_json(self.output / RECORDS, {'records': self.records})
+        self.around.on_record(record)
+
+    def _evaluate(self, checkpoint: Path, seeds: range) -> tuple[int, int]:
+        around = self.around
+        with evaluation_bar(len(seeds), shown=around.shown) as bar:
+            found = evaluate(around.make_env, PolicyFactory(checkpoint), seeds,
+                             workers=around.workers, on_result=bar,
+                             should_stop=around.should_stop)
+        for seed, why in found.failures.items():
+            raise SimulationError(f'the evaluation of {checkpoint} broke at seed {seed}: {why}')
+        if found.remaining:
+            raise _StoppedError
+        return sum(e.success for e in found.results.values()), len(seeds)
+
+    def _best(self) -> Path:
+        return list_checkpoints(self.output)[-1]
+
+    def _write(self, folder: Path) -> None:
+        """The policy as it is now."""
+        checkpoint, policy = load_checkpoint(self.output / START)
+        self.method.write_into(policy)
+        save_checkpoint(folder, replace(
+            checkpoint, step=self.method.steps, start=checkpoint.start, hash='',
+            training={**checkpoint.training, 'finetune': self.config.algorithm}), policy)
+
+    def _save(self) -> None:
+        """All that is needed to go on, all at once."""
+        place, fresh = self.output / STATE, self.output / f'.{STATE}'
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
+        tensors, arrays = self.method.state()
+        save_file({k: v.contiguous() for k, v in tensors.items()}, fresh / 'learner.safetensors')
+        with (fresh / 'experience.npz').open('wb') as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        old = self.output / f'.{STATE}.old'
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _load(self) -> None:
+        place = self.output / STATE
+        try:
+            with np.load(place / 'experience.npz', allow_pickle=False) as arrays:
+                self.method.restore(load_file(place / 'learner.safetensors'), dict(arrays))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise ConfigError(
+                f'{place} is damaged ({error}); delete it to go on from the best policy') from None
+        self.episodes = max((r.get('training_episodes', 0) for r in self.records), default=0)
+
+
+def read_records(output: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, in order; none before the first."""
+    path = output / RECORDS
+    found: list[dict[str, Any]] = \
+        json.loads(path.read_text())['records'] if path.exists() else []
+    return found

@@ -1,0 +1,104 @@
+"""What a fine-tuning run is, and its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from il_robot.algorithms.policy_env import RewardKind
+from il_robot.config import build, to_dict
+from il_robot.data.layout import write_json
+from il_robot.errors import ConfigError
+
+CONFIG = 'finetune.json'
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """One run.
+
+    Attributes:
+        algorithm: ``residual`` corrects the policy as it is, ``rlpd`` and ``ppo`` change it.
+        steps: Most decisions; a decision of a chunk policy that is changed is executed for
+            several control steps.
+        minutes: Most wall time of learning and evaluation [min].
+        every: Decisions from one evaluation to the next.
+        evaluate_episodes: In each of them, on the same seeds, from 0 on.
+        final_episodes: Before and at the end, on seeds that nothing was chosen by.
+        target: Success rate at which it ends; above 1 for never.
+        patience: Evaluations without a new best after which it ends; 0 for never.
+        tolerance: An evaluation this much below the best takes the policy back to the best one.
+        worlds: In which it drives at once.
+        seed: Of everything.
+        reward: ``sparse`` or ``staged`` (:mod:`il_robot.algorithms.policy_env`).
+        limit: Largest correction, in deviations of the demonstrated actions (``residual``).
+        hidden: Widths of the correction's hidden layers.
+        options: Of the algorithm's own configuration.
+    """
+
+    algorithm: Literal['residual', 'rlpd', 'ppo'] = 'residual'
+    steps: int = 1_000_000
+    minutes: float = 45.0
+    every: int = 25_000
+    evaluate_episodes: int = 200
+    final_episodes: int = 200
+    target: float = 0.98
+    patience: int = 0
+    tolerance: float = 0.1
+    worlds: int = 4
+    seed: int = 0
+    reward: RewardKind = 'sparse'
+    limit: float = 0.5
+    hidden: tuple[int, ...] = (256, 256)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ('steps', 'every', 'evaluate_episodes', 'final_episodes', 'worlds'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
+        for name in ('minutes', 'limit', 'tolerance', 'target'):
+            if not getattr(self, name) > 0:
+                raise ValueError(f'{name} must be > 0, got {getattr(self, name)}')
+
+
+def open_finetune(
+    output: Path, config: FinetuneConfig, start: Path, dataset: Path | None,
+    environment: Mapping[str, Any],
+) -> None:
+    """Make the folder of a new run.
+
+    Args:
+        output: The folder.
+        config: The run.
+        start: Checkpoint that it begins with.
+        dataset: Of demonstrations, or None.
+        environment: What it drives in.
+
+    Raises:
+        ConfigError: it is not empty.
+    """
+    if output.exists() and (output.is_file() or any(output.iterdir())):
+        raise ConfigError(
+            f'{output} is not empty; add --resume to go on with the run there, or give another '
+            f'--output')
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / CONFIG, {
+        'config': to_dict(config), 'start': str(start.resolve()),
+        'dataset': str(dataset.resolve()) if dataset else '', 'environment': dict(environment)})
+
+
+def read_finetune(output: Path) -> tuple[FinetuneConfig, Path, Path | None, dict[str, Any]]:
+    """What :func:`open_finetune` wrote: config, start, dataset, environment.
+
+    Raises:
+        ConfigError: no run there, or a damaged one.
+    """
+    try:
+        data = json.loads((output / CONFIG).read_text())
+        return (build(FinetuneConfig, data['config'], CONFIG), Path(data['start']),
+                Path(data['dataset']) if data['dataset'] else None, data['environment'])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f'no run to go on with in {output}: {error!r}') from None

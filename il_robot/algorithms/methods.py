@@ -1,0 +1,237 @@
+"""The algorithms of reinforcement learning as fine-tuning sees them: one interface."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from il_robot.algorithms.actor import Actor
+from il_robot.algorithms.finetune_config import FinetuneConfig
+from il_robot.algorithms.policy_env import PolicyEnvFactory, Recorded, executed_steps
+from il_robot.algorithms.replay import Replay, Transitions
+from il_robot.algorithms.rlpd import RLPD, RLPDConfig, Trainer
+from il_robot.algorithms.workers import MakeEnv
+from il_robot.algorithms.worlds import Step, Worlds
+from il_robot.config import build
+from il_robot.data import keys
+from il_robot.data.dataset import Dataset, open_dataset
+from il_robot.errors import ConfigError, DatasetError
+from il_robot.policies.checkpoint import load_checkpoint
+from il_robot.policies.mlp import MLPPolicy
+from il_robot.policies.policy import Policy
+from il_robot.policies.residual import ResidualPolicy
+from il_robot.types import Outcome
+
+OnStep = Callable[[Step, dict[str, torch.Tensor]], None]
+
+
+class Method(Protocol):
+    """An algorithm at work on one policy."""
+
+    @property
+    def steps(self) -> int:
+        """Decisions done."""
+
+    @property
+    def crashes(self) -> int:
+        """How often worlds died and were replaced."""
+
+    def run(self, until: int, on_step: OnStep, should_stop: Callable[[], bool]) -> bool:
+        """Go on until so many decisions are done; False where it was stopped."""
+
+    def write_into(self, policy: Policy) -> None:
+        """Give a policy the weights as they are now."""
+
+    def take_back(self, policy: Policy) -> None:
+        """Go on from the weights of this one, more carefully."""
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, NDArray[Any]]]:
+        """All that is needed to go on: tensors, and what was experienced."""
+
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """The inverse of :meth:`state`."""
+
+    def close(self) -> None:
+        """End all processes."""
+
+
+class AnswerNet(nn.Module):
+    """The first steps of a policy's answer as one row: ``(B, n_obs_steps F)`` to ``(B, n D)``."""
+
+    def __init__(self, policy: MLPPolicy, steps: int) -> None:
+        super().__init__()
+        self.policy, self._steps = policy, steps
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        features = obs.unflatten(1, (self.policy.n_obs_steps, -1))
+        answer: torch.Tensor = self.policy({'features': features}, obs[:, :0])
+        return answer[:, :self._steps].flatten(1)
+
+
+class OffPolicy:
+    """RLPD on a policy of its own, or on a correction (:class:`Method`).
+
+    Args:
+        config: Of the run.
+        start: Checkpoint that it begins with.
+        make_env: Makes the environment.
+        dataset: Demonstrations and corrections; None for none.
+
+    Raises:
+        ConfigError: a policy that it cannot change.
+        DatasetError: nothing in the dataset can be learned from.
+    """
+
+    def __init__(
+        self, config: FinetuneConfig, start: Path, make_env: MakeEnv, dataset: Path | None
+    ) -> None:
+        factory = PolicyEnvFactory(make_env, start, config.reward)
+        limit = config.limit if config.algorithm == 'residual' else math.inf
+        options = default_options(config) | dict(config.options)
+        learner = build(RLPDConfig, options, f'{config.algorithm}: options')
+        self._worlds = Worlds(factory, config.worlds, config.seed)
+        demonstrations = None
+        if dataset is not None:
+            demonstrations = read_experience(factory, open_dataset(dataset), learner)
+        self._net = trained_net(start, config.algorithm)
+        dims = self._worlds.obs_dim, self._worlds.action_space.shape[0]
+        actor = Actor(self._net, dims[1], learner.std, limit)
+        self._trainer = Trainer(
+            self._worlds, RLPD(actor, *dims, learner, config.seed), demonstrations, config.seed)
+
+    @property
+    def steps(self) -> int:
+        """See :class:`Method`."""
+        return self._trainer.steps
+
+    @property
+    def crashes(self) -> int:
+        """See :class:`Method`."""
+        return self._worlds.crashes
+
+    def run(self, until: int, on_step: OnStep, should_stop: Callable[[], bool]) -> bool:
+        """See :class:`Method`."""
+        return self._trainer.run(until, on_step, should_stop)
+
+    def write_into(self, policy: Policy) -> None:
+        """See :class:`Method`."""
+        net_of(policy).load_state_dict(_inner(self._net).state_dict())
+
+    def take_back(self, policy: Policy) -> None:
+        """See :class:`Method`; the critics stay, and the actor moves half as fast."""
+        _inner(self._net).load_state_dict(net_of(policy).state_dict())
+        learner = self._trainer.learner
+        learner.config = replace(
+            learner.config, actor_every=2 * learner.config.actor_every)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, NDArray[Any]]]:
+        """See :class:`Method`."""
+        learner = self._trainer.learner
+        tensors = learner.state() | {
+            'steps': torch.tensor(self.steps),
+            'actor_every': torch.tensor(learner.config.actor_every)}
+        return tensors, self._trainer.online.state()
+
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """See :class:`Method`."""
+        learner = self._trainer.learner
+        learner.restore(tensors)
+        learner.config = replace(learner.config, actor_every=int(tensors['actor_every']))
+        self._trainer.steps = int(tensors['steps'])
+        self._trainer.online.restore(dict(arrays))
+
+    def close(self) -> None:
+        """See :class:`Method`."""
+        self._worlds.close()
+
+
+def default_options(config: FinetuneConfig) -> dict[str, Any]:
+    """What follows from the reward: with the sparse one, returns are from 0 to 1."""
+    return {'low': 0.0, 'high': 1.0} if config.reward == 'sparse' else {}
+
+
+def make_method(
+    config: FinetuneConfig, start: Path, make_env: MakeEnv, dataset: Path | None
+) -> Method:
+    """The algorithm of a run, at its beginning.
+
+    Raises:
+        ConfigError: a policy that it cannot change.
+        DatasetError: nothing in the dataset can be learned from.
+    """
+    if config.algorithm == 'ppo':
+        raise ConfigError('ppo is not there yet')
+    return OffPolicy(config, start, make_env, dataset)
+
+
+def trained_net(start: Path, algorithm: str) -> nn.Module:
+    """What of the policy of a checkpoint is trained.
+
+    Raises:
+        ConfigError: a policy that is changed by reinforcement learning as a whole must be a
+            perceptron.
+    """
+    checkpoint, policy = load_checkpoint(start)
+    if isinstance(policy, ResidualPolicy):
+        return policy.trunk.requires_grad_(True).train()
+    if not isinstance(policy, MLPPolicy):
+        raise ConfigError(
+            f'{algorithm} changes the policies mlp and chunk_mlp; this is {checkpoint.policy}: '
+            f'take --algorithm residual, which corrects policies of every kind')
+    return AnswerNet(policy.train(), executed_steps(checkpoint, policy))
+
+
+def net_of(policy: Policy) -> nn.Module:
+    """The same of any policy."""
+    return policy.trunk if isinstance(policy, ResidualPolicy) else policy
+
+
+def _inner(net: nn.Module) -> nn.Module:
+    return net.policy if isinstance(net, AnswerNet) else net
+
+
+def read_experience(
+    factory: PolicyEnvFactory, dataset: Dataset, learner: RLPDConfig
+) -> Replay:
+    """The episodes of a dataset whose outcome is known, as transitions.
+
+    Raises:
+        DatasetError: none succeeded.
+        ConfigError: staged rewards of a dataset without rewards.
+    """
+    episodes = [e for e in dataset.episodes if e.outcome is not Outcome.UNKNOWN and len(e) > 1]
+    if not any(e.outcome is Outcome.SUCCESS for e in episodes):
+        raise DatasetError(
+            f'{dataset.path} has no episode that succeeded, so that nothing in it is rewarded; '
+            f'mark outcomes when recording, or leave out --dataset')
+    env = factory()
+    parts: list[Transitions] = []
+    try:
+        for episode in episodes:
+            rows = slice(episode.start, episode.stop)
+            recorded = Recorded(
+                [dataset.observation(row) for row in range(episode.start, episode.stop)],
+                dataset.action[rows],
+                dataset.reward[rows] if keys.REWARD in dataset.columns else None,
+                episode.outcome is Outcome.SUCCESS)
+            parts += env.transitions(recorded)
+    finally:
+        env.close()
+    first = parts[0]
+    replay = Replay(sum(map(len, parts)), first.obs.shape[1], first.action.shape[1],
+                    learner.gamma, learner.n_step)
+    for part in parts:
+        replay.extend(part)
+    return replay

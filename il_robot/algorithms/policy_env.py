@@ -1,0 +1,354 @@
+"""An environment as reinforcement learning on top of a trained policy sees it.
+
+Observations are the policy's own normalised features, actions are in deviations of the
+demonstrated actions, so that every algorithm for vectors in and vectors out does its work there
+(Gymnasium, ``Box`` to ``Box``). Two ways:
+
+- :class:`DirectEnv`: the action is what the policy answers, as many steps as it executes of a
+  chunk. What is learned takes the policy's place.
+- :class:`ResidualEnv`: the policy drives as it always did, through the very runner that the
+  policy node has, and the action is a correction of each of its control steps. What is seen has
+  the policy's own action at its end.
+
+Both also tell a recorded episode as transitions (:meth:`_PolicyEnv.transitions`), so that
+demonstrations and corrections are experience like any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from il_robot.algorithms.evaluate import as_observation
+from il_robot.algorithms.replay import Transitions
+from il_robot.config import build, to_dict
+from il_robot.control.chunks import Execution
+from il_robot.errors import CheckpointError, ConfigError
+from il_robot.policies.checkpoint import Checkpoint, check_robot, load_checkpoint
+from il_robot.policies.policy import Policy
+from il_robot.policies.registry import model_config
+from il_robot.policies.residual import ResidualConfig, ResidualPolicy
+from il_robot.policies.residual_runner import ResidualRunner
+from il_robot.policies.runner import PolicyRunner
+from il_robot.types import Float32, Observation
+
+RewardKind = Literal['sparse', 'staged']
+_WIDE = 4.0
+"""Largest normalised action of :class:`DirectEnv`: no demonstration goes that far."""
+
+DictEnv = gym.Env[Any, Float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """One recorded episode of N control steps.
+
+    Attributes:
+        observations: N + 1, or N where the end was not observed.
+        actions: ``(N, D)`` executed [rad, m].
+        reward: ``(N,)`` of the environment; None where it was not recorded.
+        success: How it ended.
+    """
+
+    observations: Sequence[Observation]
+    actions: Float32
+    reward: Float32 | None
+    success: bool
+
+
+class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
+    """What both have in common; see the module.
+
+    The reward is ``sparse``: 1 for the success, or ``staged``: that and the environment's own. The
+    own one of the bimanual tasks is a difference of the stage, which leaves the best policy the
+    best (Ng et al., ICML 1999).
+
+    Args:
+        env: With Dict observations, ``info['success']`` and ``unwrapped.robot``.
+        checkpoint: Description of the policy.
+        reward: See above.
+        action_dim: Length of an action here.
+        observation_dim: Length of an observation here.
+        limit: Of each number of an action.
+    """
+
+    def __init__(
+        self, env: DictEnv, checkpoint: Checkpoint, reward: RewardKind, action_dim: int,
+        observation_dim: int, limit: float,
+    ) -> None:
+        super().__init__(env)
+        self._own: Any = env  # with Dict observations
+        robot = env.unwrapped.robot  # type: ignore[attr-defined]
+        if checkpoint.action_dim != robot.dim:
+            raise CheckpointError(
+                f'the policy has actions of {checkpoint.action_dim} numbers, the environment '
+                f'takes {robot.dim}: fine-tune it in the environment of the robot it was trained '
+                f'on')
+        check_robot(checkpoint, robot)
+        if checkpoint.observation.cameras and not checkpoint.observation.estimate:
+            raise ConfigError(
+                'reinforcement learning is for policies of joints and object poses; this one sees '
+                f'pictures ({", ".join(checkpoint.observation.cameras)})')
+        self._robot, self._kind = robot, reward
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32)
+        self.action_space = gym.spaces.Box(-limit, limit, (action_dim,), np.float32)
+        self._steps, self._episodes = 0, 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32, dict[str, Any]]:
+        """As the environment's."""
+        obs, info = self._own.reset(seed=seed, options=options)
+        self._steps, self._episodes = 0, self._episodes + 1
+        # as run_episode seeds a policy, where the environment tells its seed
+        self._begin(np.random.default_rng([int(info.get('seed', self._episodes)), 1]))
+        return self._see(as_observation(obs, 0.0)), info
+
+    def _execute(
+        self, actions: Float32
+    ) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        """Control steps ``(n, D)`` [rad, m], until the episode ends."""
+        robot, total = self._robot, 0.0
+        for number, action in enumerate(actions):
+            obs, reward, terminated, truncated, info = self._own.step(
+                np.clip(action, robot.lower, robot.upper))
+            if not math.isfinite(float(reward)):
+                raise ConfigError(
+                    f'the environment gave reward {reward} at step {self._steps}: nothing can be '
+                    f'learned from that; repair its reward')
+            self._steps += 1
+            total += float(reward) if self._kind == 'staged' else 0.0
+            ended = terminated or truncated
+            if ended or number == len(actions) - 1:
+                break
+            self._pass(as_observation(obs, self._steps * robot.dt))
+        if ended and 'success' not in info:
+            raise ConfigError(
+                f"the environment's info must have 'success' (bool) to learn from; it has "
+                f'{", ".join(info) or "nothing"}')
+        total += bool(ended and info['success'])
+        seen = self._see(as_observation(obs, self._steps * robot.dt))
+        return seen, total, bool(terminated), bool(truncated), info
+
+    def transitions(self, episode: Recorded) -> list[Transitions]:
+        """What a recorded episode would have been here: one for each step to begin with.
+
+        Raises:
+            ConfigError: staged rewards of an episode that has none.
+            SpecError: it lacks an object that the policy looks at.
+        """
+        count = len(episode.actions)
+        if self._kind == 'staged' and episode.reward is None:
+            raise ConfigError(
+                'the dataset has no rewards (next.reward): take --reward sparse, which follows '
+                'from the outcome of each episode')
+        self._begin(np.random.default_rng(0))
+        seen, actions = [], []
+        for number, observation in enumerate(episode.observations):
+            # on the grid of the control period, whatever a recording's stamps are
+            observation = replace(observation, stamp=number * self._robot.dt)
+            seen.append(self._see(observation))
+            if number < count:
+                following = episode.actions[number:number + self._length]
+                actions.append(self._action_of(observation, following))
+        if len(seen) == count:  # the end was not observed
+            seen.append(seen[-1])
+        reward = np.zeros(count, np.float32)
+        if self._kind == 'staged' and episode.reward is not None:
+            reward += episode.reward
+        reward[-1] += episode.success
+        return self._strided(np.stack(seen), np.stack(actions), reward, success=episode.success)
+
+    def _strided(
+        self, seen: Float32, actions: Float32, reward: Float32, *, success: bool
+    ) -> list[Transitions]:
+        """Decisions over the steps that they are executed for, from each of the first ones on."""
+        length, count = self._length, len(actions)
+        ends = np.minimum(np.arange(count) + length, count)
+        total = np.concatenate([[0.0], np.cumsum(reward, dtype=np.float64)])
+        whole = Transitions(
+            seen[:count], actions, (total[ends] - total[:count]).astype(np.float32), seen[ends],
+            (ends == count) & success)
+        return [whole[first::length] for first in range(min(length, count))]
+
+    # what the two ways differ in
+    _length: int
+
+    def _begin(self, rng: np.random.Generator) -> None:
+        raise NotImplementedError
+
+    def _pass(self, observation: Observation) -> None:
+        raise NotImplementedError
+
+    def _see(self, observation: Observation) -> Float32:
+        raise NotImplementedError
+
+    def _action_of(self, observation: Observation, executed: Float32) -> Float32:
+        raise NotImplementedError
+
+
+class DirectEnv(_PolicyEnv):
+    """Actions take the place of the policy's answer.
+
+    Args:
+        env: See :class:`_PolicyEnv`.
+        checkpoint: Description of the policy.
+        policy: Its weights do not count.
+        reward: See :class:`_PolicyEnv`.
+    """
+
+    def __init__(
+        self, env: DictEnv, checkpoint: Checkpoint, policy: Policy, reward: RewardKind = 'sparse'
+    ) -> None:
+        self._length = executed_steps(checkpoint, policy)
+        robot = env.unwrapped.robot  # type: ignore[attr-defined]
+        super().__init__(
+            env, checkpoint, reward, self._length * checkpoint.action_dim,
+            checkpoint.layout.dim * policy.n_obs_steps, _WIDE)
+        self._runner = PolicyRunner(checkpoint, policy, robot)
+        entry = checkpoint.normalizer.entries['action']
+        shape = (self._length, robot.dim)
+        self._unit, self._offset = (
+            np.broadcast_to(v[:self._length] if v.ndim == 2 else v, shape)
+            for v in (entry.scale, entry.offset))
+        self._relative = checkpoint.base
+        self._state: Float32 = robot.rest
+
+    def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        """One answer ``(n D,)``, normalised, executed."""
+        steps = action.reshape(self._length, -1) * self._unit + self._offset
+        return self._execute((steps + self._relative * self._state).astype(np.float32))
+
+    def _begin(self, rng: np.random.Generator) -> None:
+        self._runner.reset(rng)
+
+    def _pass(self, observation: Observation) -> None:
+        self._runner.observe(observation)
+
+    def _see(self, observation: Observation) -> Float32:
+        self._runner.observe(observation)
+        self._state = observation.state
+        return self._runner.features().ravel()
+
+    def _action_of(self, observation: Observation, executed: Float32) -> Float32:
+        missing = self._length - len(executed)
+        executed = np.concatenate([executed, np.repeat(executed[-1:], missing, 0)])
+        own = (executed - self._relative * observation.state - self._offset) / self._unit
+        return own.ravel().clip(-_WIDE, _WIDE).astype(np.float32)
+
+
+class ResidualEnv(_PolicyEnv):
+    """Actions correct what the policy does.
+
+    Args:
+        env: See :class:`_PolicyEnv`.
+        checkpoint: Description of a corrected policy.
+        policy: That; only its base counts.
+        reward: See :class:`_PolicyEnv`.
+    """
+
+    _length = 1
+
+    def __init__(
+        self, env: DictEnv, checkpoint: Checkpoint, policy: ResidualPolicy,
+        reward: RewardKind = 'sparse',
+    ) -> None:
+        robot = env.unwrapped.robot  # type: ignore[attr-defined]
+        super().__init__(
+            env, checkpoint, reward, checkpoint.action_dim,
+            checkpoint.layout.dim * policy.n_obs_steps + checkpoint.action_dim, policy.limit)
+        self._runner = ResidualRunner(checkpoint, policy, robot)
+        self._base: Float32 = robot.rest
+
+    def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
+        """The base's action, corrected by ``(D,)`` deviations."""
+        return self._execute((self._base + action * self._runner.unit)[None].astype(np.float32))
+
+    def _begin(self, rng: np.random.Generator) -> None:
+        self._runner.reset(rng)
+
+    def _pass(self, observation: Observation) -> None:
+        raise AssertionError('one control step an action')
+
+    def _see(self, observation: Observation) -> Float32:
+        self._runner.observe(observation)
+        self._base = self._runner.plan(1)[0]
+        return self._runner.inputs(self._base)
+
+    def _action_of(self, observation: Observation, executed: Float32) -> Float32:
+        limit = self._runner.limit
+        own = (executed[0] - self._base) / self._runner.unit
+        return own.clip(-limit, limit).astype(np.float32)
+
+
+def executed_steps(checkpoint: Checkpoint, policy: Policy) -> int:
+    """Control steps that an answer of the policy is executed for.
+
+    Raises:
+        ConfigError: the answers are mixed, so that none of them is an action.
+    """
+    execution = build(Execution, checkpoint.execution, 'checkpoint')
+    if policy.chunk_size == 1:
+        return 1
+    if execution.mode == 'newest':
+        return execution.n_action_steps
+    raise ConfigError(
+        f'chunks executed in mode {execution.mode} are no actions, since several of them are '
+        f'mixed: take --execution mode=newest n_action_steps={max(1, policy.chunk_size // 2)}, '
+        f'or --algorithm residual, which corrects what comes of them')
+
+
+def residual_policy(
+    checkpoint: Checkpoint, policy: Policy, hidden: tuple[int, ...], limit: float
+) -> tuple[Checkpoint, ResidualPolicy]:
+    """A policy that corrects another one, by nothing so far; torch's generator draws its weights.
+
+    Raises:
+        ConfigError: see :class:`~il_robot.policies.residual.ResidualConfig`.
+    """
+    config = build(ResidualConfig, {
+        'policy': checkpoint.policy, 'model': to_dict(checkpoint.model),
+        'execution': dict(checkpoint.execution), 'hidden': hidden, 'limit': limit}, 'residual')
+    config = model_config('residual', to_dict(config), 'residual')
+    corrected = ResidualPolicy(
+        policy, config, checkpoint.layout.dim * policy.n_obs_steps, checkpoint.action_dim)
+    with torch.no_grad():
+        for parameter in corrected.trunk[-1].parameters():
+            parameter.zero_()
+    return replace(
+        checkpoint, policy='residual', model=config, start=checkpoint.hash, hash='',
+        execution=to_dict(Execution(mode='newest', n_action_steps=1))), corrected
+
+
+@dataclass(frozen=True)
+class PolicyEnvFactory:
+    """Makes such an environment; picklable.
+
+    Attributes:
+        make_env: Makes the environment itself.
+        checkpoint: Folder of the policy: a corrected one is to be corrected, any other replaced.
+        reward: See :class:`_PolicyEnv`.
+    """
+
+    make_env: Callable[[], Any]
+    checkpoint: Path
+    reward: RewardKind = 'sparse'
+
+    def __call__(self) -> DirectEnv | ResidualEnv:
+        """A fresh one; this process gets one torch thread.
+
+        Raises:
+            CheckpointError: missing, damaged, or of another robot.
+            ConfigError: the policy's chunks are no actions.
+        """
+        checkpoint, policy = load_checkpoint(self.checkpoint)
+        if isinstance(policy, ResidualPolicy):
+            return ResidualEnv(self.make_env(), checkpoint, policy, self.reward)
+        return DirectEnv(self.make_env(), checkpoint, policy, self.reward)

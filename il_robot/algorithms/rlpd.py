@@ -1,0 +1,353 @@
+"""RLPD (Ball et al., ICML 2023): soft actor-critic, half of every batch demonstrations.
+
+Ball, Smith, Kostrikov and Levine, "Efficient Online Reinforcement Learning with Offline Data".
+From there: half and half, critics with layer normalisation, an ensemble of them of which the
+least of a random subset is the target, several updates per step. From soft actor-critic
+(Haarnoja et al., 2018): the squashed Gaussian, its entropy held by a temperature. Returns go over
+n steps. Here in addition, all of it optional:
+
+- a warm-up: the critics learn what the policy is worth before it changes, so that it is not
+  destroyed by critics that know nothing;
+- exploration that stays for a while (:class:`~il_robot.algorithms.actor.CorrelatedNoise`);
+- an anchor: squared distance to the demonstrated actions;
+- targets between the least and the greatest return that there can be.
+
+With the actor a correction on top of a frozen policy
+(:class:`~il_robot.algorithms.policy_env.ResidualEnv`) this is residual reinforcement learning.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from il_robot.algorithms.actor import Actor, CorrelatedNoise
+from il_robot.algorithms.optimizer import AdamW
+from il_robot.algorithms.replay import Replay
+from il_robot.algorithms.worlds import Step, Worlds
+from il_robot.types import Float32
+
+
+@dataclass(frozen=True)
+class RLPDConfig:
+    """Of the learner.
+
+    Attributes:
+        gamma: Discount per decision.
+        n_step: Decisions that a return goes over.
+        batch_size: Transitions per update.
+        demonstrations: Share of the batch that is demonstrations.
+        updates: Updates of the critics per decision of one world; may be less than 1.
+        actor_every: Updates of the critics per one of the actor.
+        learning_rate: Of all networks.
+        critics: Size of the ensemble, E.
+        subset: How many of them, drawn anew each time, the target's minimum goes over.
+        hidden: Widths of the critics' hidden layers.
+        polyak: Share of the weights that the target networks take over per update.
+        std: Exploration at first, in units of the action (squashed: before squashing).
+        entropy: Of the actor, per number of the action [nats], that the temperature holds.
+        temperature: At first.
+        correlation: Of the exploration from one decision to the next.
+        anchor: Weight of the squared distance to demonstrated actions.
+        low: Least return that there can be.
+        high: Greatest.
+        warmup: Decisions at first in which the actor stays as it is; the critics learn.
+        capacity: Transitions remembered.
+    """
+
+    gamma: float = 0.995
+    n_step: int = 5
+    batch_size: int = 256
+    demonstrations: float = 0.5
+    updates: float = 0.5
+    actor_every: int = 2
+    learning_rate: float = 3e-4
+    critics: int = 2
+    subset: int = 2
+    hidden: tuple[int, ...] = (256, 256)
+    polyak: float = 0.005
+    std: float = 0.3
+    entropy: float = -1.0
+    temperature: float = 0.001
+    correlation: float = 0.8
+    anchor: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+    warmup: int = 10_000
+    capacity: int = 1_000_000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1 or not 0 <= self.correlation < 1:
+            raise ValueError('gamma must be in (0, 1] and correlation in [0, 1), got '
+                             f'{self.gamma} and {self.correlation}')
+        if not 0 <= self.demonstrations <= 1:
+            raise ValueError(f'demonstrations must be in [0, 1], got {self.demonstrations}')
+        if not 1 <= self.subset <= self.critics:
+            raise ValueError(
+                f'subset must be from 1 to critics ({self.critics}), got {self.subset}')
+        for name in ('n_step', 'batch_size', 'actor_every', 'capacity'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
+
+
+class Critics(nn.Module):
+    """E networks of the same shape at once: ``(B, O + A)`` to ``(E, B)``.
+
+    Linear, layer normalisation, ReLU; the last layer linear. Without the normalisation values of
+    actions never tried run away (RLPD, section 4.2).
+
+    Args:
+        inputs: O + A.
+        hidden: Widths.
+        count: E.
+    """
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], count: int) -> None:
+        super().__init__()
+        widths = (inputs, *hidden, 1)
+        self.weights, self.biases, self.gains, self.shifts = (
+            nn.ParameterList() for _ in range(4))
+        for a, b in zip(widths, widths[1:]):
+            bound = 1 / math.sqrt(a)  # as nn.Linear
+            self.weights.append(nn.Parameter(torch.empty(count, a, b).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(count, 1, b).uniform_(-bound, bound)))
+            if b != 1:
+                self.gains.append(nn.Parameter(torch.ones(count, 1, b)))
+                self.shifts.append(nn.Parameter(torch.zeros(count, 1, b)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(E, B)``."""
+        count = len(self.weights[0])
+        x = x.expand(count, *x.shape)
+        for i, gain in enumerate(self.gains):
+            x = torch.baddbmm(self.biases[i], x, self.weights[i])
+            x = nn.functional.layer_norm(x, x.shape[-1:])
+            x = torch.relu(torch.addcmul(self.shifts[i], x, gain))
+        return torch.baddbmm(self.biases[-1], x, self.weights[-1])[..., 0]
+
+
+class RLPD:
+    """The learner; nothing of it knows an environment.
+
+    Args:
+        actor: Trained in place.
+        obs_dim: O.
+        action_dim: A.
+        config: See there.
+        seed: Of weights and all random numbers here.
+    """
+
+    def __init__(
+        self, actor: Actor, obs_dim: int, action_dim: int, config: RLPDConfig, seed: int
+    ) -> None:
+        self.config, self.actor = config, actor
+        torch.manual_seed(seed)
+        self.critics = Critics(obs_dim + action_dim, config.hidden, config.critics)
+        self.target = copy.deepcopy(self.critics).requires_grad_(False)
+        self.tuned = _Tuned(actor, math.log(config.temperature))
+        self._entropy = config.entropy * action_dim
+        self._critic_step = AdamW(self.critics, 0.0)
+        self._actor_step = AdamW(self.tuned, 0.0)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._rng = np.random.default_rng([seed, 7])
+        self.updates = 0
+
+    def batch(self, online: Replay, demonstrations: Replay | None) -> dict[str, torch.Tensor]:
+        """Half and half, or as configured; the demonstrations come first."""
+        config = self.config
+        parts = []
+        share = round(config.demonstrations * config.batch_size) if demonstrations else 0
+        if demonstrations is not None and share:
+            parts.append(demonstrations.sample(share, self._rng))
+        if share < config.batch_size:
+            parts.append(online.sample(config.batch_size - share, self._rng))
+        return {key: torch.from_numpy(np.concatenate([p[key] for p in parts]))
+                for key in parts[0]}
+
+    def update(self, batch: dict[str, torch.Tensor], *, actor: bool, demonstrations: int = 0
+               ) -> dict[str, torch.Tensor]:
+        """One step of the critics and, every so often, of the actor.
+
+        Args:
+            batch: See :meth:`batch`.
+            actor: Whether the actor may move.
+            demonstrations: How many of the first rows are demonstrations.
+
+        Returns:
+            Losses and means, detached.
+        """
+        out = self._update_critics(batch)
+        self.updates += 1
+        if actor and self.updates % self.config.actor_every == 0:
+            out |= self._update_actor(batch, demonstrations)
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.target.parameters()), list(self.critics.parameters()),
+                self.config.polyak)
+        return out
+
+    def _update_critics(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        config = self.config
+        with torch.no_grad():
+            action, log_p = self.actor.sample(batch['next_obs'], self._generator)
+            values = self.target(torch.cat([batch['next_obs'], action], 1))
+            if config.subset < config.critics:
+                values = values[self._rng.permutation(config.critics)[:config.subset]]
+            value = values.amin(0) - self.tuned.log_temperature.exp() * log_p
+            target = (batch['reward'] + batch['discount'] * value).clamp(config.low, config.high)
+        found = self.critics(torch.cat([batch['obs'], batch['action']], 1))
+        loss = (found - target).square().mean()
+        gradients = torch.autograd.grad(loss, list(self.critics.parameters()))
+        self._critic_step.update(gradients, config.learning_rate)
+        return {'critic_loss': loss.detach(), 'value': target.mean()}
+
+    def _update_actor(
+        self, batch: dict[str, torch.Tensor], demonstrations: int
+    ) -> dict[str, torch.Tensor]:
+        config = self.config
+        action, log_p = self.actor.sample(batch['obs'], self._generator)
+        value = self.critics(torch.cat([batch['obs'], action], 1)).mean(0)
+        temperature = self.tuned.log_temperature.exp()
+        loss = (temperature.detach() * log_p - value).mean()
+        entropy = -log_p.detach().mean()
+        if config.anchor and demonstrations:
+            near = self.actor(batch['obs'][:demonstrations])
+            loss = loss + config.anchor * (
+                near - batch['action'][:demonstrations]).square().mean()
+        whole = loss + temperature * (entropy - self._entropy)
+        gradients = torch.autograd.grad(whole, list(self.tuned.parameters()))
+        self._actor_step.update(gradients, config.learning_rate)
+        return {'actor_loss': loss.detach(), 'entropy': entropy,
+                'temperature': temperature.detach()}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All tensors needed to go on."""
+        state = {'updates': torch.tensor(self.updates)}
+        for name, module in self._modules():
+            state |= {f'{name}.{k}': v for k, v in module.state_dict().items()}
+        for name, step in self._optimizers():
+            for key, values in step.state().items():
+                state |= {f'{name}.{key}.{k}': v for k, v in values.items()}
+        return state
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """The inverse of :meth:`state`; random numbers go on from the updates done."""
+        for name, module in self._modules():
+            module.load_state_dict(_part(state, name))
+        for name, step in self._optimizers():
+            for key, values in step.state().items():
+                for each, value in values.items():
+                    value.copy_(state[f'{name}.{key}.{each}'])
+        self.updates = int(state['updates'])
+        self._rng = np.random.default_rng([self.updates, 7])
+        self._generator.manual_seed(self.updates)
+
+    def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ('tuned', self.tuned), ('critics', self.critics), ('target', self.target)
+
+    def _optimizers(self) -> tuple[tuple[str, AdamW], ...]:
+        return ('critic_step', self._critic_step), ('actor_step', self._actor_step)
+
+
+class _Tuned(nn.Module):
+    """What the actor's steps change."""
+
+    def __init__(self, actor: Actor, log_temperature: float) -> None:
+        super().__init__()
+        self.actor = actor
+        self.log_temperature = nn.Parameter(torch.tensor(log_temperature))
+
+
+def _part(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(f'{name}.'): v for k, v in state.items() if k.startswith(f'{name}.')}
+
+
+class Trainer:
+    """The loop around the learner: the worlds step while it learns.
+
+    Args:
+        worlds: In which the actor acts.
+        learner: See there.
+        demonstrations: None for none.
+        seed: Of the exploration.
+        steps: Decisions done so far, where a run goes on.
+
+    Attributes:
+        steps: Decisions of single worlds done.
+        online: What was experienced.
+    """
+
+    def __init__(
+        self, worlds: Worlds, learner: RLPD, demonstrations: Replay | None, seed: int,
+        steps: int = 0,
+    ) -> None:
+        config = learner.config
+        self.worlds, self.learner, self.steps = worlds, learner, steps
+        space = worlds.action_space
+        self._low, self._high = space.low, space.high
+        self._demonstrations = demonstrations
+        self.online = Replay(config.capacity, worlds.obs_dim, space.shape[0], config.gamma,
+                             config.n_step)
+        generator = torch.Generator().manual_seed(seed + steps)
+        self._noise = CorrelatedNoise(
+            (worlds.count, space.shape[0]), config.correlation, generator)
+        self._obs: Float32 | None = None
+        self._owed = 0.0
+
+    def run(
+        self, until: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Go on until so many decisions are done.
+
+        Args:
+            until: Decisions.
+            on_step: Called after every step of all worlds, with the losses of the last update.
+            should_stop: Asked after every step.
+
+        Returns:
+            False where it was stopped.
+        """
+        config, learner = self.learner.config, self.learner
+        if self._obs is None:
+            self._obs = self.worlds.reset()
+        share = round(config.demonstrations * config.batch_size)
+        while self.steps < until:
+            if should_stop():
+                return False
+            with torch.no_grad():
+                action = learner.actor.act(torch.from_numpy(self._obs), self._noise.next())
+            did = action.numpy().clip(self._low, self._high)
+            self.worlds.begin(did)
+            losses: dict[str, torch.Tensor] = {}
+            self._owed += config.updates * self.worlds.count
+            while self._owed >= 1:
+                self._owed -= 1
+                if len(self.online) >= config.batch_size:
+                    losses = learner.update(
+                        learner.batch(self.online, self._demonstrations),
+                        actor=self.steps >= config.warmup,
+                        demonstrations=share if self._demonstrations else 0)
+            step = self.worlds.finish()
+            self._remember(step, did)
+            self._obs = step.obs
+            self.steps += self.worlds.count
+            on_step(step, losses)
+        return True
+
+    def _remember(self, step: Step, did: Float32) -> None:
+        assert self._obs is not None
+        for world in range(self.worlds.count):
+            if step.lost:
+                self.online.forget(world)
+                continue
+            self.online.add(
+                world, self._obs[world].copy(), did[world], float(step.reward[world]),
+                step.next_obs[world].copy(), terminated=bool(step.terminated[world]),
+                truncated=bool(step.truncated[world]))

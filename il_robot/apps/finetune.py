@@ -1,0 +1,140 @@
+"""``il_robot finetune``: imitation, then reinforcement learning in simulation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from il_robot.apps.evaluate import SimFactory
+from il_robot.apps.interrupt import stop_on_interrupt
+from il_robot.apps.options import add_task_options, task_arguments
+from il_robot.config import key_values
+from il_robot.errors import ConfigError
+
+if TYPE_CHECKING:
+    from il_robot.algorithms.finetune_config import FinetuneConfig
+
+PICTURE = 'finetune.png'
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``finetune`` to the command line."""
+    parser = subparsers.add_parser(
+        'finetune', help='improve a trained policy by reinforcement learning',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Improve a trained policy by reinforcement learning in simulation. What comes '
+                    'out is an ordinary checkpoint.',
+        epilog='examples:\n'
+               '  il_robot finetune --from outputs/run --output outputs/better \\\n'
+               '      --dataset outputs/cube --task transfer_cube --disturb shoves=1\n'
+               '  il_robot finetune --from outputs/mlp --algorithm rlpd --output outputs/rlpd \\\n'
+               '      --dataset outputs/cube --set updates=1\n'
+               '  il_robot finetune --output outputs/better --resume\n'
+               'Ctrl-C saves everything; --resume goes on there. docs/reinforcement.md says which '
+               'algorithm is for what.')
+    parser.add_argument('--from', dest='start', type=Path, metavar='CHECKPOINT',
+                        help='a checkpoint, or a training run, whose newest one is taken')
+    parser.add_argument('--output', type=Path, required=True, help='folder of the run')
+    parser.add_argument('--resume', action='store_true', help='go on with the run in --output')
+    parser.add_argument('--algorithm', default='residual', metavar='NAME',
+                        help='residual (default): correct the policy as it is, of whatever kind; '
+                             'rlpd: change it')
+    parser.add_argument('--dataset', type=Path, help='demonstrations and corrections to learn '
+                        'from beside its own experience')
+    parser.add_argument('--reward', default='sparse',
+                        help='sparse (default): 1 for the success; staged: that and the stages')
+    parser.add_argument('--minutes', type=float, default=45.0,
+                        help='most time (default %(default)g)')
+    parser.add_argument('--steps', type=int, default=1_000_000,
+                        help='most decisions (default %(default)s)')
+    parser.add_argument('--every', type=int, default=25_000, metavar='N',
+                        help='evaluate every N decisions (default %(default)s)')
+    parser.add_argument('--evaluate-episodes', type=int, default=200, metavar='N')
+    parser.add_argument('--target', type=float, default=0.98,
+                        help='success rate at which it ends (default %(default)g)')
+    parser.add_argument('--patience', type=int, default=0, metavar='N',
+                        help='end after N evaluations without a new best')
+    parser.add_argument('--limit', type=float, default=0.5,
+                        help='residual: largest correction, in deviations of the demonstrated '
+                             'actions (default %(default)g)')
+    parser.add_argument('--worlds', type=int, default=4,
+                        help='in which it drives at once (default %(default)s)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--workers', type=int, help='processes that evaluate (default: one per '
+                        'core)')
+    parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
+                        help="an option of the algorithm's own configuration")
+    add_task_options(parser)
+    parser.set_defaults(run=run, task=None)  # the checkpoint knows its task
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fine-tune; returns 0, or 130 after Ctrl-C."""
+    # Read once, when torch is loaded; see il_robot.apps.train.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    import torch
+
+    from il_robot.algorithms.finetune import Around, finetune
+    from il_robot.algorithms.finetune_config import open_finetune, read_finetune
+    from il_robot.checkpoints import find_checkpoint
+
+    if not args.resume:
+        if args.start is None:
+            raise ConfigError('--from is needed: a checkpoint or a training run')
+        start = find_checkpoint(args.start)
+        open_finetune(args.output, _config(args), start, args.dataset, _environment(args, start))
+    elif args.start is not None:
+        raise ConfigError('--resume goes on with the checkpoint of the run; leave out --from')
+    _, _, _, environment = read_finetune(args.output)
+    workers = args.workers or len(os.sched_getaffinity(0))
+    # worlds and the learner take turns on the cores; a small network gains nothing from two
+    torch.set_num_threads(1)
+    with stop_on_interrupt() as stopped:
+        finished = finetune(args.output, Around(
+            SimFactory(environment), workers, stopped, lambda r: _note(args.output, r)))
+    if not finished:
+        print(f'stopped; to go on:\n  il_robot finetune --output '
+              f'{shlex.quote(str(args.output))} --resume')
+        return 130
+    print(f'written: {find_checkpoint(args.output)}, {args.output / PICTURE}')
+    return 0
+
+
+def _config(args: argparse.Namespace) -> FinetuneConfig:
+    from il_robot.algorithms.finetune_config import FinetuneConfig
+    from il_robot.config import build
+
+    names = ('algorithm', 'steps', 'minutes', 'every', 'evaluate_episodes', 'target', 'patience',
+             'worlds', 'seed', 'reward', 'limit')
+    values = {name: getattr(args, name) for name in names}
+    return build(FinetuneConfig, {
+        **values, 'final_episodes': args.evaluate_episodes,
+        'options': key_values(args.set, '--set')}, 'finetune')
+
+
+def _environment(args: argparse.Namespace, start: Path) -> dict[str, Any]:
+    from il_robot.policies.checkpoint import read_description
+
+    task = args.task or read_description(start).task
+    if not task:
+        raise ConfigError(f'{start} does not name its task: add --task')
+    return task_arguments(argparse.Namespace(**{**vars(args), 'task': task}))
+
+
+def _note(output: Path, record: Mapping[str, Any]) -> None:
+    """A line for the terminal, and the picture anew."""
+    from il_robot.algorithms.finetune import read_records
+    from il_robot.algorithms.plots import plot_finetune
+
+    low, high = (100 * v for v in record['interval_95'])
+    text = {'start': 'before', 'end': 'at the end', 'during': f'{record["steps"]} steps'}
+    more = ', taken back' if record.get('taken_back') else ''
+    print(f'  {text[record["kind"]]}: {record["successes"]} of {record["evaluated"]} = '
+          f'{100 * record["success_rate"]:.1f} % [{low:.1f}, {high:.1f}], '
+          f'{record["minutes"]:.1f} min{more}'
+          + (f' ({record["why"]})' if record.get('why') else ''))
+    plot_finetune({record['algorithm']: read_records(output)}, output / PICTURE)
