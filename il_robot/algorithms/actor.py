@@ -62,6 +62,63 @@ class Actor(nn.Module):
         return self.squashed(u), log_p
 
 
+    def log_prob(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Log-density ``(B,)`` [nats] of actions ``(B, A)``; without limit only.
+
+        Raises:
+            ValueError: there is one: an action at it has no density.
+        """
+        if not math.isinf(self.limit):
+            raise ValueError('the density of a squashed action is only known where it is drawn')
+        std = self.std()
+        z = (action - self.net(obs)) / std
+        density: torch.Tensor = (
+            -0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return density
+
+    def entropy(self) -> torch.Tensor:
+        """``()`` [nats] of the Gaussian before any limit."""
+        return (self.std().log() + 0.5 * math.log(2 * math.pi * math.e)).sum()
+
+    def divergence(self, mean: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """``(B,)`` [nats] KL divergence between Gaussians of this deviation around both."""
+        return 0.5 * ((mean - other) / self.std()).square().sum(-1)
+
+
+class Categorical(nn.Module):
+    """The same for actions that are one of A.
+
+    Args:
+        net: ``(B, O)`` to logits ``(B, A)``.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """The likeliest ``(B,)``."""
+        return self.net(obs).argmax(-1)
+
+    def sample(
+        self, obs: torch.Tensor, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One ``(B,)`` and its log-probability ``(B,)`` [nats]."""
+        log_p = self.net(obs).log_softmax(-1)
+        action = torch.multinomial(log_p.exp(), 1, generator=generator)
+        return action[:, 0], log_p.gather(1, action)[:, 0]
+
+    def log_prob(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Log-probability ``(B,)`` [nats] of actions ``(B,)``."""
+        log_p = self.net(obs).log_softmax(-1)
+        return log_p.gather(1, action.long()[:, None])[:, 0]
+
+    def divergence(self, mean: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """``(B,)`` [nats] KL divergence of the distributions with these logits ``(B, A)``."""
+        ours, theirs = mean.log_softmax(-1), other.log_softmax(-1)
+        return (ours.exp() * (ours - theirs)).sum(-1)
+
+
 class CorrelatedNoise:
     """Standard normal noise that stays for a while.
 

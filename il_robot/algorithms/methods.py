@@ -15,6 +15,7 @@ from torch import nn
 from il_robot.algorithms.actor import Actor
 from il_robot.algorithms.finetune_config import FinetuneConfig
 from il_robot.algorithms.policy_env import PolicyEnvFactory, Recorded, executed_steps
+from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer
 from il_robot.algorithms.replay import Replay, Transitions
 from il_robot.algorithms.rlpd import RLPD, RLPDConfig, Trainer
 from il_robot.algorithms.workers import MakeEnv
@@ -157,6 +158,74 @@ class OffPolicy:
         self._worlds.close()
 
 
+class OnPolicy:
+    """PPO on a policy of its own, or on a correction (:class:`Method`).
+
+    Args:
+        config: Of the run.
+        start: Checkpoint that it begins with.
+        make_env: Makes the environment.
+
+    Raises:
+        ConfigError: a policy that it cannot change.
+    """
+
+    def __init__(self, config: FinetuneConfig, start: Path, make_env: MakeEnv) -> None:
+        learner = build(
+            PPOConfig, {**PPO_DEFAULTS, **config.options}, f'{config.algorithm}: options')
+        self._worlds = Worlds(
+            PolicyEnvFactory(make_env, start, config.reward), config.worlds, config.seed)
+        self._net = trained_net(start, config.algorithm)
+        space = self._worlds.action_space
+        actor = Actor(self._net, space.shape[0], learner.std)
+        self._trainer = PPOTrainer(
+            self._worlds, PPO(actor, self._worlds.obs_dim, learner, config.seed))
+
+    @property
+    def steps(self) -> int:
+        """See :class:`Method`."""
+        return self._trainer.steps
+
+    @property
+    def crashes(self) -> int:
+        """See :class:`Method`."""
+        return self._worlds.crashes
+
+    def run(self, until: int, on_step: OnStep, should_stop: Callable[[], bool]) -> bool:
+        """See :class:`Method`."""
+        return self._trainer.run(until, on_step, should_stop)
+
+    def write_into(self, policy: Policy) -> None:
+        """See :class:`Method`."""
+        net_of(policy).load_state_dict(_inner(self._net).state_dict())
+
+    def take_back(self, policy: Policy) -> None:
+        """See :class:`Method`; the critic stays, and steps become half as large."""
+        _inner(self._net).load_state_dict(net_of(policy).state_dict())
+        learner = self._trainer.learner
+        learner.config = replace(
+            learner.config, learning_rate=0.5 * learner.config.learning_rate)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, NDArray[Any]]]:
+        """See :class:`Method`; nothing that was experienced is kept."""
+        return self._trainer.learner.state(), {}
+
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """See :class:`Method`."""
+        self._trainer.learner.restore(tensors)
+        self._trainer.steps = self._trainer.learner.steps
+
+    def close(self) -> None:
+        """See :class:`Method`."""
+        self._worlds.close()
+
+
+PPO_DEFAULTS = {'warmup': 20_000, 'anchor': 0.1}
+"""What fine-tuning changes of PPO's own defaults, which are the textbook's."""
+
+
 def default_options(config: FinetuneConfig) -> dict[str, Any]:
     """What follows from the reward: with the sparse one, returns are from 0 to 1."""
     return {'low': 0.0, 'high': 1.0} if config.reward == 'sparse' else {}
@@ -172,7 +241,7 @@ def make_method(
         DatasetError: nothing in the dataset can be learned from.
     """
     if config.algorithm == 'ppo':
-        raise ConfigError('ppo is not there yet')
+        return OnPolicy(config, start, make_env)
     return OffPolicy(config, start, make_env, dataset)
 
 

@@ -1,0 +1,351 @@
+"""PPO (Schulman et al. 2017) that begins with a cloned policy and does not destroy it.
+
+Schulman, Wolski, Dhariwal, Radford and Klimov, "Proximal Policy Optimization Algorithms"; returns
+by generalised advantage estimation (Schulman et al., ICLR 2016). With a policy that can do
+something already, the textbook version forgets it within a few updates: its critic knows nothing,
+so that the first advantages are noise. Hence, all of it optional:
+
+- a warm-up: the critic learns what the policy is worth before the policy changes;
+- an anchor: KL divergence from the cloned policy, with a weight that falls linearly (the auxiliary
+  term of Rajeswaran et al., "Learning Complex Dexterous Manipulation with Deep Reinforcement
+  Learning and Demonstrations" (DAPG), RSS 2018, falls with the iterations, too);
+- a guard: an update that moved the policy further than ``max_kl`` is undone, and the steps become
+  smaller; ``target_kl`` ends an update's epochs early.
+
+Without them it is the textbook version, for any environment with ``Box`` or ``Discrete`` actions.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from il_robot.algorithms.actor import Actor, Categorical
+from il_robot.algorithms.optimizer import AdamW, clip
+from il_robot.algorithms.worlds import Step, Worlds
+from il_robot.policies.mlp import mlp
+from il_robot.types import Float32
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Of the learner.
+
+    Attributes:
+        gamma: Discount per decision.
+        lam: Of generalised advantage estimation.
+        rollout: Decisions of all worlds together per update.
+        epochs: Passes over them.
+        batch_size: Decisions per gradient step.
+        clip: Of the ratio of the likelihoods.
+        learning_rate: Of the policy.
+        critic_rate: Of the critic.
+        critic: Widths of its hidden layers.
+        entropy: Weight of the policy's entropy.
+        grad_clip: Largest norm of each gradient.
+        std: Exploration at first, in units of the action.
+        target_kl: Divergence from the policy that acted at which an update ends; 0 for never.
+        max_kl: At which it is undone; 0 for never.
+        anchor: Weight of the divergence from the policy at the beginning.
+        anchor_end: That weight after ``anchor_steps``.
+        anchor_steps: Decisions over which it falls.
+        warmup: Decisions at first in which only the critic learns.
+    """
+
+    gamma: float = 0.995
+    lam: float = 0.95
+    rollout: int = 8192
+    epochs: int = 5
+    batch_size: int = 512
+    clip: float = 0.2
+    learning_rate: float = 1e-4
+    critic_rate: float = 1e-3
+    critic: tuple[int, ...] = (256, 256)
+    entropy: float = 0.0
+    grad_clip: float = 0.5
+    std: float = 0.1
+    target_kl: float = 0.02
+    max_kl: float = 0.1
+    anchor: float = 0.0
+    anchor_end: float = 0.0
+    anchor_steps: int = 1_000_000
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma <= 1 or not 0 <= self.lam <= 1:
+            raise ValueError(
+                f'gamma must be in (0, 1] and lam in [0, 1], got {self.gamma} and {self.lam}')
+        for name in ('rollout', 'epochs', 'batch_size', 'anchor_steps'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
+        for name in ('clip', 'learning_rate', 'critic_rate', 'std'):
+            if not getattr(self, name) > 0:
+                raise ValueError(f'{name} must be > 0, got {getattr(self, name)}')
+
+
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """T decisions of W worlds.
+
+    Attributes:
+        obs: ``(T, W, O)``.
+        action: ``(T, W, A)``, or ``(T, W)`` where they are numbers of a choice.
+        log_p: ``(T, W)`` of the actions, when they were taken [nats].
+        reward: ``(T, W)``.
+        next_obs: ``(T, W, O)``.
+        terminated: ``(T, W)``.
+        ended: ``(T, W)``.
+    """
+
+    obs: Float32
+    action: NDArray[Any]
+    log_p: Float32
+    reward: Float32
+    next_obs: Float32
+    terminated: NDArray[np.bool_]
+    ended: NDArray[np.bool_]
+
+
+def advantages(
+    rollout: Rollout, value: Float32, next_value: Float32, gamma: float, lam: float
+) -> Float32:
+    """Generalised advantage estimates ``(T, W)``.
+
+    Args:
+        rollout: What happened.
+        value: ``(T, W)`` the critic's of ``obs``.
+        next_value: ``(T, W)`` of ``next_obs``; where the time was over it counts, where the task
+            ended it does not.
+        gamma: Discount.
+        lam: Of the estimate.
+    """
+    error = rollout.reward + gamma * ~rollout.terminated * next_value - value
+    out = np.zeros_like(error)
+    following = np.zeros_like(error[0])
+    for t in range(len(error) - 1, -1, -1):
+        following = error[t] + gamma * lam * ~rollout.ended[t] * following
+        out[t] = following
+    return out
+
+
+class PPO:
+    """The learner; nothing of it knows an environment.
+
+    Args:
+        actor: Trained in place.
+        obs_dim: O.
+        config: See there.
+        seed: Of the critic's weights and of all random numbers here.
+
+    Attributes:
+        undone: Updates that the guard took back.
+        steps: Decisions learned from.
+    """
+
+    def __init__(
+        self, actor: Actor | Categorical, obs_dim: int, config: PPOConfig, seed: int
+    ) -> None:
+        self.actor, self.config = actor, config
+        torch.manual_seed(seed)
+        self.critic = mlp(obs_dim, config.critic, 1)
+        self.start = copy.deepcopy(actor.net).requires_grad_(False).eval()
+        self._optimizers = {
+            'actor': AdamW(actor, 0.0), 'critic': AdamW(self.critic, 0.0)}
+        self._generator = torch.Generator().manual_seed(seed)
+        self.undone = self.steps = 0
+
+    def act(self, obs: Float32) -> tuple[NDArray[Any], Float32]:
+        """Actions ``(W, A)`` and their log-density ``(W,)``."""
+        with torch.inference_mode():
+            action, log_p = self.actor.sample(torch.from_numpy(obs), self._generator)
+            return action.numpy(), log_p.numpy()
+
+    def update(self, rollout: Rollout) -> dict[str, torch.Tensor]:
+        """Learn from a rollout; losses and divergences, detached."""
+        config = self.config
+        flat = {k: torch.from_numpy(v.reshape(-1, *v.shape[2:])) for k, v in (
+            ('obs', rollout.obs), ('action', rollout.action), ('log_p', rollout.log_p))}
+        with torch.no_grad():
+            value = self.critic(flat['obs'])[:, 0].numpy().reshape(rollout.reward.shape)
+            following = torch.from_numpy(rollout.next_obs.reshape(len(flat['obs']), -1))
+            next_value = self.critic(following)[:, 0].numpy().reshape(value.shape)
+            if config.anchor or config.anchor_end:
+                flat['start'] = self.start(flat['obs'])
+        gain = advantages(rollout, value, next_value, config.gamma, config.lam)
+        flat['target'] = torch.from_numpy((gain + value).reshape(-1))
+        spread = gain.std() + 1e-8
+        flat['gain'] = torch.from_numpy(((gain - gain.mean()) / spread).reshape(-1))
+        moves = self.steps >= config.warmup
+        self.steps += len(flat['obs'])
+        before = copy.deepcopy(self.actor.state_dict()) if moves else {}
+        out = self._epochs(flat, moves=moves)
+        if moves and config.max_kl and not float(out['kl']) < config.max_kl:
+            self.actor.load_state_dict(before)
+            self.undone += 1
+            self.config = replace(config, learning_rate=0.5 * config.learning_rate)
+        return out | {'undone': torch.tensor(float(self.undone))}
+
+    def _epochs(self, flat: dict[str, torch.Tensor], *, moves: bool) -> dict[str, torch.Tensor]:
+        config, count = self.config, len(flat['obs'])
+        size = min(config.batch_size, count)
+        out: dict[str, torch.Tensor] = {}
+        for _ in range(config.epochs):
+            order = torch.randperm(count, generator=self._generator)
+            for rows in order[:count // size * size].split(size):
+                batch = {key: values[rows] for key, values in flat.items()}
+                out |= self._critic_step(batch)
+                if moves:
+                    out |= self._actor_step(batch)
+            if moves:
+                out['kl'] = self._divergence(flat)
+                if config.target_kl and not float(out['kl']) < config.target_kl:
+                    break
+        return out
+
+    def _critic_step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        loss = (self.critic(batch['obs'])[:, 0] - batch['target']).square().mean()
+        self._follow('critic', self.critic, loss, self.config.critic_rate)
+        return {'critic_loss': loss.detach()}
+
+    def _actor_step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        config = self.config
+        log_p = self.actor.log_prob(batch['obs'], batch['action'])
+        ratio = (log_p - batch['log_p']).exp()
+        gain = batch['gain']
+        loss = -torch.minimum(
+            ratio * gain, ratio.clamp(1 - config.clip, 1 + config.clip) * gain).mean()
+        if config.entropy:
+            spread = self.actor.entropy() if isinstance(self.actor, Actor) else -log_p.mean()
+            loss = loss - config.entropy * spread
+        out = {'actor_loss': loss.detach()}
+        if 'start' in batch:
+            share = min(1.0, self.steps / config.anchor_steps)
+            weight = config.anchor + share * (config.anchor_end - config.anchor)
+            far = self.actor.divergence(self.actor.net(batch['obs']), batch['start']).mean()
+            loss = loss + weight * far
+            out['from_start'] = far.detach()
+        self._follow('actor', self.actor, loss, config.learning_rate)
+        return out
+
+    def _follow(self, name: str, module: nn.Module, loss: torch.Tensor, rate: float) -> None:
+        gradients = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
+        if self.config.grad_clip:
+            clip(gradients, self.config.grad_clip)
+        self._optimizers[name].update(gradients, rate)
+
+    def _divergence(self, flat: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Of the present policy from the one that acted; Schulman, "Approximating KL", 2020."""
+        with torch.no_grad():
+            change = self.actor.log_prob(flat['obs'], flat['action']) - flat['log_p']
+            return (change.exp() - 1 - change).mean()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All tensors needed to go on."""
+        state = {'steps': torch.tensor(self.steps), 'undone': torch.tensor(self.undone),
+                 'learning_rate': torch.tensor(self.config.learning_rate, dtype=torch.float64)}
+        for name, module in self._modules():
+            state |= {f'{name}.{k}': v for k, v in module.state_dict().items()}
+        for name, step in self._optimizers.items():
+            for key, values in step.state().items():
+                state |= {f'{name}_step.{key}.{k}': v for k, v in values.items()}
+        return state
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """The inverse of :meth:`state`; random numbers go on from the decisions learned from."""
+        for name, module in self._modules():
+            module.load_state_dict({k.removeprefix(f'{name}.'): v for k, v in state.items()
+                                    if k.startswith(f'{name}.')})
+        for name, step in self._optimizers.items():
+            for key, values in step.state().items():
+                for each, value in values.items():
+                    value.copy_(state[f'{name}_step.{key}.{each}'])
+        self.steps, self.undone = int(state['steps']), int(state['undone'])
+        self.config = replace(self.config, learning_rate=float(state['learning_rate']))
+        self._generator.manual_seed(self.steps)
+
+    def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
+        return ('actor', self.actor), ('critic', self.critic), ('start', self.start)
+
+
+class PPOTrainer:
+    """The loop around the learner.
+
+    Args:
+        worlds: In which the actor acts.
+        learner: See there.
+        shape: Replaces the rewards ``(T, W)`` of a rollout before it is learned from: imitation
+            (:mod:`il_robot.algorithms.gail`); None leaves them.
+
+    Attributes:
+        steps: Decisions of single worlds done.
+    """
+
+    def __init__(
+        self, worlds: Worlds, learner: PPO,
+        shape: Callable[[Rollout], tuple[Float32, dict[str, torch.Tensor]]] | None = None,
+    ) -> None:
+        self.worlds, self.learner, self._shape = worlds, learner, shape
+        self.steps = 0
+        space = worlds.action_space
+        self._bounds = (space.low, space.high) if hasattr(space, 'low') else None
+        self._obs: Float32 | None = None
+        self._losses: dict[str, torch.Tensor] = {}
+
+    def run(
+        self, until: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Go on until so many decisions are done, whole rollouts of them.
+
+        Args:
+            until: Decisions.
+            on_step: Called after every step of all worlds, with the losses of the last update.
+            should_stop: Asked after every step; what was begun is thrown away then.
+
+        Returns:
+            False where it was stopped.
+        """
+        length = math.ceil(self.learner.config.rollout / self.worlds.count)
+        while self.steps < until:
+            rollout = self._collect(length, on_step, should_stop)
+            if rollout is None:
+                return False
+            self.steps += rollout.reward.size
+            self._losses = {}
+            if self._shape is not None:
+                reward, self._losses = self._shape(rollout)
+                rollout = replace(rollout, reward=reward)
+            self._losses = self._losses | self.learner.update(rollout)
+        return True
+
+    def _collect(
+        self, length: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],
+        should_stop: Callable[[], bool],
+    ) -> Rollout | None:
+        """``length`` steps of all worlds; None where it was stopped."""
+        rows: list[tuple[Any, ...]] = []
+        if self._obs is None:
+            self._obs = self.worlds.reset()
+        while len(rows) < length:
+            if should_stop():
+                self._obs = None
+                return None
+            action, log_p = self.learner.act(self._obs)
+            self.worlds.begin(action if self._bounds is None else action.clip(*self._bounds))
+            step = self.worlds.finish()
+            if step.lost:
+                rows = []  # its episodes have no end
+            else:
+                rows.append((self._obs, action, log_p, step.reward, step.next_obs,
+                             step.terminated, step.ended))
+            self._obs = step.obs
+            on_step(step, self._losses)
+        return Rollout(*(np.stack(values) for values in zip(*rows)))
