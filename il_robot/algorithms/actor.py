@@ -51,7 +51,13 @@ class Actor(nn.Module):
         self, obs: torch.Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """An action ``(B, A)`` with gradient, and its log-density ``(B,)`` [nats]."""
-        mean, std = self.net(obs), self.std()
+        return self.around(self.net(obs), generator)
+
+    def around(
+        self, mean: torch.Tensor, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of the network's answer ``(B, A)``."""
+        std = self.std()
         noise = torch.empty_like(mean).normal_(generator=generator)
         u = mean + std * noise
         log_p = (-0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)

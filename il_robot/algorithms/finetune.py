@@ -215,7 +215,7 @@ class _Run:
     def _record(self, kind: str, solved: int, count: int) -> dict[str, Any]:
         return {'kind': kind, 'algorithm': self.config.algorithm, 'seed': self.config.seed,
                 'steps': self.method.steps, 'successes': solved, 'evaluated': count,
-                'success_rate': solved / count, 'interval_95': wilson(solved, count)}
+                'success_rate': solved / count, 'interval_95': list(wilson(solved, count))}
 
     def _add(self, record: dict[str, Any]) -> None:
         self.records.append(record)

@@ -55,6 +55,8 @@ class RLPDConfig:
         temperature: At first.
         correlation: Of the exploration from one decision to the next.
         anchor: Weight of the squared distance to demonstrated actions.
+        shrink: Weight of the squared mean of the actor before squashing: beside a limit the
+            slope is 0, and an actor that was sent there by young critics would stay.
         low: Least return that there can be.
         high: Greatest.
         warmup: Decisions at first in which the actor stays as it is; the critics learn.
@@ -74,9 +76,10 @@ class RLPDConfig:
     polyak: float = 0.005
     std: float = 0.3
     entropy: float = -1.0
-    temperature: float = 0.001
+    temperature: float = 0.01
     correlation: float = 0.8
     anchor: float = 0.0
+    shrink: float = 0.001
     low: float = -math.inf
     high: float = math.inf
     warmup: int = 10_000
@@ -211,11 +214,14 @@ class RLPD:
         self, batch: dict[str, torch.Tensor], demonstrations: int
     ) -> dict[str, torch.Tensor]:
         config = self.config
-        action, log_p = self.actor.sample(batch['obs'], self._generator)
+        mean = self.actor.net(batch['obs'])
+        action, log_p = self.actor.around(mean, self._generator)
         value = self.critics(torch.cat([batch['obs'], action], 1)).mean(0)
         temperature = self.tuned.log_temperature.exp()
         loss = (temperature.detach() * log_p - value).mean()
         entropy = -log_p.detach().mean()
+        if config.shrink and not math.isinf(self.actor.limit):
+            loss = loss + config.shrink * mean.square().mean()
         if config.anchor and demonstrations:
             near = self.actor(batch['obs'][:demonstrations])
             loss = loss + config.anchor * (

@@ -18,6 +18,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 from numpy.typing import NDArray
 
 from il_robot.errors import IlRobotError, SimulationError
@@ -89,8 +90,13 @@ class Worlds:
         if self._envs is None:
             makers = [_World(self.make_world)] * self.count
             if self.processes:
-                self._envs = AsyncVectorEnv(
-                    makers, context='spawn', autoreset_mode=AutoresetMode.SAME_STEP)
+                try:
+                    self._envs = AsyncVectorEnv(
+                        makers, context='spawn', autoreset_mode=AutoresetMode.SAME_STEP)
+                except EOFError:
+                    raise SimulationError(
+                        'the process of a world ended before it began; what it said stands '
+                        'above') from None
             else:
                 self._envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
         return self._envs
@@ -168,6 +174,8 @@ class Worlds:
         if self._envs is not None:
             with suppress(Exception):
                 if isinstance(self._envs, AsyncVectorEnv):
+                    # otherwise it first waits for the answer of a process that has died
+                    self._envs._state = AsyncState.DEFAULT
                     self._envs.close(terminate=True)
                 else:
                     self._envs.close()

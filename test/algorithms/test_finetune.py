@@ -1,0 +1,146 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import toy
+from tuned import cloned
+
+from il_robot.algorithms.controller import PolicyFactory
+from il_robot.algorithms.evaluate import evaluate
+from il_robot.algorithms.finetune import RECORDS, STATE, Around, finetune, read_records
+from il_robot.algorithms.finetune_config import (
+    CONFIG,
+    FinetuneConfig,
+    open_finetune,
+    read_finetune,
+)
+from il_robot.checkpoints import find_checkpoint, list_checkpoints
+from il_robot.config import build
+from il_robot.errors import ConfigError
+from il_robot.policies.checkpoint import load_checkpoint
+
+ENV = toy.ToyFactory()
+OPTIONS = {'batch_size': 32, 'hidden': [16], 'warmup': 100, 'updates': 0.25, 'capacity': 5000}
+CONFIG_ = {'steps': 600, 'every': 200, 'evaluate_episodes': 5, 'final_episodes': 5, 'worlds': 2,
+           'target': 2.0, 'hidden': [16], 'options': OPTIONS}
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A policy that solves some."""
+    return find_checkpoint(cloned(tmp_path_factory.mktemp('cloned') / 'run', 'chunk_mlp', 150, 4,
+                                  mode='newest', n_action_steps=2))
+
+
+def opened(folder, source, **changes):
+    open_finetune(folder, build(FinetuneConfig, {**CONFIG_, **changes}), source, None, {})
+    return folder
+
+
+def go_on(folder, should_stop=lambda: False, seen=None):
+    return finetune(folder, Around(
+        ENV, 1, should_stop, shown=False,
+        on_record=(lambda record: None) if seen is None else seen.append))
+
+
+@pytest.fixture(scope='module')
+def whole(source, tmp_path_factory):
+    folder, seen = opened(tmp_path_factory.mktemp('finetune') / 'run', source), []
+    assert go_on(folder, seen=seen)
+    assert read_records(folder) == seen
+    return folder
+
+
+def test_it_is_evaluated_before_on_the_way_and_at_the_end(whole, source):
+    records = read_records(whole)
+    assert [(r['kind'], r['steps']) for r in records] == [
+        ('start', 0), ('during', 0), ('during', 200), ('during', 400), ('during', 600),
+        ('end', 600)]
+    assert records[-1]['why'] == '600 steps are done'
+    assert all(r['evaluated'] == 5 and r['interval_95'][0] <= r['success_rate'] + 1e-9
+               for r in records)
+    minutes = [r['minutes'] for r in records if r['kind'] == 'during']
+    assert minutes == sorted(minutes)
+    # nothing is corrected at first
+    plain = evaluate(ENV, PolicyFactory(source), range(5))
+    assert records[1]['successes'] == sum(e.success for e in plain.results.values())
+
+
+def test_what_comes_out_is_an_ordinary_checkpoint_and_the_best_one(whole):
+    during = [r for r in read_records(whole) if r['kind'] == 'during']
+    kept = [int(p.name) for p in list_checkpoints(whole)]
+    assert kept == [r['steps'] for r in during if r['better']]
+    best = find_checkpoint(whole)
+    rates = {r['steps']: r['success_rate'] for r in during}
+    assert rates[int(best.name)] == max(rates.values())
+    checkpoint, policy = load_checkpoint(best, robot=toy.SPEC)
+    assert checkpoint.policy == 'residual' and checkpoint.training['finetune'] == 'residual'
+    found = evaluate(ENV, PolicyFactory(best), range(5))
+    assert sum(e.success for e in found.results.values()) == 5 * rates[int(best.name)]
+
+
+def test_a_run_that_was_stopped_goes_on_to_its_end(source, tmp_path):
+    folder, calls = opened(tmp_path / 'run', source), [0]
+
+    def stop():
+        calls[0] += 1
+        return calls[0] > 220  # in the middle of the exploration
+
+    assert not go_on(folder, stop)
+    before = read_records(folder)
+    with np.load(folder / STATE / 'experience.npz') as experience:
+        assert int(experience['place'][1]) > 100
+    assert go_on(folder)
+    records = read_records(folder)
+    assert records[:len(before)] == before and records[-1]['kind'] == 'end'
+    assert [r['steps'] for r in records if r['kind'] == 'during'][-1] == 600
+    assert go_on(folder)  # finished: nothing is done again
+    assert read_records(folder) == records
+
+
+def test_a_killed_run_goes_on_from_its_last_evaluation(whole, tmp_path):
+    folder = Path(shutil.copytree(whole, tmp_path / 'run'))
+    records = json.loads((folder / RECORDS).read_text())['records'][:3]
+    (folder / RECORDS).write_text(json.dumps({'records': records}))
+    (folder / f'.{STATE}').mkdir()  # killed while writing
+    assert go_on(folder)
+    assert read_records(folder)[-1]['kind'] == 'end'
+
+
+@pytest.mark.parametrize('algorithm', ['rlpd', 'ppo'])
+def test_the_policy_itself_can_be_changed(source, tmp_path, algorithm):
+    options = OPTIONS if algorithm == 'rlpd' else {
+        'rollout': 200, 'batch_size': 50, 'epochs': 2, 'critic': [16], 'warmup': 0}
+    folder = opened(tmp_path / 'run', source, algorithm=algorithm, options=options, steps=400)
+    assert go_on(folder)
+    before, after = (load_checkpoint(p)[1] for p in (source, folder / 'start'))
+    assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters()))
+    assert load_checkpoint(find_checkpoint(folder))[0].policy == 'chunk_mlp'
+
+
+def test_what_cannot_be_tuned_is_refused(source, whole, tmp_path):
+    with pytest.raises(ConfigError, match='--resume'):
+        opened(whole, source)
+    with pytest.raises(ConfigError, match='no run to go on with'):
+        go_on(tmp_path / 'nothing')
+    folder = opened(tmp_path / 'run', source, options={'gama': 0.9})
+    with pytest.raises(ConfigError, match="did you mean 'gamma'"):
+        go_on(folder)
+    with pytest.raises(ConfigError, match='algorithm'):
+        build(FinetuneConfig, {'algorithm': 'ddpg'}, 'finetune')
+    mixed = find_checkpoint(cloned(tmp_path / 'mixed', 'chunk_mlp', 5, 2, mode='ensemble'))
+    with pytest.raises(ConfigError, match='mode=newest'):
+        go_on(opened(tmp_path / 'ppo', mixed, algorithm='ppo', options={}))
+    (whole / STATE / 'experience.npz').write_bytes(b'nonsense')
+    with pytest.raises(ConfigError, match='damaged'):
+        go_on(whole)
+
+
+def test_the_file_says_all(source, tmp_path):
+    folder = opened(tmp_path / 'run', source)
+    config, start, dataset, environment = read_finetune(folder)
+    assert config.options == OPTIONS and start == source.resolve()
+    assert dataset is None and environment == {}
+    assert (folder / CONFIG).exists()
