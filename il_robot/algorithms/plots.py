@@ -178,3 +178,35 @@ def plot_finetune(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
     axes.grid(alpha=0.3)
     axes.legend(loc='lower right')
     figure.savefig(path, dpi=120)
+
+
+def plot_finetune_methods(
+    methods: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], path: Path
+) -> None:
+    """Success over minutes of each algorithm: every seed, and their mean where all go on.
+
+    Args:
+        methods: Records of every run, by algorithm.
+        path: Of the picture.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout='constrained')
+    axes = figure.subplots()
+    for number, (method, runs) in enumerate(methods.items()):
+        color, curves = f'C{number}', []
+        for run in runs:
+            points = np.array([(r['minutes'], 100 * r['success_rate']) for r in run
+                               if r['kind'] == 'during'])
+            curves.append(points)
+            axes.plot(*points.T, color=color, alpha=0.3, linewidth=1)
+        end = max(c[-1, 0] for c in curves)
+        grid = np.linspace(0, end, 100)
+        # a run that has ended stays at its best
+        mean = np.mean([np.interp(grid, *c.T, right=c[:, 1].max()) for c in curves], axis=0)
+        axes.plot(grid, mean, color=color, linewidth=2.5, label=f'{method}, {len(runs)} seeds')
+    axes.set(xlabel='minutes of learning and evaluation', ylabel='success [%]', ylim=(-2, 102))
+    axes.grid(alpha=0.3)
+    axes.legend(loc='lower right')
+    figure.savefig(path, dpi=120)

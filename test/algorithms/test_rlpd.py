@@ -13,7 +13,8 @@ from il_robot.algorithms.worlds import Worlds
 from il_robot.policies.mlp import mlp
 
 CONFIG = RLPDConfig(gamma=0.9, n_step=1, batch_size=64, updates=1.0, actor_every=1, hidden=(32,),
-                    learning_rate=3e-3, std=0.5, entropy=-2.0, temperature=0.1, warmup=200, capacity=5000)
+                    learning_rate=3e-3, std=0.5, entropy=-2.0, temperature=0.1, warmup=200,
+                    capacity=5000)
 
 
 class Reach(gym.Env):

@@ -1,0 +1,190 @@
+"""Imitation, then reinforcement: from a policy that works half of the time, by every algorithm.
+
+    python benchmarks/finetune.py [STUDY ...] [--methods METHOD ...] [--seeds 0 1 2 3 4]
+        [--minutes 30] [--output FOLDER]
+
+Runs `il_robot record`, `train` and `finetune` as a user would, one after the other, each with all
+cores, and goes on where it was. Beside the three algorithms: `scratch` (rlpd with the
+demonstrations, on fresh weights) and `naive` (PPO on the cloned policy without warm-up, anchor and
+guard). benchmarks/results/finetune.json gets every evaluation as soon as it is there,
+finetune_STUDY.png the picture; with ``--table`` only the table in docs/reinforcement.md is written
+again from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from il_robot.algorithms.finetune import read_records
+from il_robot.algorithms.plots import plot_finetune_methods
+from il_robot.checkpoints import find_checkpoint
+from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint
+from il_robot.statistics import wilson
+
+RESULTS = Path(__file__).parent / 'results' / 'finetune.json'
+DOCUMENT = Path(__file__).parents[1] / 'docs' / 'reinforcement.md'
+BEGIN, END = '<!-- results: benchmarks/finetune.py --table -->', '<!-- end of results -->'
+# study: (recipe, demonstrations, options of the task, execution for those who change the policy)
+STUDIES: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    'insert_peg': ('chunk_mlp_insert_peg', 15, ('--task', 'insert_peg')),
+    'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube', '--disturb', 'shoves=2')),
+}
+METHODS: dict[str, tuple[str, ...]] = {
+    'residual': ('--algorithm', 'residual'),
+    'rlpd': ('--algorithm', 'rlpd'),
+    'ppo': ('--algorithm', 'ppo'),
+    'scratch': ('--algorithm', 'rlpd', '--set', 'warmup=0'),
+    'naive': ('--algorithm', 'ppo', '--set', 'warmup=0', '--set', 'anchor=0', '--set',
+              'target_kl=0', '--set', 'max_kl=0', '--set', 'learning_rate=3e-4'),
+}
+WITH_DEMONSTRATIONS = ('residual', 'rlpd', 'scratch')
+
+
+def il_robot(log: Path, *words: Any) -> None:
+    """The command, its output into a file."""
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1'}
+    with log.open('a') as file:
+        code = subprocess.run(
+            [sys.executable, '-m', 'il_robot', *map(str, words)], env=environment, stdout=file,
+            stderr=file).returncode
+    if code:
+        raise SystemExit(f'il_robot {" ".join(map(str, words))} ended with {code}; see {log}')
+
+
+def base_policy(study: str, seed: int, folder: Path) -> tuple[Path, Path]:
+    """Demonstrations and the policy cloned from them; made where they are missing."""
+    recipe, demonstrations, task = STUDIES[study]
+    folder.mkdir(parents=True, exist_ok=True)
+    dataset, run, log = folder / 'dataset', folder / 'run', folder / 'log'
+    il_robot(log, 'record', '--expert', '--episodes', demonstrations, '--output', dataset,
+             '--resume', '--seed', 1_000_000 + 1000 * seed, *task)
+    if not (run / 'run.json').exists():
+        il_robot(log, 'train', '--policy', recipe, '--dataset', dataset, '--output', run,
+                 '--seed', seed)
+    else:
+        il_robot(log, 'train', '--output', run, '--resume')
+    return dataset, run
+
+
+def fresh(run: Path, seed: int) -> Path:
+    """The same policy with fresh weights."""
+    folder = run.parent / 'fresh'
+    if not folder.exists():
+        checkpoint, _ = load_checkpoint(find_checkpoint(run))
+        torch.manual_seed(seed)
+        save_checkpoint(folder, checkpoint, checkpoint.make_policy())
+    return folder
+
+
+def tune(study: str, method: str, seed: int, minutes: float, output: Path) -> None:
+    """One run from where it is to its end."""
+    dataset, run = base_policy(study, seed, output / f'{study}_{seed}')
+    folder, log = output / f'{study}_{seed}' / method, output / f'{study}_{seed}' / 'log'
+    words: tuple[Any, ...] = ('--resume',)
+    if not (folder / 'finetune.json').exists():
+        start = fresh(run, seed) if method == 'scratch' else run
+        words = ('--from', start, *METHODS[method], *STUDIES[study][2], '--seed', seed,
+                 '--minutes', minutes)
+        if method in WITH_DEMONSTRATIONS:
+            words += ('--dataset', dataset)
+    il_robot(log, 'finetune', '--output', folder, *words)
+    note(study, method, seed, minutes, read_records(folder))
+
+
+def note(
+    study: str, method: str, seed: int, minutes: float, records: Sequence[dict[str, Any]]
+) -> None:
+    """Replace what the result file has of a run."""
+    data = read_results()
+    data.setdefault('studies', {}).setdefault(study, {}).setdefault(method, {})[str(seed)] = \
+        list(records)
+    data |= {'command': f'python benchmarks/finetune.py --minutes {minutes:g}',
+             'machine': f'{platform.machine()}, {len(os.sched_getaffinity(0))} cores',
+             'torch': torch.__version__}
+    RESULTS.write_text(json.dumps(data, indent=1) + '\n')
+    last = records[-1]
+    print(f'{study} {method} seed {seed}: {last["successes"]} of {last["evaluated"]} after '
+          f'{last["minutes"]:.1f} min ({last.get("why", "")})', flush=True)
+
+
+def read_results() -> dict[str, Any]:
+    """What there is."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return found
+
+
+def rows(study: dict[str, Any]) -> Iterator[list[str]]:
+    """One row of the table per method, over the seeds."""
+    for method in METHODS:
+        runs = [r for r in study.get(method, {}).values() if r[-1]['kind'] == 'end']
+        if not runs:
+            continue
+        cells = [method, str(len(runs))]
+        for kind in ('start', 'end'):
+            found = [next(r for r in run if r['kind'] == kind) for run in runs]
+            solved, total = (sum(r[k] for r in found) for k in ('successes', 'evaluated'))
+            low, high = wilson(solved, total)
+            each = ', '.join(f'{100 * r["success_rate"]:.0f}' for r in found)
+            cells.append(f'{100 * solved / total:.1f} % [{100 * low:.1f}, {100 * high:.1f}] '
+                         f'({each})')
+        falls = [100 * (run[0]['success_rate'] - min(
+            r['success_rate'] for r in run if r['kind'] == 'during')) for run in runs]
+        minutes = sum(run[-1]['minutes'] for run in runs) / len(runs)
+        yield [*cells, f'{max(falls):.1f}', f'{minutes:.0f} min']
+
+
+def table(studies: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = ['| task | method | seeds | before (by seed) | at the end | deepest fall [points] | '
+             'time |', '|---|---|---|---|---|---|---|']
+    lines += [f'| {name} | {" | ".join(row)} |'
+              for name in STUDIES if name in studies for row in rows(studies[name])]
+    return '\n'.join(lines)
+
+
+def publish() -> None:
+    """The table into docs/reinforcement.md, and a picture for each study."""
+    studies = read_results()['studies']
+    text = table(studies)
+    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+    DOCUMENT.write_text(f'{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}')
+    print(text)
+    for name, methods in studies.items():
+        plot_finetune_methods(
+            {m: list(runs.values()) for m, runs in methods.items()},
+            RESULTS.with_name(f'finetune_{name}.png'))
+
+
+def main() -> None:
+    """Run what is missing; write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('studies', nargs='*', metavar='STUDY', help=', '.join(STUDIES))
+    parser.add_argument('--methods', nargs='*', default=list(METHODS))
+    parser.add_argument('--output', type=Path, default=Path('outputs/finetune_study'))
+    parser.add_argument('--seeds', type=int, nargs='*', default=[0, 1, 2, 3, 4])
+    parser.add_argument('--minutes', type=float, default=30.0)
+    parser.add_argument('--table', action='store_true', help='only write what is there')
+    args = parser.parse_args()
+    if not set(args.studies) <= set(STUDIES) or not set(args.methods) <= set(METHODS):
+        parser.error(f'studies are {", ".join(STUDIES)}; methods are {", ".join(METHODS)}')
+    if not args.table:
+        for seed in args.seeds:
+            for study in args.studies or STUDIES:
+                for method in args.methods:
+                    tune(study, method, seed, args.minutes, args.output)
+    publish()
+
+
+if __name__ == '__main__':
+    main()
