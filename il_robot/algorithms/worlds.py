@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +56,30 @@ class Step:
     def ended(self) -> NDArray[np.bool_]:
         """``(W,)``."""
         return self.terminated | self.truncated
+
+
+@dataclass
+class Returns:
+    """Sums of rewards, as an ``on_step`` of a trainer.
+
+    Attributes:
+        finished: Of every episode that has ended, in order.
+    """
+
+    finished: list[float] = field(default_factory=list)
+    _running: Float32 | None = None
+
+    def __call__(self, step: Step, losses: Mapping[str, torch.Tensor] | None = None) -> None:
+        """Take note of a step."""
+        if self._running is None or step.lost:
+            self._running = np.zeros(len(step.reward), np.float32)
+        self._running += step.reward
+        self.finished += self._running[step.ended].tolist()
+        self._running[step.ended] = 0
+
+    def mean(self, episodes: int = 100) -> float:
+        """Of the newest episodes; NaN of none."""
+        return float(np.mean(self.finished[-episodes:])) if self.finished else float('nan')
 
 
 @dataclass

@@ -179,13 +179,16 @@ def _check_runtime(folder: Path, runtime: str) -> str:
     Raises:
         ConfigError: it cannot be used.
     """
+    from il_robot.control.chunks import Execution
     from il_robot.policies.checkpoint import load_checkpoint
-    from il_robot.policies.runner import PolicyRunner
+    from il_robot.policies.residual_runner import make_runner
 
     checkpoint, policy = load_checkpoint(folder)
     if checkpoint.robot is None:
         raise ConfigError(f'--runtime: {folder} does not say its robot')
-    runner = PolicyRunner(checkpoint, policy, checkpoint.robot, runtime)
+    # how its chunks are executed does not count here
+    plain = Execution(mode='newest', n_action_steps=1)
+    runner = make_runner(checkpoint, policy, checkpoint.robot, runtime, execution=plain)
     runner.warm_up()
     error = runner.describe()['runtime_error']
     return f'runtime {runtime}: differs from torch by at most {error:.2g}'

@@ -31,6 +31,7 @@ from il_robot.policies.backends import (
 )
 from il_robot.policies.checkpoint import Checkpoint
 from il_robot.policies.policy import Policy
+from il_robot.policies.residual import ResidualPolicy
 from il_robot.policies.runtime import TOLERANCE
 
 _TESTS = 8
@@ -100,6 +101,10 @@ def export_onnx(checkpoint: Checkpoint, policy: Policy, output: Path) -> Export:
         raise CheckpointError(
             f'the policy looks at cameras ({", ".join(checkpoint.observation.cameras)}); only '
             f'policies of joint states and object poses can be exported so far')
+    if isinstance(policy, ResidualPolicy):
+        raise CheckpointError(
+            'a corrected policy is two networks that run at different rates, and no single graph: '
+            'export its base, or run it with the policy node')
     if output.exists():
         raise ConfigError(f'{output} exists already; give another --output')
     try:

@@ -18,10 +18,11 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 import il_robot.sim as sim
+from il_robot.algorithms.policy_env import residual_policy
 from il_robot.control.chunks import Execution
 from il_robot.data.normalizer import fit_normalizer
 from il_robot.nodes import convert, topics
-from il_robot.policies.checkpoint import Checkpoint, save_checkpoint
+from il_robot.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from il_robot.policies.features import FeatureLayout
 from il_robot.policies.mlp import ChunkMLPConfig
 from il_robot.spec import JointSpec
@@ -205,6 +206,21 @@ def test_a_wrong_execution_or_device_is_refused_with_what_is_right(robot, checkp
         response = robot.reload(checkpoints[0] / 'a')
         assert not response.success and words in response.message
         assert robot.graph.set_parameters('policy', execution=[''], device='cpu') == []
+
+
+def test_a_corrected_policy_is_swapped_in_as_any_other(robot, checkpoints, tmp_path):
+    folder = tmp_path / 'corrected'
+    described, corrected = residual_policy(
+        *load_checkpoint(checkpoints[0] / 'a'), (8,), 0.5)
+    save_checkpoint(folder, described, corrected)
+    activate(robot, checkpoints[0] / 'a')
+    robot.answered()
+    before = np.array(robot.chunks[-1].points[0].positions)
+    assert robot.reload(folder).success
+    robot.answered()
+    assert robot.status['policy'] == 'residual' and robot.status['execution_mode'] == 'newest'
+    # nothing is corrected yet: it drives as the policy does
+    np.testing.assert_allclose(robot.chunks[-1].points[0].positions, before, atol=2e-2)
 
 
 def test_bad_observations_kill_nothing(robot, checkpoints):

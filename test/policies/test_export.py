@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from il_robot.algorithms.policy_env import residual_policy
 from il_robot.apps.main import main
 from il_robot.data.normalizer import fit_normalizer
 from il_robot.errors import CheckpointError, ConfigError
@@ -89,6 +90,8 @@ def test_nothing_is_overwritten_and_a_wrong_graph_is_not_written(tmp_path, monke
     with pytest.raises(ConfigError, match='exists already'):
         export.export_onnx(checkpoint, policy, file)
     assert file.read_text() == 'mine'
+    with pytest.raises(CheckpointError, match='different rates'):
+        export.export_onnx(*residual_policy(checkpoint, policy, (8,), 0.5), tmp_path / 'b.onnx')
     seeing = replace(checkpoint, observation=ObservationConfig(cameras=('overhead',)))
     with pytest.raises(CheckpointError, match='looks at cameras .overhead'):
         export.export_onnx(seeing, policy, tmp_path / 'b.onnx')
