@@ -132,7 +132,7 @@ def test_the_document_says_the_same():
     documented = {}
     for layers, may in re.findall(r'^\| ([`a-z].*?) \| (.*?) \|', section, re.MULTILINE):
         words = set(re.findall(r'[a-z_.]+', may))
-        parts = {'data.normalizer', 'data.pictures', 'algorithms.plots'}
+        parts = {'control.chunks', 'data.normalizer', 'data.pictures', 'algorithms.plots'}
         named = PURE if 'all pure layers' in may else words & {*PURE, *parts}
         if layers.startswith('core'):
             core = set(re.findall(r'\w+', layers.split(':')[1]))

@@ -1,0 +1,183 @@
+"""Speed of PPO and RLPD beside Stable-Baselines3's PPO and SAC, and of worlds on all cores.
+
+    python3 -m venv SB3 && SB3/bin/pip install stable-baselines3
+    python3 benchmarks/rl_speed.py --sb3-python SB3/bin/python [--turns 5]
+
+In one run, one thread each, taking turns, medians of the ratios:
+
+- PPO, steps/s on an environment that costs nothing (benchmarks/trivial.py, 14 numbers in and out):
+  eight worlds in one process, rollouts of 2048, 10 epochs of batches of 64, two nets of 64 x 64;
+  target >= 3x theirs.
+- RLPD, updates/s with their SAC's settings: two critics and an actor of 256 x 256, batches of 256,
+  the actor moved in every update (``same``), with layer normalisation, which theirs has not; and
+  as RLPD does it, several updates of the critics per one of the actor (``rlpd``, 20); target
+  >= 2x theirs.
+- Steps/s of the bimanual task in processes of their own: two against one; target >= 1.7x.
+
+Writes benchmarks/results/rl_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from peer import Peer  # noqa: E402
+from trivial import DIM, Trivial  # noqa: E402
+
+from il_robot.algorithms.actor import Actor  # noqa: E402
+from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer  # noqa: E402
+from il_robot.algorithms.replay import Replay  # noqa: E402
+from il_robot.algorithms.rlpd import RLPD, RLPDConfig  # noqa: E402
+from il_robot.algorithms.worlds import Worlds  # noqa: E402
+from il_robot.policies.mlp import mlp  # noqa: E402
+
+STEPS, UPDATES = 8192, 300
+
+
+@dataclass(frozen=True)
+class MakeTrivial:
+    """Picklable."""
+
+    def __call__(self) -> Trivial:
+        """A fresh one."""
+        return Trivial()
+
+
+@dataclass(frozen=True)
+class MakeTask:
+    """The bimanual task, its arms held; picklable."""
+
+    def __call__(self) -> Any:
+        """A fresh one, flattened."""
+        import gymnasium
+
+        from il_robot import sim
+
+        env = gymnasium.wrappers.FlattenObservation(sim.make('transfer_cube'))
+        return gymnasium.wrappers.TransformAction(
+            env, lambda _: env.unwrapped.robot.rest, env.action_space)
+
+
+class OurPPO:
+    """Trains on."""
+
+    def __init__(self) -> None:
+        self._worlds = Worlds(MakeTrivial(), 8, 0, processes=False)
+        config = PPOConfig(rollout=2048, epochs=10, batch_size=64, critic=(64, 64), std=1.0,
+                           target_kl=0, max_kl=0, learning_rate=3e-4, critic_rate=3e-4)
+        torch.manual_seed(0)
+        self._trainer = PPOTrainer(
+            self._worlds, PPO(Actor(mlp(DIM, (64, 64), DIM), DIM, 1.0), DIM, config, 0))
+
+    def seconds(self, steps: int) -> float:
+        """Of so many steps."""
+        begun = time.perf_counter()
+        self._trainer.run(self._trainer.steps + steps, lambda step, losses: None)
+        return time.perf_counter() - begun
+
+
+class OurRLPD:
+    """Updates from a full memory."""
+
+    def __init__(self, actor_every: int) -> None:
+        config = RLPDConfig(actor_every=actor_every, gamma=0.99, n_step=1, warmup=0)
+        torch.manual_seed(0)
+        actor = Actor(mlp(DIM, (256, 256), DIM), DIM, 0.3, 1.0)
+        self._learner = RLPD(actor, DIM, DIM, config, 0)
+        rng = np.random.default_rng(0)
+        self._online, self._shown = (Replay(5000, DIM, DIM, 0.99) for _ in range(2))
+        for memory in (self._online, self._shown):
+            for _ in range(5000):
+                obs, action, following = rng.uniform(-1, 1, (3, DIM)).astype(np.float32)
+                memory.add(0, obs, action, float(rng.uniform()), following, terminated=False,
+                           truncated=False)
+
+    def seconds(self, updates: int) -> float:
+        """Of so many updates."""
+        begun = time.perf_counter()
+        for _ in range(updates):
+            self._learner.update(self._learner.batch(self._online, self._shown), actor=True)
+        return time.perf_counter() - begun
+
+
+def world_rate(count: int, seconds: float) -> float:
+    """Control steps/s of so many processes together."""
+    with Worlds(MakeTask(), count, 0) as worlds:
+        worlds.reset()
+        action = np.zeros((count, *worlds.action_space.shape), np.float32)
+        steps, end = 0, time.perf_counter() + seconds
+        begun = time.perf_counter()
+        while time.perf_counter() < end:
+            worlds.begin(action)
+            worlds.finish()
+            steps += count
+        return steps / (time.perf_counter() - begun)
+
+
+def summary(ours: list[float], theirs: list[float], count: int, target: float) -> dict[str, Any]:
+    """Rates and the median ratio with its quartiles."""
+    ratios = [b / a for a, b in zip(ours, theirs)]
+    return {'ours_per_s': count / statistics.median(ours),
+            'theirs_per_s': count / statistics.median(theirs),
+            'ratio': statistics.median(ratios),
+            'quartiles': np.quantile(ratios, (0.25, 0.75)).tolist(), 'target': target,
+            'met': statistics.median(ratios) >= target}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--sb3-python', required=True)
+    parser.add_argument('--turns', type=int, default=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    peer = Peer(args.sb3_python, 'sb3_rl.py')
+    ppo, same, rlpd = OurPPO(), OurRLPD(1), OurRLPD(20)
+    ppo.seconds(2048)
+    same.seconds(20)
+    times: dict[str, list[float]] = {
+        k: [] for k in ('ppo', 'same', 'rlpd', 'their_ppo', 'their_sac')}
+    for _ in range(args.turns):
+        times['ppo'].append(ppo.seconds(STEPS))
+        times['their_ppo'].append(peer.seconds('ppo', STEPS))
+        times['same'].append(same.seconds(UPDATES))
+        times['their_sac'].append(peer.seconds('sac', UPDATES))
+        times['rlpd'].append(rlpd.seconds(UPDATES))
+    peer.close()
+    scaling = [world_rate(2, 4.0) / world_rate(1, 4.0) for _ in range(args.turns)]
+    result = {
+        'command': 'python3 benchmarks/rl_speed.py --sb3-python SB3/bin/python '
+                   f'--turns {args.turns}',
+        'machine': f'{platform.machine()}, {os.cpu_count()} cores', 'load': os.getloadavg()[0],
+        'torch': version('torch'), 'theirs': peer.about,
+        'ppo': summary(times['ppo'], times['their_ppo'], STEPS, 3.0),
+        'rlpd_same_settings': summary(times['same'], times['their_sac'], UPDATES, 2.0),
+        'rlpd': summary(times['rlpd'], times['their_sac'], UPDATES, 2.0),
+        'two_worlds_against_one': {
+            'ratio': statistics.median(scaling), 'all': scaling, 'target': 1.7,
+            'met': statistics.median(scaling) >= 1.7}}
+    print(json.dumps(result, indent=1))
+    (HERE / 'results' / 'rl_speed.json').write_text(json.dumps(result, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
