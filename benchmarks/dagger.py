@@ -39,6 +39,10 @@ STUDIES: dict[str, tuple[str, ...]] = {
     **{name: (*ENSEMBLE, '--rounds', '2', '--gate', name, *ASKED)
        for name in ('ensemble', 'safe', 'thrifty')},
     'chunk_shoves': (*CHUNK, '--policy', 'chunk_mlp', '--width', 'wide', '--disturb', 'shoves=1'),
+    'chunk_quiet': ('--demonstrations', '10', '--episodes', '20', '--rounds', '2', '--no-relabel',
+                    '--gate', 'beta', '--gate-option', 'period=1.0', '--compare', '--policy',
+                    'chunk_mlp', '--width', 'wide', '--disturb', 'shoves=2',
+                    '--quiet-demonstrations'),
     'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--task', 'insert_peg'),
 }
 ASKING = ('full', 'ensemble', 'safe', 'lazy', 'thrifty')

@@ -75,6 +75,8 @@ def add_parser(subparsers: Any) -> None:
                              'another gate: their first policies are taken')
     parser.add_argument('--noise', type=float, default=0.005,
                         help='on the actions of demonstrations [rad] (default %(default)s)')
+    parser.add_argument('--quiet-demonstrations', action='store_true',
+                        help='demonstrate without what --disturb asks for: most people do')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
                         help='change a key of the recipe')
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
@@ -112,7 +114,8 @@ def _opened(args: argparse.Namespace) -> list[Path]:
 
     recipe, folders = _recipe(args), []
     arguments = task_arguments(args)
-    disturbances = {'action_noise': args.noise, **arguments['disturbances']}
+    disturbed = {} if args.quiet_demonstrations else arguments['disturbances']
+    disturbances = {'action_noise': args.noise, **disturbed}
     environment = {'env': arguments,
                    'demonstrations': {**arguments, 'disturbances': disturbances}}
     if len(set(args.seeds)) != len(args.seeds):
