@@ -27,23 +27,26 @@ from il_robot.statistics import wilson
 RESULTS = Path(__file__).parent / 'results' / 'dagger.json'
 DOCUMENT = Path(__file__).parents[1] / 'docs' / 'dagger.md'
 BEGIN, END = '<!-- results: benchmarks/dagger.py --table -->', '<!-- end of results -->'
-ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2')
-ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20')
+# Corrections were as exact as the scripted expert in the studies that say so.
+EXACT = ('--exact-corrections',)
+ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2', *EXACT)
+ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20', *EXACT)
 ASKED = ('--budget', '0.2', '--no-relabel')
-CHUNK = ('--demonstrations', '10', '--episodes', '20', '--rounds', '2', '--no-relabel',
-         '--gate', 'human', '--compare')
+CHUNK = ('--policy', 'chunk_mlp', '--rounds', '2', '--no-relabel', '--compare')
+BETA = ('--gate', 'beta', '--gate-option', 'period=1.0')
 STUDIES: dict[str, tuple[str, ...]] = {
     'one_step': (*ONE_STEP, '--gate', 'beta', '--gate-option', 'period=0.2', '--compare'),
     'full': (*ENSEMBLE, '--rounds', '3', '--gate', 'beta', '--gate-option', 'period=0.2'),
     'lazy': (*ENSEMBLE, '--rounds', '3', '--gate', 'lazy', *ASKED),
     **{name: (*ENSEMBLE, '--rounds', '2', '--gate', name, *ASKED)
        for name in ('ensemble', 'safe', 'thrifty')},
-    'chunk_shoves': (*CHUNK, '--policy', 'chunk_mlp', '--width', 'wide', '--disturb', 'shoves=1'),
-    'chunk_quiet': ('--demonstrations', '10', '--episodes', '20', '--rounds', '2', '--no-relabel',
-                    '--gate', 'beta', '--gate-option', 'period=1.0', '--compare', '--policy',
-                    'chunk_mlp', '--width', 'wide', '--disturb', 'shoves=2',
-                    '--quiet-demonstrations'),
-    'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--task', 'insert_peg'),
+    'chunk_posture': (*CHUNK, *BETA, '--demonstrations', '30', '--episodes', '60',
+                      '--disturb', 'start_posture=0.1', '--quiet-demonstrations'),
+    'chunk_shoves': (*CHUNK, *BETA, '--demonstrations', '10', '--episodes', '20',
+                     '--width', 'wide', '--disturb', 'shoves=1'),
+    'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--gate', 'human',
+                         '--demonstrations', '10', '--episodes', '20', '--task', 'insert_peg',
+                         *EXACT),
 }
 ASKING = ('full', 'ensemble', 'safe', 'lazy', 'thrifty')
 """One setting, five ways to ask; all begin with the policies of the first."""

@@ -74,7 +74,10 @@ def add_parser(subparsers: Any) -> None:
                         help='--output of runs with the same demonstrations, for example with '
                              'another gate: their first policies are taken')
     parser.add_argument('--noise', type=float, default=0.005,
-                        help='on the actions of demonstrations [rad] (default %(default)s)')
+                        help='on what the expert does in demonstrations and corrections [rad], '
+                             'not on his labels (default %(default)s)')
+    parser.add_argument('--exact-corrections', action='store_true',
+                        help='no noise on corrections: what they show helps less')
     parser.add_argument('--quiet-demonstrations', action='store_true',
                         help='demonstrate without what --disturb asks for: most people do')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
@@ -141,7 +144,9 @@ def _config(args: argparse.Namespace, seed: int) -> DaggerConfig:
         'rounds': args.rounds, 'demonstrations': args.demonstrations, 'episodes': args.episodes,
         'gate': args.gate, 'options': key_values(args.gate_option, '--gate-option'),
         'decay': args.decay, 'budget': args.budget, 'alone': args.alone,
-        'relabel': not args.no_relabel, 'compare': args.compare, 'warm_steps': args.warm_steps,
+        'relabel': not args.no_relabel,
+        'noise': 0.0 if args.exact_corrections else args.noise, 'compare': args.compare,
+        'warm_steps': args.warm_steps,
         'evaluate_episodes': args.evaluate_episodes, 'seed': seed}, 'dagger')
 
 
