@@ -29,10 +29,11 @@ DOCUMENT = Path(__file__).parents[1] / 'docs' / 'dagger.md'
 BEGIN, END = '<!-- results: benchmarks/dagger.py --table -->', '<!-- end of results -->'
 # Corrections were as exact as the scripted expert in the studies that say so.
 EXACT = ('--exact-corrections',)
-ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2', *EXACT)
+ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2',
+            *EXACT)
 ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20', *EXACT)
 ASKED = ('--budget', '0.2', '--no-relabel')
-CHUNK = ('--policy', 'chunk_mlp', '--rounds', '2', '--no-relabel', '--compare')
+CHUNK = ('--rounds', '2', '--no-relabel', '--compare')
 BETA = ('--gate', 'beta', '--gate-option', 'period=1.0')
 STUDIES: dict[str, tuple[str, ...]] = {
     'one_step': (*ONE_STEP, '--gate', 'beta', '--gate-option', 'period=0.2', '--compare'),
@@ -40,10 +41,11 @@ STUDIES: dict[str, tuple[str, ...]] = {
     'lazy': (*ENSEMBLE, '--rounds', '3', '--gate', 'lazy', *ASKED),
     **{name: (*ENSEMBLE, '--rounds', '2', '--gate', name, *ASKED)
        for name in ('ensemble', 'safe', 'thrifty')},
-    'chunk_posture': (*CHUNK, *BETA, '--demonstrations', '30', '--episodes', '60',
-                      '--disturb', 'start_posture=0.1', '--quiet-demonstrations'),
-    'chunk_shoves': (*CHUNK, *BETA, '--demonstrations', '10', '--episodes', '20',
-                     '--width', 'wide', '--disturb', 'shoves=1'),
+    'chunk_posture': (*CHUNK, *BETA, '--policy', 'chunk_mlp', '--demonstrations', '30',
+                      '--episodes', '60', '--disturb', 'start_posture=0.1',
+                      '--quiet-demonstrations'),
+    'chunk_shoves': (*CHUNK, *BETA, '--policy', 'chunk_mlp', '--demonstrations', '10',
+                     '--episodes', '20', '--width', 'wide', '--disturb', 'shoves=1'),
     'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--gate', 'human',
                          '--demonstrations', '10', '--episodes', '20', '--task', 'insert_peg',
                          *EXACT),
