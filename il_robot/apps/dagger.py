@@ -74,8 +74,7 @@ def add_parser(subparsers: Any) -> None:
                         help='--output of runs with the same demonstrations, for example with '
                              'another gate: their first policies are taken')
     parser.add_argument('--noise', type=float, default=0.005,
-                        help='on what the expert does in demonstrations and corrections [rad], '
-                             'not on his labels (default %(default)s)')
+                        help='on what the expert does, not on his labels [rad] (%(default)s)')
     parser.add_argument('--exact-corrections', action='store_true',
                         help='no noise on corrections: what they show helps less')
     parser.add_argument('--quiet-demonstrations', action='store_true',
