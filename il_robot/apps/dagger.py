@@ -75,7 +75,7 @@ def add_parser(subparsers: Any) -> None:
                              'another gate: their first policies are taken')
     parser.add_argument('--noise', type=float, default=0.005,
                         help='on what the expert does, not on his labels [rad] (%(default)s)')
-    parser.add_argument('--exact-corrections', action='store_true', help='without that noise')
+    parser.add_argument('--exact-corrections', action='store_true', help='none on corrections')
     parser.add_argument('--quiet-demonstrations', action='store_true',
                         help='demonstrate without what --disturb asks for: most people do')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
