@@ -27,19 +27,30 @@ from il_robot.statistics import wilson
 RESULTS = Path(__file__).parent / 'results' / 'dagger.json'
 DOCUMENT = Path(__file__).parents[1] / 'docs' / 'dagger.md'
 BEGIN, END = '<!-- results: benchmarks/dagger.py --table -->', '<!-- end of results -->'
-ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2')
-ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20')
+# Corrections were as exact as the scripted expert in the studies that say so.
+EXACT = ('--exact-corrections',)
+ONE_STEP = ('--policy', 'mlp', '--demonstrations', '10', '--episodes', '20', '--rounds', '2',
+            *EXACT)
+ENSEMBLE = ('--policy', 'ensemble_mlp', '--demonstrations', '10', '--episodes', '20', *EXACT)
 ASKED = ('--budget', '0.2', '--no-relabel')
-CHUNK = ('--demonstrations', '10', '--episodes', '20', '--rounds', '2', '--no-relabel',
-         '--gate', 'human', '--compare')
+CHUNK = ('--rounds', '2', '--no-relabel', '--compare')
+# He who takes over finishes the task, and does not wait long.
+FINISH = ('--gate', 'human', '--gate-option',
+          'rule={min_correction: 8.0, max_correction: 10.0, stall_time: 1.5}')
 STUDIES: dict[str, tuple[str, ...]] = {
     'one_step': (*ONE_STEP, '--gate', 'beta', '--gate-option', 'period=0.2', '--compare'),
     'full': (*ENSEMBLE, '--rounds', '3', '--gate', 'beta', '--gate-option', 'period=0.2'),
     'lazy': (*ENSEMBLE, '--rounds', '3', '--gate', 'lazy', *ASKED),
     **{name: (*ENSEMBLE, '--rounds', '2', '--gate', name, *ASKED)
        for name in ('ensemble', 'safe', 'thrifty')},
-    'chunk_shoves': (*CHUNK, '--policy', 'chunk_mlp', '--width', 'wide', '--disturb', 'shoves=1'),
-    'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--task', 'insert_peg'),
+    'chunk_posture': (*CHUNK, *FINISH, '--policy', 'chunk_mlp', '--demonstrations', '30',
+                      '--episodes', '60', '--disturb', 'start_posture=0.1',
+                      '--quiet-demonstrations'),
+    'chunk_shoves': (*CHUNK, *FINISH, '--policy', 'chunk_mlp', '--demonstrations', '10',
+                     '--episodes', '20', '--width', 'wide', '--disturb', 'shoves=1'),
+    'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--gate', 'human',
+                         '--demonstrations', '10', '--episodes', '20', '--task', 'insert_peg',
+                         *EXACT),
 }
 ASKING = ('full', 'ensemble', 'safe', 'lazy', 'thrifty')
 """One setting, five ways to ask; all begin with the policies of the first."""

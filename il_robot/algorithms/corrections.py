@@ -19,6 +19,8 @@ from il_robot.control.gate_rule import disagreement
 from il_robot.control.gates import NAN, Gate, Move, Signals, make_gate
 from il_robot.types import Float32, Source, Step
 
+_CORRELATION = 0.82  # from one control step to the next, as the noise of demonstrations
+
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
@@ -44,11 +46,13 @@ class GatedController:
         gate: Decides.
         relabel: Whether the expert labels every state visited (Ross et al. 2011), or only those
             in which he drives.
+        noise: See :class:`GatedFactory`.
     """
 
     policy: PolicyController | None
     gate: Gate
     relabel: bool
+    noise: float = 0.0
 
     def signals(self, now: float, correcting: bool, discrepancy: float, stage: int) -> Signals:
         """What the gate gets to know."""
@@ -66,6 +70,10 @@ class GatedFactory:
         options: The gate's.
         relabel: See :class:`GatedController`.
         assessor: File of the policy's assessor, for the gates that need it.
+        noise: Standard deviation of what is added to the joints while the expert corrects [rad];
+            his label stays clean. A person's hand is not exact, and what a scripted expert does
+            exactly shows a policy no way back from its own small errors (Laskey et al., "DART:
+            Noise Injection for Robust Imitation Learning", CoRL 2017).
     """
 
     checkpoint: Path | None = None
@@ -73,6 +81,7 @@ class GatedFactory:
     options: Mapping[str, Any] = field(default_factory=dict)
     relabel: bool = True
     assessor: Path | None = None
+    noise: float = 0.0
 
     def __call__(self, env: Any) -> GatedController:
         """Load the policy for this environment.
@@ -83,10 +92,10 @@ class GatedFactory:
         """
         gate = make_gate(self.gate, self.options)
         if self.checkpoint is None:
-            return GatedController(None, gate, self.relabel)
+            return GatedController(None, gate, self.relabel, self.noise)
         policy = PolicyFactory(
             self.checkpoint, novelty='novelty' in gate.needs, assessor=self.assessor)(env)
-        return GatedController(policy, gate, self.relabel)
+        return GatedController(policy, gate, self.relabel, self.noise)
 
 
 def run_corrected(env: Any, controller: GatedController, seed: int) -> Corrected:
@@ -124,6 +133,9 @@ class _Driver:
         self._asked = controller.relabel or 'discrepancy' in controller.gate.needs
         self.reasons: list[tuple[int, str]] = []
         self.correcting, self._row = False, 0
+        unit = np.array([robot.gripper.upper / np.pi if name in robot.gripper_names else 1.0
+                         for name in robot.joint_names])
+        self._sigma, self._deviation = controller.noise * unit, np.zeros(robot.dim)
         self.proposal: Float32 | None = None
         self.label: Float32 | None = None
 
@@ -138,6 +150,7 @@ class _Driver:
         if self._controller.policy is not None:
             self._controller.policy.reset(np.random.default_rng([seed, 1]))
         self._controller.gate.reset(np.random.default_rng([seed, 3]))
+        self._rng = np.random.default_rng([seed, 4])
 
     def act(self, observation: Any, stage: int) -> Float32:
         """The action of whoever drives ``(D,)`` [rad, m]."""
@@ -161,5 +174,14 @@ class _Driver:
         self.label = label if known else None
         if self.correcting:
             assert label is not None
-            return label
+            return label if not self._controller.noise else self._shaken(label)
+        self._deviation[:] = 0
         return self.proposal
+
+    def _shaken(self, label: Float32) -> Float32:
+        """With noise that begins at 0 where the expert takes over and stays for a while."""
+        fresh = self._rng.standard_normal(len(label)) * self._sigma
+        self._deviation = _CORRELATION * self._deviation + np.sqrt(1 - _CORRELATION**2) * fresh
+        lower, upper = self._robot.lower, self._robot.upper
+        action: Float32 = np.clip(label + self._deviation, lower, upper).astype(np.float32)
+        return action

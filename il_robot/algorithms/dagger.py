@@ -164,7 +164,7 @@ class _Run:
             self._drive(data, number, GatedFactory(checkpoint, relabel=False), alone)
             assessor, thresholds = self._assess(checkpoint, data, number, alone)
         factory = GatedFactory(checkpoint, config.gate, config.gate_of(number, thresholds),
-                               config.relabel, assessor)
+                               config.relabel, assessor, config.noise)
         self._drive(data, number, factory, range(first, first + config.episodes))
 
     def _drive(self, data: Path, number: int, factory: GatedFactory, seeds: range) -> None:

@@ -44,6 +44,8 @@ class DaggerConfig:
             and what is risky; other gates have none.
         decay: The ``beta`` of round i is the gate's times ``decay ** (i - 1)``.
         relabel: Whether the expert labels every state visited; else only where he drives.
+        noise: On the joints while the expert corrects [rad], see
+            :class:`il_robot.algorithms.corrections.GatedFactory`.
         compare: Also train on demonstrations alone, as many as there are labels, in every round.
         warm_steps: Steps of every further round, which then starts from the policy of the round
             before; 0: each trains from fresh weights, with the recipe's steps.
@@ -60,6 +62,7 @@ class DaggerConfig:
     alone: int = 10
     decay: float = 0.5
     relabel: bool = True
+    noise: float = 0.0
     compare: bool = False
     warm_steps: int = 0
     evaluate_episodes: int = 200
@@ -75,6 +78,8 @@ class DaggerConfig:
                 f'at most {_SEEDS_PER_ROUND} episodes (with those alone) in each of {most} rounds')
         if not 0 <= self.decay <= 1:
             raise ValueError(f'decay must be from 0 to 1, got {self.decay}')
+        if not 0 <= self.noise <= 0.1:
+            raise ValueError(f'noise must be 0 to 0.1 rad, got {self.noise}')
         if not 0 <= self.budget < 1:
             raise ValueError(f'budget must be from 0 to below 1, got {self.budget}')
         for name in ('seed', 'warm_steps', 'alone'):

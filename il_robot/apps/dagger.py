@@ -74,7 +74,10 @@ def add_parser(subparsers: Any) -> None:
                         help='--output of runs with the same demonstrations, for example with '
                              'another gate: their first policies are taken')
     parser.add_argument('--noise', type=float, default=0.005,
-                        help='on the actions of demonstrations [rad] (default %(default)s)')
+                        help='on what the expert does, not on his labels [rad] (%(default)s)')
+    parser.add_argument('--exact-corrections', action='store_true', help='none on corrections')
+    parser.add_argument('--quiet-demonstrations', action='store_true',
+                        help='demonstrate without what --disturb asks for: most people do')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
                         help='change a key of the recipe')
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
@@ -112,7 +115,8 @@ def _opened(args: argparse.Namespace) -> list[Path]:
 
     recipe, folders = _recipe(args), []
     arguments = task_arguments(args)
-    disturbances = {'action_noise': args.noise, **arguments['disturbances']}
+    disturbed = {} if args.quiet_demonstrations else arguments['disturbances']
+    disturbances = {'action_noise': args.noise, **disturbed}
     environment = {'env': arguments,
                    'demonstrations': {**arguments, 'disturbances': disturbances}}
     if len(set(args.seeds)) != len(args.seeds):
@@ -138,7 +142,9 @@ def _config(args: argparse.Namespace, seed: int) -> DaggerConfig:
         'rounds': args.rounds, 'demonstrations': args.demonstrations, 'episodes': args.episodes,
         'gate': args.gate, 'options': key_values(args.gate_option, '--gate-option'),
         'decay': args.decay, 'budget': args.budget, 'alone': args.alone,
-        'relabel': not args.no_relabel, 'compare': args.compare, 'warm_steps': args.warm_steps,
+        'relabel': not args.no_relabel,
+        'noise': 0.0 if args.exact_corrections else args.noise, 'compare': args.compare,
+        'warm_steps': args.warm_steps,
         'evaluate_episodes': args.evaluate_episodes, 'seed': seed}, 'dagger')
 
 

@@ -45,10 +45,19 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """How long an answer took: from the observation's arrival, and the network alone [s]."""
+    """How long an answer took [s].
+
+    Attributes:
+        latency: From the observation's arrival to the chunk.
+        wait: Of that, until the network began.
+        inference: Of that, the network.
+        late: Whether the next answer was due before this one was there.
+    """
 
     latency: float
+    wait: float
     inference: float
+    late: bool
 
 
 class InferenceWorker:
@@ -154,7 +163,9 @@ class InferenceWorker:
             self._answered = newest[0]
             now = self._clock()
             self._latencies.append(now - newest[1])
-            self._on_chunk(chunk, Timing(now - newest[1], now - begun))
+            self._on_chunk(chunk, Timing(
+                now - newest[1], begun - newest[1], now - begun,
+                now - newest[1] > self._n_action_steps * self._dt))
         except IlRobotError as error:
             self._on_error(str(error))
         except Exception:

@@ -38,7 +38,7 @@ from il_robot.nodes.stop_latch import StopLatch, stop_file
 from il_robot.resources import named_config
 from il_robot.sim.description import urdf_text
 from il_robot.spec import load_robot_spec
-from il_robot.types import ControlMode, Float32
+from il_robot.types import ControlMode, Float32, Source
 
 _RECORDER_REQUESTS = ('start', 'success', 'failure', 'discard')
 
@@ -70,13 +70,15 @@ class ArbiterNode(Node):
             'in ROS_HOME/il_robot', read_only=True) or stop_file(self.spec)))
         if self._latch.stopped:
             self.arbiter.mode, self.arbiter.reason = ControlMode.STOPPED, self._latch.reason
-            self.get_logger().error(f'{self._latch.reason}; request reset once it is safe')
         self._requests: list[Request] = []
         self._pending: tuple[float, Float32, float] | None = None
         self._stamps = Stamps(trusting=self._lockstep)
         self._decided = -1.0
         self._last: Decision | None = None
         self._make_interfaces()
+        if self._latch.stopped:
+            # before the robot's first word
+            self._report.stopped(f'{self._latch.reason}; request reset once it is safe')
 
     def _watched(self) -> Clearances | None:
         """Distances to keep, where the robot has a model and they are wanted."""
@@ -199,6 +201,8 @@ class ArbiterNode(Node):
         if request.kind == 'stop':  # also where no state of the robot comes, and nobody decides
             self.arbiter.stop('request stop')
             self._keep(stopped=True, reason='request stop')
+            if self._report.silent:  # otherwise the next decision tells
+                self._report.stopped('request stop')
 
     def _keep(self, *, stopped: bool, reason: str) -> None:
         """Let a restart know whether it is stopped."""
@@ -239,13 +243,16 @@ class ArbiterNode(Node):
 
     def _decide(self, stamp: float, state: Float32, received: float | None) -> Decision:
         requests, self._requests = self._requests, []
-        decision = self.arbiter.decide(stamp, state, self._proposals.at(stamp), requests)
+        proposals = self._proposals.at(stamp)
+        decision = self.arbiter.decide(stamp, state, proposals, requests)
         self._proposals.punctuality.decided()
         self._last, self._last_state, self._decided = decision, state, stamp
         self._command.publish(convert.joint_state(stamp, self.spec, decision.command))
         self._keep(stopped=decision.mode is ControlMode.STOPPED, reason=decision.reason)
         self._report.decided(
             stamp, decision, None if received is None else wall.perf_counter() - received)
+        if Source.POLICY in decision.drivers and Source.POLICY in proposals:
+            self._report.policy_age.add(stamp - proposals[Source.POLICY].stamp)
         return decision
 
     def _on_overdue(self) -> None:

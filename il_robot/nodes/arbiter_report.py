@@ -15,6 +15,8 @@ from il_robot.control.roll_call import RollCall
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints
 from il_robot.spec import RobotSpec
+from il_robot.statistics import Percentiles
+from il_robot.types import ControlMode
 
 _NODES = ('sim', 'hardware', 'teleop', 'expert', 'policy', 'gate', 'recorder')
 """Whose end is worth a word, since nobody else may notice it."""
@@ -45,10 +47,18 @@ class ArbiterReport:
         self._roll = RollCall(_NODES)
         self._last: Decision | None = None
         self._since = math.inf
+        self._stopped = ''
         self._latencies: list[float] = []
+        self.policy_age = Percentiles()
+        """From the observation behind a policy's chunk to the command made of it [s]."""
         self.counts: Counter[str] = Counter()
         self.heard = 0.0
         """When joint_states came last [wall s]."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether the robot has not reported its state for a while."""
+        return wall.perf_counter() - self.heard > _STATE_SILENCE
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         if message.status:
@@ -63,7 +73,7 @@ class ArbiterReport:
             latency: From the arrival of the joint_states to the command [s]; None where none
                 arrived.
         """
-        before, self._last = self._last, decision
+        before, self._last, self._stopped = self._last, decision, ''
         if decision.changed or stamp < self._since:
             self._since = stamp
         if latency is not None:
@@ -84,9 +94,18 @@ class ArbiterReport:
             self.counts['limited'] += 1
             self._complain('limit', f'command limited: {decision.limited}')
 
+    def stopped(self, reason: str) -> None:
+        """A stop that the next decision will carry out, when the robot reports its state again."""
+        self._stopped = reason
+        self._node.get_logger().warning(f'STOPPED: {reason}')
+        self.publish_mode()
+
     def publish_mode(self) -> None:
         """With the stamp of the first command it is true for, however often it is said."""
         decision = self._last
+        if self._stopped:
+            self._publish_stop()
+            return
         if decision is None:
             return
         values: dict[str, Any] = {'mode': decision.mode.name}
@@ -100,6 +119,14 @@ class ArbiterReport:
         self._mode.publish(convert.status_message(
             self._since, topics.MODE, values, decision.reason,
             'warn' if decision.fault or decision.help else 'ok'))
+
+    def _publish_stop(self) -> None:
+        now = self._node.get_clock().now().nanoseconds * 1e-9
+        nobody = {f'driver_{arm.name}': 'hold' for arm in self._spec.arms}
+        self._mode.publish(convert.status_message(now, topics.MODE, {
+            'mode': ControlMode.STOPPED.name, **nobody, 'intervention': False, 'correction': 0,
+            'discarded': '', 'suspended': False, 'help': '', 'reason': self._stopped,
+            'silent': ' '.join(self._roll.silent)}, self._stopped, 'warn'))
 
     def _call_roll(self) -> None:
         """Say once that a node fell silent, and once that it is back."""
@@ -122,6 +149,7 @@ class ArbiterReport:
             for percent in (50, 95, 99):
                 index = min(len(latencies) - 1, len(latencies) * percent // 100)
                 values[f'latency_p{percent}_ms'] = 1e3 * latencies[index]
+        values |= {f'policy_age_{k}_ms': 1e3 * v for k, v in self.policy_age.values().items()}
         values |= {f'ignored {k}': v for k, v in self._complain.counts.items()}
         now = self._node.get_clock().now().nanoseconds * 1e-9
         self._diagnostics.publish(
@@ -141,7 +169,7 @@ class ArbiterReport:
             level = 'error'
             message = f'{rivals} other publisher(s) on {topics.COMMAND}: stop them'
             self._complain('rivals', f'{message} (one that died goes by itself within 20 s)')
-        elif wall.perf_counter() - self.heard > _STATE_SILENCE and not self._lockstep:
+        elif self.silent and not self._lockstep:
             level, message = 'stale', 'no joint_states: is sim or hardware running?'
             if self._last is not None:
                 self._complain('state', message)

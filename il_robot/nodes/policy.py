@@ -83,7 +83,9 @@ class PolicyNode(LifecycleNode):
         self._active = False
         self._episode = ''
         self._inputs: PolicyInputs | None = None
-        self._rate, self._latency, self._inference = Rate(), Percentiles(), Percentiles()
+        self._rate = Rate()
+        self._timing = {k: Percentiles() for k in ('latency', 'wait', 'inference')}
+        self._late = 0
         self._worker = InferenceWorker(
             self.spec.dt, self._publish_chunk, partial(self._complain, 'inference'),
             wall.perf_counter)
@@ -256,8 +258,9 @@ class PolicyNode(LifecycleNode):
             self._assessment.publish(convert.status_message(
                 chunk.stamp, topics.POLICY_ASSESSMENT,
                 {name: repr(getattr(runner, name)) for name in LEARNED}))
-        self._latency.add(timing.latency)
-        self._inference.add(timing.inference)
+        for name, values in self._timing.items():
+            values.add(getattr(timing, name))
+        self._late += timing.late
         self._rate.tick(wall.perf_counter())
 
     def _values(self) -> dict[str, Any]:
@@ -265,8 +268,9 @@ class PolicyNode(LifecycleNode):
         state = 'active' if self._active else 'inactive'
         return {
             **self._policy.describe(), 'state': state,
-            **{f'latency_{k}_ms': 1e3 * v for k, v in self._latency.values().items()},
-            **{f'inference_{k}_ms': 1e3 * v for k, v in self._inference.values().items()}}
+            'late': self._late,
+            **{f'{name}_{k}_ms': 1e3 * v for name, values in self._timing.items()
+               for k, v in values.values().items()}}
 
     def _publish_status(self) -> None:
         if self._policy is not None:

@@ -71,6 +71,24 @@ def test_who_looks_at_the_experts_action_has_asked_for_it():
     assert all(labelled(corrected)) and not any(driven(corrected))
 
 
+def test_a_correction_is_as_inexact_as_asked_and_its_label_is_not():
+    controller = GatedController(Stubborn(), make_gate('human', None), False, noise=0.02)
+    corrected = run_corrected(toy.ToyEnv(), controller, 3)
+    exact = run('human', relabel=False)
+    assert corrected.result.success
+    off = np.array([step.action - step.expert for step in corrected.steps
+                    if step.source == EXPERT])
+    assert 0.005 < np.abs(off[:, [0, 2]]).max() < 0.08
+    assert np.abs(off[0]).max() < 0.03  # begins small: no jump
+    assert np.abs(off[:, [1, 3]]).max() < np.abs(off[:, [0, 2]]).max()  # grippers, by their range
+    for a, b in zip(corrected.steps, exact.steps):
+        if a.source == POLICY:
+            np.testing.assert_array_equal(a.action, a.policy)  # nothing is added to a policy
+        else:
+            np.testing.assert_array_equal(a.expert, b.expert)  # the first one, before any noise
+            break
+
+
 def test_an_episode_depends_on_its_seed_alone():
     for gate in ('beta', 'human'):
         first, again, other = run(gate), run(gate), run(gate, seed=4)

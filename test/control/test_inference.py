@@ -38,7 +38,7 @@ class Bench:
     """A worker, its runner, and what came out."""
 
     def __init__(self):
-        self.chunks, self.errors = [], []
+        self.chunks, self.errors, self.timings = [], [], []
         self._more = threading.Condition()
         self.now = 0.0
         self.worker = InferenceWorker(DT, self._on_chunk, self._on_error, lambda: self.now)
@@ -48,6 +48,7 @@ class Bench:
     def _on_chunk(self, chunk, timing):
         with self._more:
             self.chunks.append(round(chunk.stamp / DT))
+            self.timings.append(timing)
             self._more.notify()
 
     def _on_error(self, text):
@@ -177,3 +178,17 @@ def test_the_runner_hears_how_many_steps_the_slowest_answer_took(bench):
         bench.show(k)
         bench.wait(lambda k=k: bench.chunks[-1:] == [k])
         assert bench.runner.frozen == 3
+
+
+@pytest.mark.parametrize(('until', 'late'), [(0.035, False), (0.045, True)])
+def test_an_answer_says_how_long_each_part_took_and_whether_it_came_too_late(bench, until, late):
+    bench.worker.replace(bench.runner, n_action_steps=2)  # the next one is due after 40 ms
+    bench.runner.gate.clear()
+    bench.show(0)
+    assert bench.runner.entered.wait(10)
+    bench.now = until
+    bench.runner.gate.set()
+    bench.wait(lambda: bench.timings)
+    timing = bench.timings[0]
+    assert timing.latency == pytest.approx(until) and timing.late is late
+    assert timing.wait + timing.inference == pytest.approx(timing.latency)

@@ -1,5 +1,7 @@
 """The arbiter node among real processes: one command per observation, takeover, bad input."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -109,6 +111,8 @@ def robot(graph):
 
 def test_one_arm_is_taken_over_while_the_policy_keeps_the_other(robot):
     robot.live = {'policy', 'teleop'}
+    diagnostics = robot.graph.collect(
+        DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
     robot.until_mode('AUTONOMOUS', 'run')
     mode = robot.until_mode('CORRECTION', 'engage left')
     assert (mode['driver_left'], mode['driver_right']) == ('teleop', 'policy')
@@ -120,6 +124,9 @@ def test_one_arm_is_taken_over_while_the_policy_keeps_the_other(robot):
     np.testing.assert_allclose(robot.position[LEFT], robot.target('teleop')[LEFT], atol=1e-5)
     np.testing.assert_allclose(robot.position[RIGHT], robot.target('policy')[RIGHT], atol=1e-5)
     robot.until_mode('AUTONOMOUS', 'release')
+    robot.graph.until(lambda: diagnostics and 'policy_age_p99_ms' in convert.status_values(
+        diagnostics[-1]))  # how old the observation is that a policy's command answers
+    assert abs(float(convert.status_values(diagnostics[-1])['policy_age_max_ms'])) < 1e-3
 
 
 def test_bad_messages_are_refused_and_nothing_moves(robot):
@@ -187,6 +194,16 @@ def test_a_restarted_arbiter_holds_where_the_robot_is(robot):
     robot.until_answered()
     np.testing.assert_allclose(robot.commands[-1].position, held, atol=1e-6)
     robot.graph.until(lambda: robot.mode().get('mode') == 'HOLD')
+
+
+def test_a_stop_is_told_while_the_robot_is_silent(robot):
+    robot.live = {'policy'}
+    robot.until_mode('AUTONOMOUS', 'run')
+    time.sleep(0.3)  # nobody reports a state any more
+    robot.requests.publish(String(data='stop'))
+    robot.graph.until(lambda: robot.mode().get('mode') == 'STOPPED')
+    assert robot.mode()['driver_left'] == robot.mode()['driver_right'] == 'hold'
+    assert robot.until_mode('STOPPED')['reason'] == 'request stop'  # and carried out later
 
 
 def test_a_stop_outlives_the_arbiter_until_somebody_clears_it(robot):

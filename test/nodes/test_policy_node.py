@@ -233,6 +233,11 @@ def test_bad_observations_kill_nothing(robot, checkpoints):
     robot.state.publish(message)
     robot.graph.until(lambda: any(
         'ignored joint_states' in convert.status_values(m) for m in diagnostics))
+    values = convert.status_values(diagnostics[-1])
+    for name in ('latency', 'wait', 'inference'):
+        assert float(values[f'{name}_p50_ms']) <= float(values[f'{name}_p99_ms']), values
+    assert float(values['wait_max_ms']) <= float(values['latency_max_ms'])
+    assert int(values['late']) >= 0
     robot.answered()
     robot.tick -= 100  # a robot that started anew
     robot.answered()

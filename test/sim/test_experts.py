@@ -175,3 +175,20 @@ def test_styles_move_differently_and_succeed(task):
 def test_a_task_without_an_expert_is_refused():
     with pytest.raises(TypeError, match='no scripted expert for object'):
         make_expert(object(), SPEC)
+
+
+@pytest.mark.parametrize(('out', 'keeps'), [(0.0, True), (0.028, True), (0.05, False)])
+def test_a_cube_in_the_air_is_not_let_go_because_it_is_held_a_little_far_out(out, keeps):
+    env = make('transfer_cube')
+    env.reset(seed=0)
+    while env.observation().objects['cube'][2] < 0.15:
+        env.step(env.expert().position)
+    seen = env.observation()
+    right = env.unwrapped._expert._hands.read(seen)['right'].eef
+    cube = seen.objects['cube'].copy()
+    local = right.inverse_apply(cube[:3].astype(np.float64))
+    cube[:3] += right.rotation[:, 0] * (out - local[0])
+    shifted = Observation(seen.stamp, seen.state, {**seen.objects, 'cube': cube})
+    gripper = env.robot.arm_slice('right').stop - 1
+    assert bool(env.unwrapped._expert(shifted).position[gripper] < 0.01) is keeps
+    env.close()

@@ -24,6 +24,9 @@ LINEAR_STEP, ANGULAR_STEP = 0.010, 0.06
 LATERAL_WINDOW = 0.012
 """Sideways error under which an open hand may go over a part [m] (free play of the fingers)."""
 
+_CARRIED = 0.06
+"""Height from which nothing but a hand holds a part [m]."""
+
 
 @dataclass(frozen=True)
 class Style:
@@ -176,7 +179,8 @@ def _points_along(hand: Hand, axis: Float64) -> bool:
 
 
 def holds(
-    hand: Hand, part: Pose, point: Float64, thickness: float, along: float, slack: float = 0.005
+    hand: Hand, part: Pose, point: Float64, thickness: float, along: float, slack: float = 0.005,
+    further: float = 0.0,
 ) -> bool:
     """Whether a hand holds a part, judged from geometry alone.
 
@@ -187,9 +191,12 @@ def holds(
         thickness: The part's width between the fingers [m].
         along: Free play along the fingers' width (hand z) [m].
         slack: How much wider than the part the fingers may be open [m].
+        further: How much further out on the fingers it may be in the air [m].
     """
     local = hand.eef.inverse_apply(part.apply(point))
-    inside = abs(local[0]) < 0.020 and abs(local[1]) < 0.011 and abs(local[2]) < along
+    more = further if part.position[2] > _CARRIED else 0.0
+    inside = abs(local[0]) < 0.020 + more and abs(local[1]) < 0.011 and (
+        abs(local[2]) < along + more)
     return bool(inside and thickness - 0.006 < hand.width < thickness + slack)
 
 

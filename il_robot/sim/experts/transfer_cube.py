@@ -71,7 +71,9 @@ class TransferCubeExpert:
         return self._hands.action({'left': left_move, 'right': right_move})
 
     def _holds(self, hand: Hand, cube: Pose) -> bool:
-        return holds(hand, cube, _CENTRE, self.task.size, along=0.018)
+        # An expert who let go of a cube far out on the fingers would teach a policy whose grasp
+        # is a little worse than his own to drop what it holds.
+        return holds(hand, cube, _CENTRE, self.task.size, along=0.018, further=0.012)
 
     def _pick(self, hand: Hand, cube: Pose) -> tuple[Float64, float]:
         """From above, on whichever pair of upright faces needs the least turning."""
