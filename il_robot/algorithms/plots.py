@@ -176,7 +176,8 @@ def plot_finetune(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
             axes.plot(*zip(*back), 'x', color='black', markersize=9)
     axes.set(xlabel='minutes of learning and evaluation', ylabel='success [%]', ylim=(-2, 102))
     axes.grid(alpha=0.3)
-    axes.legend(loc='lower right')
+    if axes.lines:
+        axes.legend(loc='lower right')
     figure.savefig(path, dpi=120)
 
 
