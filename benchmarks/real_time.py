@@ -48,6 +48,7 @@ from graph_real_time import children, family, steal  # noqa: E402
 from rclpy.clock import Clock, ClockType  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
+from rclpy.signals import SignalHandlerOptions  # noqa: E402
 from ros_graph import ros_domain  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 
@@ -253,7 +254,7 @@ def place() -> Iterator[Path]:
             nullcontext(given) if given else ros_domain()) as domain:
         os.environ |= {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': name,
                        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is Python's
         try:
             yield Path(name)
         finally:

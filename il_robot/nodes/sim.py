@@ -369,7 +369,7 @@ def _image_size(values: Sequence[int]) -> tuple[int, int] | None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(SimNode, args)
+    return run_node(SimNode, args, real_time=True)
 
 
 if __name__ == '__main__':
