@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,20 @@ def stamp_of(message: Any) -> float:
 
 
 class Cell:
-    """All nodes of a session with a policy, an expert who corrects, and a recorder."""
+    """All nodes of a session with a policy, an expert who corrects, and a recorder.
 
-    def __init__(self, graph: Graph) -> None:
+    Args:
+        graph: In which they are started.
+        remapped: Further words of the command lines, by node.
+        elsewhere: What a node's whole command line follows, by node (``ip netns exec ...``).
+    """
+
+    def __init__(
+        self, graph: Graph, remapped: Mapping[str, Sequence[str]] | None = None,
+        elsewhere: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.graph, self.lives, self.deaf = graph, 0, set[str]()
+        self._remapped, self._elsewhere = remapped or {}, elsewhere or {}
         policy = write_lively_policy(
             graph.folder / 'policy', SPEC, ['cube'], width=0.004, steps=CHUNK)
         self.output = graph.folder / 'session'
@@ -54,7 +65,7 @@ class Cell:
             'sim': {'real_time_factor': FACTOR}, 'arbiter': late, 'expert': late,
             'policy': {'checkpoint': str(policy), 'device': 'cpu', **late},
             'recorder': {'output': str(self.output), **late}}
-        self.running = {name: graph.start(name, **self.settings[name]) for name in self.settings}
+        self.running = {name: self._started(name) for name in self.settings}
         self.commands: list[tuple[int, float, Any]] = []
         self.heard = dict.fromkeys(self.settings, 0.0)
         self.newest = dict.fromkeys(self.settings, -np.inf)
@@ -162,7 +173,11 @@ class Cell:
 
     def _start(self, name: str) -> None:
         self.graph.processes.remove(self.running[name])
-        self.running[name] = self.graph.start(name, **self.settings[name])
+        self.running[name] = self._started(name)
+
+    def _started(self, name: str) -> Any:
+        return self.graph.start(name, *self._remapped.get(name, ()),
+                                before=self._elsewhere.get(name, ()), **self.settings[name])
 
     def _all_heard(self, since: float) -> bool:
         return all(heard > since for heard in self.heard.values())

@@ -7,7 +7,7 @@ The commands of a user, one after the other: a few demonstrations, a one-step po
 `il_robot launch dagger` (with ``--ros2``: `ros2 launch il_robot dagger.launch.py`), where the
 expert node corrects 20 episodes a round, a child process trains, another evaluates on 200 unseen
 episodes, and the running policy node swaps. With ``--gate human`` the expert takes over by its own
-rule, what he does meanwhile is learned, and all episodes are shoved. With ``beta`` he drives half
+rule, what he does meanwhile is learned, and all episodes are shoved and noisy. With ``beta`` he drives half
 of the time, by chance, and labels every state (Ross et al. 2011); with a robot-gated one the robot
 calls him, and an ensemble learns when; nobody shoves. In lockstep, so that the load of the machine
 changes nothing but the time. The same command goes on where it was.
@@ -37,7 +37,8 @@ from il_robot.types import Source
 
 RESULTS = Path(__file__).parent / 'results'
 ROUNDS, EPISODES, EVALUATED = 3, 20, 200
-SHOVES = 'shoves=2'
+# A hand that corrects is as inexact as one that demonstrates.
+SHOVES = 'shoves=2,action_noise=0.005'
 BUDGET = '0.2'
 
 

@@ -218,13 +218,22 @@ def _common(o: LaunchOptions) -> dict[str, Value]:
     return {'robot': o.profile, 'use_sim_time': o.robot == 'sim'}
 
 
+def _real_time(o: LaunchOptions, below: int = 0) -> dict[str, Value]:
+    """Of a node that must not wait; those below it wait for it."""
+    given: dict[str, Value] = {}
+    if o.real_time:
+        given |= {'priority': o.real_time - below, 'lock_memory': True}
+    return given | ({'cpus': o.cpus} if o.cpus else {})
+
+
 def _robot(o: LaunchOptions) -> list[NodeSpec]:
     if o.robot == 'real':
-        return [NodeSpec('hardware', {**_common(o), 'dry_run': o.dry_run}, respawn=True)]
+        return [NodeSpec('hardware', {**_common(o), 'dry_run': o.dry_run, **_real_time(o)},
+                         respawn=True)]
     parameters: dict[str, Value] = {
         'robot': o.profile, 'task': _task(o), 'seed': o.seed, 'width': o.width,
         'lockstep': o.lockstep, 'real_time_factor': o.real_time_factor, 'gui': o.gui,
-        **_lists(o, 'task_options', 'disturbances', 'cameras'),
+        **_lists(o, 'task_options', 'disturbances', 'cameras'), **_real_time(o),
     }
     if o.image_size:
         parameters['image_size'] = [int(side) for side in o.image_size.split('x')]
@@ -269,7 +278,7 @@ def _policy(o: LaunchOptions) -> NodeSpec:
     runtime = 'torch' if o.lockstep else 'auto'
     return NodeSpec('policy', {**_common(o), 'checkpoint': str(folder), 'device': o.device,
                                'runtime': runtime,
-                               'assess': o.gate in ROBOT_GATED},
+                               'assess': o.gate in ROBOT_GATED, **_real_time(o, below=1)},
                     respawn=True)
 
 
@@ -287,7 +296,7 @@ def _gate(o: LaunchOptions) -> list[NodeSpec]:
 
 def _arbiter(o: LaunchOptions) -> NodeSpec:
     return NodeSpec('arbiter', {**_common(o), 'lockstep': o.lockstep,
-                                'resume': o.robot == 'sim'}, respawn=True)
+                                'resume': o.robot == 'sim', **_real_time(o)}, respawn=True)
 
 
 def _recorder(o: LaunchOptions) -> list[NodeSpec]:

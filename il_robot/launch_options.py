@@ -102,6 +102,11 @@ class LaunchOptions:
     discovery: str = _argument(
         'localhost', 'who finds the nodes: localhost (this machine alone) or subnet; '
         'ROS_AUTOMATIC_DISCOVERY_RANGE, where it is set, decides instead')
+    real_time: int = _argument(
+        0, 'priority (SCHED_FIFO, 2 to 98) of arbiter and robot, the policy one below, memory '
+        'locked, where permitted; 0: none')
+    cpus: str = _argument(
+        '', 'processors that arbiter, robot and policy stay on, such as 2,3; empty: any')
     gui: bool = _argument(False, "the simulator's window", sim=True)
     rviz: bool = _argument(False, 'RViz (ROS installations)')
     foxglove: bool = _argument(
@@ -127,6 +132,10 @@ class LaunchOptions:
             raise ValueError(f'real_time_factor must be > 0, got {self.real_time_factor}')
         if self.image_size and not re.fullmatch(r'[1-9]\d*x[1-9]\d*', self.image_size):
             raise ValueError(f'image_size {self.image_size!r}: write WxH, for example 320x240')
+        if self.real_time and not 2 <= self.real_time <= 98:
+            raise ValueError(f'real_time must be 0 or from 2 to 98, got {self.real_time}')
+        if not re.fullmatch(r'(\d+(,\d+)*)?', self.cpus):
+            raise ValueError(f'cpus {self.cpus!r}: write numbers with commas, for example 2,3')
         if self.robot == 'real':
             self._check_real()
         elif self.dry_run:

@@ -72,6 +72,9 @@ class SafetySpec:
         start_jump: A first command further than this from the measured posture is approached
             slowly [rad].
         start_speed: Part of the velocity limits on that way, in (0, 1].
+        following: A joint measured further than this from its command does not follow [rad];
+            more than what contact or a slow drive does to it.
+        following_time: After so long of that, everything holds where it is measured [s].
         clearance: See :class:`Clearance`; needs the robot's model.
         workspace: See :class:`Workspace`; none: no box.
     """
@@ -83,6 +86,8 @@ class SafetySpec:
     position_margin: float = 0.0
     start_jump: float = 0.5
     start_speed: float = 0.2
+    following: float = 0.5
+    following_time: float = 0.5
     clearance: Clearance = field(default_factory=Clearance)
     workspace: Workspace | None = None
 
@@ -95,6 +100,6 @@ class SafetySpec:
         if not 0 <= self.position_margin <= 0.5:
             raise ValueError(
                 f'position_margin must be in [0, 0.5] rad, got {self.position_margin:g}')
-        for name in ('jerk_time', 'gripper_speed', 'start_jump'):
+        for name in ('jerk_time', 'gripper_speed', 'start_jump', 'following', 'following_time'):
             if not 0 < getattr(self, name) < inf:
                 raise ValueError(f'{name} must be > 0, got {getattr(self, name):g}')

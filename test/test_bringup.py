@@ -45,8 +45,10 @@ def nodes(name, **settings):
 @lru_cache
 def declared(executable):
     """Names of the parameters a node declares, from its source: first texts of declare calls."""
-    names = {'use_sim_time'}
-    for call in ast.walk(ast.parse(NODES[executable].read_text())):
+    names, source = {'use_sim_time'}, NODES[executable].read_text()
+    if 'real_time=True' in source:
+        names |= {'priority', 'lock_memory', 'cpus'}
+    for call in ast.walk(ast.parse(source)):
         if isinstance(call, ast.Call) and getattr(call.func, 'id', '') in ('declare', 'fixed'):
             names |= {a.value for a in call.args
                       if isinstance(a, ast.Constant) and str(a.value).isidentifier()}
@@ -142,6 +144,20 @@ def test_who_calls_the_expert(policy, name):
             nodes(name, policy=policy, **wrong)
     with pytest.raises(ConfigError, match='launch correct or dagger'):
         nodes('run', policy=policy, gate='safe')
+
+
+def test_who_must_not_wait_gets_priority_and_processors(policy):
+    found = nodes('run', policy=policy, real_time='40', cpus='1,2')
+    for name, spec in found.items():
+        must = name in ('sim', 'arbiter', 'policy')
+        wanted = {'priority': 39 if name == 'policy' else 40, 'lock_memory': True, 'cpus': '1,2'}
+        given = {k: v for k, v in spec.parameters.items() if k in wanted}
+        assert given == (wanted if must else {})
+    usual = nodes('run', policy=policy)
+    assert not any({'priority', 'cpus'} & s.parameters.keys() for s in usual.values())
+    for wrong in ({'real_time': '1'}, {'real_time': '99'}, {'cpus': 'all'}, {'cpus': '1,'}):
+        with pytest.raises(ConfigError):
+            nodes('run', policy=policy, **wrong)
 
 
 def test_seeds_of_training_and_of_measuring_never_meet(policy):

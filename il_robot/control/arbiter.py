@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from il_robot.control.clearance import Clearances
 from il_robot.control.decision import HUMANS, Decision
@@ -29,11 +28,10 @@ from il_robot.control.modes import (
     Request,
 )
 from il_robot.control.safety import Limited, SafetyGate
+from il_robot.control.tracking import Tracking
 from il_robot.spec import RobotSpec
 from il_robot.types import ControlMode, Float32, Source
 
-# A measured joint that moved this much more than its velocity allows was not moved by us [rad].
-_TELEPORT = 0.1
 # So far beyond its limits a joint may seem to be while it is at them [rad, m].
 _BEYOND = 0.02
 # How far a stamp may lie ahead of the arbiter's time: clocks of two machines never agree.
@@ -102,7 +100,7 @@ class Arbiter:
             always=config.acceleration == 'always')
         self._slices = {arm.name: spec.arm_slice(arm.name) for arm in spec.arms}
         self._gripper = np.array([name in spec.gripper_names for name in spec.joint_names])
-        self._possible = 3.0 * spec.velocity * spec.dt + _TELEPORT
+        self._tracking = Tracking(spec)
         self.mode = ControlMode.HOLD
         self.reason = 'started'
         self._fault = self._suspended = False
@@ -112,9 +110,6 @@ class Arbiter:
         self._rates = {s: Rate(spec) for s in (Source.POLICY, Source.EXPERT)}
         self._corrections, self._latest = 0, 0
         self._discarded: tuple[int, ...] = ()
-        self._state: Float32 | None = None
-        self._suspect: Float32 | None = None
-        self._expects_jump = False
         self._now = -np.inf
         self._lost_policy = False
         self._told = self._summary
@@ -143,7 +138,7 @@ class Arbiter:
         """
         dt = min(max(now - self._now, 0.0), 2.0 * self.spec.dt)
         self._lose_robot(now - self._now)
-        self._synchronize(state, now - self._now)
+        self._synchronize(state, now)
         fresh = {
             source: self._fresh(source, proposal, now) for source, proposal in proposals.items()
         }
@@ -188,58 +183,46 @@ class Arbiter:
         """The episode is over, or another one begins: what was suspended does not go on."""
         self._suspended, self._help, self._latest = False, '', 0
 
-    def _synchronize(self, state: Float32, elapsed: float) -> None:
-        """Start from where the robot is: at first, and when it was moved by somebody else.
+    def _synchronize(self, state: Float32, now: float) -> None:
+        """Start from where the robot is: at first, and when it is not where it was sent.
 
         A simulator that is reset, or a robot whose driver was restarted elsewhere, must not be
-        pulled back to the old command.
+        pulled back to the old command; nor one that did not follow when it does so again.
         """
-        last, self._state = self._state, state
-        self._suspect, self._expects_jump = None, False
-        if last is not None:
-            moved = self._jumped(last, state, elapsed)
-            if not moved.size:
-                return
-            if self.mode is not M.STOPPED:
-                names = ', '.join(self.spec.joint_names[i] for i in moved)
-                self._engaged, self._lost_policy = frozenset(), False
-                self._enter(M.HOLD, f'the measured state jumped ({names}): holding where it is',
-                            fault=True)
-                self.end_run()
+        first, command = not self._tracking.begun, self._motion.command
+        jumped = self._tracking.believe(now, state, command)
+        lagging = jumped if jumped.size else self._tracking.lagging(now, state, command)
+        if not lagging.size:
+            return
+        if not first and self.mode is not M.STOPPED:
+            names = ', '.join(self.spec.joint_names[i] for i in lagging)
+            why = f'the measured state jumped ({names})' if jumped.size else (
+                f'{names} did not follow: more than {self.spec.safety.following:g} rad from the '
+                f'command for {self.spec.safety.following_time:g} s')
+            self._engaged, self._lost_policy = frozenset(), False
+            self._enter(M.HOLD, f'{why}: holding where it is', fault=True)
+            self.end_run()
         # From where it is: a joint beyond its limits by more than a measurement's error comes back
         # at the speed of the gate, and not in one step.
         inside = np.clip(state, self.spec.lower, self.spec.upper)
         at_once = (np.abs(inside - state) < _BEYOND) | self._gripper
         self._motion.restart(np.where(at_once, inside, state))
 
-    def _jumped(self, last: Float32, state: Float32, elapsed: float) -> NDArray[np.int64]:
-        """Which joints cannot have moved so far since the last state."""
-        start, command = last, self._motion.command
-        if elapsed > 1.5 * self.spec.dt:
-            # After a silence it may be anywhere on its way to the last command.
-            start = np.clip(state, np.minimum(last, command), np.maximum(last, command))
-        return np.flatnonzero(np.abs(state - start) > self._possible)
-
     def doubts(self, now: float, state: Float32) -> bool:
         """Whether a measured state ``(D,)`` is not to be decided upon: it jumped, by itself.
 
-        The next one confirms it, or it was a fault of one message. A new episode may begin
-        anywhere (:meth:`expect_jump`).
+        States that go on from it confirm it (:mod:`il_robot.control.tracking`), or it was a
+        fault of one message. A new episode may begin anywhere (:meth:`expect_jump`).
         """
-        if self._state is None or self._expects_jump \
-                or not self._jumped(self._state, state, now - self._now).size:
-            self._suspect = None
-            return False
-        before, self._suspect = self._suspect, state
-        return before is None or bool((np.abs(state - before) > self._possible).any())
+        return self._tracking.doubts(now, state, self._motion.command)
+
+    def expect_jump(self) -> None:
+        """The next measured state may be anywhere."""
+        self._tracking.expect_jump()
 
     def stop(self, reason: str) -> None:
         """STOPPED now, without waiting for the next measured state."""
         self._enter(M.STOPPED, reason)
-
-    def expect_jump(self) -> None:
-        """The next measured state may be anywhere."""
-        self._expects_jump = True
 
     # -- who drives -------------------------------------------------------------------------
     def _fresh(self, source: Source, proposal: Proposal, now: float) -> Float32:
@@ -357,7 +340,7 @@ class Arbiter:
 
     def _lose_robot(self, elapsed: float) -> None:
         """HOLD after a silence of the robot, however fresh what drivers say of its return."""
-        if self._state is None or elapsed <= self.config.state_timeout:
+        if not self._tracking.begun or elapsed <= self.config.state_timeout:
             return
         self._motion.rest()  # it stood still meanwhile, wherever the command was going
         if self.mode in STANDING:

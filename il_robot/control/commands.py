@@ -7,10 +7,32 @@ the present observation is passed in.
 
 from __future__ import annotations
 
+import numpy as np
+
+from il_robot.spec import RobotSpec
 from il_robot.types import Float32
 
 # Clocks of two machines never agree exactly [s].
 _FUTURE = 0.05
+# How far a first command may lie from the measured posture, and each one from the last one beside
+# what its speed allows [rad]: an arbiter begins where the robot is, and drives lag.
+_FIRST, _NEXT = 0.5, 0.02
+_FASTER = 1.5
+
+
+def obeyed_speed(spec: RobotSpec) -> Float32:
+    """``(D,)`` for :class:`CommandBuffer`: half as much again as joints may; any of grippers."""
+    arm = np.array([name not in spec.gripper_names for name in spec.joint_names])
+    speed: Float32 = np.where(arm, _FASTER * spec.velocity, np.inf).astype(np.float32)
+    return speed
+
+
+def _is_far(position: Float32, start: Float32, elapsed: float | None, speed: Float32) -> bool:
+    if elapsed is None:
+        reach = np.where(np.isfinite(speed), _FIRST, np.inf)
+    else:
+        reach = speed * elapsed + _NEXT
+    return bool((np.abs(position - start) > reach).any())
 
 
 class CommandBuffer:
@@ -19,10 +41,14 @@ class CommandBuffer:
     Args:
         lockstep: Only the present observation's answer counts.
         timeout: Age from which a command no longer counts, in real time [s].
+        speed: ``(D,)`` from one command to the next beyond which it is not obeyed in real time
+            [rad/s, m/s]; infinite where any is. None: of all.
     """
 
-    def __init__(self, *, lockstep: bool, timeout: float) -> None:
-        self.lockstep, self.timeout = lockstep, timeout
+    def __init__(
+        self, *, lockstep: bool, timeout: float, speed: Float32 | None = None
+    ) -> None:
+        self.lockstep, self.timeout, self._speed = lockstep, timeout, speed
         self.begin(float('-inf'))
 
     def begin(self, now: float) -> None:
@@ -31,13 +57,20 @@ class CommandBuffer:
         self._newest = float('-inf')
         self._position: Float32 | None = None
 
-    def put(self, stamp: float, position: Float32, now: float) -> str:
+    def put(
+        self, stamp: float, position: Float32, now: float, measured: Float32 | None = None
+    ) -> str:
         """Take a command.
+
+        With a ``speed``, one that is further from the last one than its joints get in the time
+        between does not come from an arbiter; the first one, or the first after a silence, is
+        compared with where the robot is.
 
         Args:
             stamp: Of the observation it answers [s].
             position: ``(D,)`` targets [rad, m].
             now: Time of the present observation [s].
+            measured: ``(D,)`` positions in it, where there is a ``speed``.
 
         Returns:
             Why it does not count, in a few words; empty where it does.
@@ -53,8 +86,17 @@ class CommandBuffer:
             return 'out of order'
         elif now - stamp > self.timeout:
             return 'too old'
+        elif self._speed is not None and measured is not None and _is_far(
+                position, *self._before(now, measured, stamp), self._speed):
+            return 'too far away'
         self._newest, self._position = stamp, position
         return ''
+
+    def _before(self, now: float, measured: Float32, stamp: float
+                ) -> tuple[Float32, float | None]:
+        """What a command is compared with, and how long before it that was [s]; None: a start."""
+        last = self.get(now)
+        return (measured, None) if last is None else (last, stamp - self._newest)
 
     def get(self, now: float) -> Float32 | None:
         """The command ``(D,)`` to execute from ``now`` on; None means hold."""

@@ -84,6 +84,7 @@ class Hardware:
         self._setpoints = Setpoints(
             wired.joints, period=self.period, lookahead=section.lookahead or spec.dt,
             start_speed=section.start_speed, max_lead=section.max_lead)
+        # A far one is approached slowly by the set-points.
         self._commands = CommandBuffer(lockstep=False, timeout=command_timeout)
         self._ticked: float | None = None
         self._trusted, self._distrust, self._lost_at = False, 'not checked yet', 0.0

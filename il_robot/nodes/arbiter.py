@@ -271,7 +271,7 @@ class ArbiterNode(Node):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(ArbiterNode, args, events_executor)
+    return run_node(ArbiterNode, args, events_executor, real_time=True)
 
 
 if __name__ == '__main__':

@@ -322,7 +322,7 @@ def _known(values: Float64) -> Float64 | None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(HardwareNode, args, events_executor)
+    return run_node(HardwareNode, args, events_executor, real_time=True)
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from il_robot.errors import ConfigError, IlRobotError
+from il_robot.real_time import RealTime, make_real_time
 
 COMPLAINT_PERIOD = 5.0
 """The same complaint is logged at most this often [wall s]."""
@@ -30,8 +31,12 @@ def run_node(
     make_node: Callable[[], Node],
     args: Sequence[str] | None = None,
     make_executor: Callable[[], Executor] = SingleThreadedExecutor,
+    *,
+    real_time: bool = False,
 ) -> int:
     """Initialise ROS, make one node, spin it until SIGINT or SIGTERM; the exit code.
+
+    With ``real_time`` it has the parameters of :func:`ask_for_real_time`.
 
     rclpy's own signal handlers are not used: with them a signal that arrives while a message is
     taken can end in a traceback. An IlRobotError of the constructor (a wrong parameter) is one
@@ -51,6 +56,8 @@ def run_node(
     node: Node | None = None
     try:
         node = make_node()
+        if real_time:
+            ask_for_real_time(node)
         executor.add_node(node)
         while not stopped and rclpy.ok():
             executor.spin_once(timeout_sec=0.5)
@@ -77,6 +84,33 @@ def events_executor() -> Executor:
     except ImportError:
         return SingleThreadedExecutor()
     return EventsExecutor()
+
+
+def ask_for_real_time(node: Node) -> None:
+    """Declare the parameters of real time, and ask the operating system for what they name.
+
+    What it refuses is said in the log, and the node runs without.
+
+    Raises:
+        ConfigError: a parameter is wrong.
+    """
+    priority = declare(
+        node, 'priority', 0, 'real-time priority (SCHED_FIFO) of all threads; 0: none',
+        low=0, high=98, read_only=True)
+    lock_memory = declare(
+        node, 'lock_memory', False, 'keep all memory from being paged out', read_only=True)
+    cpus = declare(
+        node, 'cpus', '', 'processors to stay on, such as 2,3; empty: any', read_only=True)
+    try:
+        wanted = RealTime(priority, lock_memory, tuple(int(n) for n in cpus.split(',') if n))
+    except ValueError as error:
+        raise ConfigError(
+            f'parameter cpus: {error}; write numbers with commas, such as 2,3') from None
+    granted, refused = make_real_time(wanted)
+    if granted:
+        node.get_logger().info(f'real time: {", ".join(granted)}')
+    for sentence in refused:
+        node.get_logger().warning(f'real time: {sentence}')
 
 
 def declare(

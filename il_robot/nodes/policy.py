@@ -306,7 +306,7 @@ class PolicyNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(PolicyNode, args)
+    return run_node(PolicyNode, args, real_time=True)
 
 
 if __name__ == '__main__':

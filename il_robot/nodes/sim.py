@@ -32,7 +32,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from il_robot import sim
-from il_robot.control.commands import CommandBuffer
+from il_robot.control.commands import CommandBuffer, obeyed_speed
 from il_robot.control.pacing import Pacer, Restraint
 from il_robot.control.stats import Rate
 from il_robot.errors import ConfigError, IlRobotError
@@ -114,7 +114,7 @@ class SimNode(Node):
             low=0.01, high=600.0)
         self._commands = CommandBuffer(lockstep=self._lockstep, timeout=declare(
             self, 'command_timeout', 0.2, 'age from which a command no longer counts [s]',
-            low=0.02, high=10.0))
+            low=0.02, high=10.0), speed=obeyed_speed(self.spec))
         self._paused = declare(self, 'paused', False, 'the world stands still')
         self.add_on_set_parameters_callback(self._on_set)
 
@@ -248,9 +248,12 @@ class SimNode(Node):
             self._complain(topics.COMMAND, f'ignored a message: {error}')
             return
         stamp, now = convert.seconds(message.header.stamp), self._stamp
-        wrong = self._commands.put(stamp, position, now)
+        wrong = self._commands.put(stamp, position, now, self._world.env.world.state())
         if wrong:
             self._counts[f'commands {wrong}'] += 1
+            if wrong == 'too far away':
+                self._complain('far', f'ignored a {topics.COMMAND} that the arms cannot follow: '
+                               'further from the last one than they get in the time between')
             if wrong == 'from the future':
                 self._complain('future', f'ignored a {topics.COMMAND} {stamp - now:.3f} s ahead '
                                'of joint_states; is its writer on the same clock?')
@@ -369,7 +372,7 @@ def _image_size(values: Sequence[int]) -> tuple[int, int] | None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
-    return run_node(SimNode, args)
+    return run_node(SimNode, args, real_time=True)
 
 
 if __name__ == '__main__':

@@ -181,7 +181,7 @@ def test_a_robot_that_came_back_elsewhere_is_held_there(silence):
     assert np.abs(decision.command - command).max() > 0.3
 
 
-def test_one_state_that_jumps_is_doubted_and_a_second_one_believed():
+def test_states_that_jump_are_doubted_until_they_go_on():
     arbiter = Arbiter(SPEC, ArbiterConfig())
     here, there = SPEC.rest, SPEC.rest + np.float32(1.0) * (SPEC.upper > 1)
     assert not arbiter.doubts(0.0, there)  # nothing to compare it with
@@ -190,14 +190,50 @@ def test_one_state_that_jumps_is_doubted_and_a_second_one_believed():
         assert arbiter.doubts(stamp, there)
         assert not arbiter.doubts(stamp + 0.02, here)
         arbiter.decide(stamp + 0.02, here, {})
-    assert arbiter.doubts(0.10, there) and not arbiter.doubts(0.12, there)
-    assert 'jumped' in arbiter.decide(0.12, there, {}).reason
-    assert not arbiter.doubts(0.14, there)
-    arbiter.decide(0.14, there, {})
+    doubted = [arbiter.doubts(0.10 + 0.02 * i, there) for i in range(11)]
+    assert doubted == [True] * 10 + [False]  # for 0.2 s
+    assert 'jumped' in arbiter.decide(0.30, there, {}).reason
+    assert not arbiter.doubts(0.32, there)
+    arbiter.decide(0.32, there, {})
     arbiter.expect_jump()
-    assert not arbiter.doubts(0.16, here)
-    arbiter.decide(0.16, here, {})
-    assert arbiter.doubts(0.18, there)
+    assert not arbiter.doubts(0.34, here)
+    arbiter.decide(0.34, here, {})
+    assert arbiter.doubts(0.36, there)
+
+
+def test_states_that_jump_to_and_fro_are_never_believed():
+    """Names in another order in each second message, for example."""
+    arbiter = Arbiter(SPEC, ArbiterConfig())
+    arbiter.decide(0.0, SPEC.rest, {})
+    ways = [np.float32(way) * (SPEC.upper > 1) for way in (1.0, -1.0)]
+    assert all(arbiter.doubts(0.02 * (i + 1), SPEC.rest + ways[i % 2]) for i in range(200))
+
+
+@pytest.mark.parametrize('mode', ['run', 'hold', 'stop'])
+def test_arms_that_do_not_follow_hold_where_they_are(mode):
+    """A robot whose connection or brakes failed must not catch up at once when it is back."""
+    bench = Bench()
+    bench.tick(bench.fresh(Source.POLICY, 0.5), 'run')
+    for _ in range(60):
+        decision = bench.tick(bench.fresh(Source.POLICY, 0.5))
+    if mode != 'run':
+        decision = bench.tick({}, mode)
+    elbow, goal = SPEC.index('left_elbow'), decision.command
+    away = goal.copy()
+    count = 0
+    while np.abs(decision.command - goal)[elbow] < 1e-3:
+        count += 1
+        bench.now += DT
+        away[elbow] = max(away[elbow] - 0.04, goal[elbow] - 0.6)  # pushed, no jump
+        proposals = bench.fresh(Source.POLICY, 0.5) if mode == 'run' else {}
+        decision = bench.arbiter.decide(bench.now, away.copy(), proposals)
+    assert 13 + 24 <= count <= 13 + 26  # 0.52 rad away after 13 steps, then half a second
+    if mode == 'stop':
+        assert decision.mode is ControlMode.STOPPED
+    else:
+        assert decision.mode is ControlMode.HOLD
+        assert 'left_elbow did not follow: more than 0.5 rad' in decision.reason
+    np.testing.assert_allclose(decision.command[elbow], away[elbow], atol=1e-6)
 
 
 def test_a_robot_that_followed_while_nothing_was_heard_has_not_jumped():

@@ -57,20 +57,23 @@ def ros_domain():
 
 
 class Process:
-    """A Python process in the domain, and what it says; ``words`` follow the interpreter."""
+    """A Python process in the domain, and what it says.
 
-    def __init__(self, name, domain, folder, words):
+    ``words`` follow the interpreter, which follows ``before``.
+    """
+
+    def __init__(self, name, domain, folder, words, before=(), discovery='LOCALHOST'):
         self.name = name
         self.log = folder / f'{name}_{time.monotonic_ns()}.log'
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder),
                        'ROS_HOME': str(folder),
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1',
+                       'ROS_AUTOMATIC_DISCOVERY_RANGE': discovery, 'OMP_NUM_THREADS': '1',
                        'PYTHONFAULTHANDLER': '1'}
         with self.log.open('w') as log:
             # no terminal: a test must not depend on where it was started
             self.popen = subprocess.Popen(
-                [sys.executable, *words], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT)
+                [*before, sys.executable, *words], cwd=ROOT, env=environment,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
     @property
     def output(self):
@@ -96,26 +99,26 @@ class Process:
 class Graph:
     """One domain: the processes started in it, and a node of the test's own."""
 
-    def __init__(self, domain, folder):
-        self.domain, self.folder = domain, folder
+    def __init__(self, domain, folder, discovery='LOCALHOST'):
+        self.domain, self.folder, self.discovery = domain, folder, discovery
         self.processes = []
         self._context = Context()
-        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = discovery
         rclpy.init(context=self._context, domain_id=domain)
         self.node = Node('test', context=self._context, use_global_arguments=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
 
-    def start(self, executable, *arguments, **parameters):
+    def start(self, executable, *arguments, before=(), **parameters):
         """Start ``python -m il_robot.nodes.<executable>``; parameters with dots: ``**{}``."""
         words = ['-m', f'il_robot.nodes.{executable}', '--ros-args', *arguments]
         for key, value in parameters.items():
             words += ['-p', f'{key}:={parameter_text(value)}']
-        return self.run(executable, *words)
+        return self.run(executable, *words, before=before)
 
-    def run(self, name, *words):
+    def run(self, name, *words, before=()):
         """Start ``python words ...`` in the domain, under this name."""
-        process = Process(name, self.domain, self.folder, words)
+        process = Process(name, self.domain, self.folder, words, before, self.discovery)
         self.processes.append(process)
         return process
 
@@ -200,10 +203,10 @@ class Graph:
 
 
 @contextmanager
-def open_graph(folder):
+def open_graph(folder, discovery='LOCALHOST'):
     """A graph in a domain of its own; every process must end well."""
     with ros_domain() as domain:
-        graph = Graph(domain, Path(folder))
+        graph = Graph(domain, Path(folder), discovery)
         try:
             yield graph
         finally:

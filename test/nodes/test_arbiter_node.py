@@ -1,5 +1,6 @@
 """The arbiter node among real processes: one command per observation, takeover, bad input."""
 
+import os
 import time
 
 import numpy as np
@@ -248,3 +249,24 @@ def test_proposals_for_the_last_episode_do_not_count(robot):
         robot.now + SPEC.dt, 'sim/episode', {'episode': 7, 'seed': 1}))
     robot.until_mode('HOLD', limit=20)
     assert 'policy lost' in robot.mode()['reason']
+
+
+def test_real_time_is_asked_for_and_what_is_refused_is_said(graph):
+    """Processors that there are, and some that there are not: it drives all the same."""
+    one = min(os.sched_getaffinity(0))
+    robot = Robot(graph, cpus=str(one))
+    graph.until(lambda: f'real time: on cpus {one}' in robot.arbiter.output)
+    threads = os.listdir(f'/proc/{robot.arbiter.popen.pid}/task')
+    assert {tuple(os.sched_getaffinity(int(t))) for t in threads} == {(one,)}
+    robot.arbiter.kill()
+    other = graph.start('arbiter', cpus='4000')
+    graph.until(lambda: 'real time: cpus 4000: this process may use' in other.output)
+    robot.until_answered()
+    assert other.popen.poll() is None
+
+
+def test_processors_that_are_no_numbers_end_it(graph):
+    arbiter = graph.start('arbiter', cpus='all')
+    graph.processes.remove(arbiter)  # its exit code is no mistake
+    assert arbiter.popen.wait(60) == 2
+    assert 'write numbers with commas, such as 2,3' in arbiter.output
