@@ -7,10 +7,10 @@ The commands of a user, one after the other: a few demonstrations, a one-step po
 `il_robot launch dagger` (with ``--ros2``: `ros2 launch il_robot dagger.launch.py`), where the
 expert node corrects 20 episodes a round, a child process trains, another evaluates on 200 unseen
 episodes, and the running policy node swaps. With ``--gate human`` the expert takes over by its own
-rule, what he does meanwhile is learned, and all episodes are shoved and noisy. With ``beta`` he drives half
-of the time, by chance, and labels every state (Ross et al. 2011); with a robot-gated one the robot
-calls him, and an ensemble learns when; nobody shoves. In lockstep, so that the load of the machine
-changes nothing but the time. The same command goes on where it was.
+rule, what he does meanwhile is learned, and all episodes are shoved and noisy. With ``beta`` he
+drives half of the time, by chance, and labels every state (Ross et al. 2011); with a robot-gated
+one the robot calls him, and an ensemble learns when; nobody shoves. In lockstep, so that the load
+of the machine changes nothing but the time. The same command goes on where it was.
 
 Writes benchmarks/results/live_rounds.json, or live_rounds_GATE.json, with _ros2 behind it where so
 launched, and the picture beside it.

@@ -97,7 +97,8 @@ def _prepare(output: Path, config: FinetuneConfig, start: Path) -> None:
     checkpoint, policy = load_checkpoint(start)
     torch.manual_seed(config.seed)
     if config.algorithm == 'residual':
-        described, corrected = residual_policy(checkpoint, policy, config.hidden, config.limit)
+        described, corrected = residual_policy(
+            checkpoint, policy, config.hidden, config.limit, config.hold)
         save_checkpoint(output / START, described, corrected)
     else:
         executed_steps(checkpoint, policy)

@@ -35,6 +35,7 @@ class FinetuneConfig:
         seed: Of everything.
         reward: ``sparse`` or ``staged`` (:mod:`il_robot.algorithms.policy_env`).
         limit: Largest correction, in deviations of the demonstrated actions (``residual``).
+        hold: Control steps that a correction stays (``residual``).
         hidden: Widths of the correction's hidden layers.
         options: Of the algorithm's own configuration.
     """
@@ -52,11 +53,12 @@ class FinetuneConfig:
     seed: int = 0
     reward: RewardKind = 'sparse'
     limit: float = 0.5
+    hold: int = 4
     hidden: tuple[int, ...] = (256, 256)
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ('steps', 'every', 'evaluate_episodes', 'final_episodes', 'worlds'):
+        for name in ('steps', 'every', 'evaluate_episodes', 'final_episodes', 'worlds', 'hold'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
         for name in ('minutes', 'limit', 'tolerance', 'target'):

@@ -245,7 +245,7 @@ class DirectEnv(_PolicyEnv):
 
 
 class ResidualEnv(_PolicyEnv):
-    """Actions correct what the policy does.
+    """Actions correct what the policy does, each for as many steps as a correction stays.
 
     Args:
         env: See :class:`_PolicyEnv`.
@@ -253,8 +253,6 @@ class ResidualEnv(_PolicyEnv):
         policy: That; only its base counts.
         reward: See :class:`_PolicyEnv`.
     """
-
-    _length = 1
 
     def __init__(
         self, env: DictEnv, checkpoint: Checkpoint, policy: ResidualPolicy,
@@ -266,16 +264,24 @@ class ResidualEnv(_PolicyEnv):
             checkpoint.layout.dim * policy.n_obs_steps + checkpoint.action_dim, policy.limit)
         self._runner = ResidualRunner(checkpoint, policy, robot)
         self._base: Float32 = robot.rest
+        self._length = policy.hold
 
     def step(self, action: Float32) -> tuple[Float32, float, bool, bool, dict[str, Any]]:
-        """The base's action, corrected by ``(D,)`` deviations."""
-        return self._execute((self._base + action * self._runner.unit)[None].astype(np.float32))
+        """The base's actions, all of them corrected by the same ``(D,)`` deviations."""
+        total, correction = 0.0, action * self._runner.unit
+        for _ in range(self._length):
+            seen, reward, terminated, truncated, info = self._execute(
+                (self._base + correction)[None].astype(np.float32))
+            total += reward
+            if terminated or truncated:
+                break
+        return seen, total, terminated, truncated, info
 
     def _begin(self, rng: np.random.Generator) -> None:
         self._runner.reset(rng)
 
     def _pass(self, observation: Observation) -> None:
-        raise AssertionError('one control step an action')
+        raise AssertionError('executed one by one')
 
     def _see(self, observation: Observation) -> Float32:
         self._runner.observe(observation)
@@ -306,7 +312,7 @@ def executed_steps(checkpoint: Checkpoint, policy: Policy) -> int:
 
 
 def residual_policy(
-    checkpoint: Checkpoint, policy: Policy, hidden: tuple[int, ...], limit: float
+    checkpoint: Checkpoint, policy: Policy, hidden: tuple[int, ...], limit: float, hold: int = 1
 ) -> tuple[Checkpoint, ResidualPolicy]:
     """A policy that corrects another one, by nothing so far; torch's generator draws its weights.
 
@@ -315,7 +321,8 @@ def residual_policy(
     """
     config = build(ResidualConfig, {
         'policy': checkpoint.policy, 'model': to_dict(checkpoint.model),
-        'execution': dict(checkpoint.execution), 'hidden': hidden, 'limit': limit}, 'residual')
+        'execution': dict(checkpoint.execution), 'hidden': hidden, 'limit': limit,
+        'hold': hold}, 'residual')
     config = model_config('residual', to_dict(config), 'residual')
     corrected = ResidualPolicy(
         policy, config, checkpoint.layout.dim * policy.n_obs_steps, checkpoint.action_dim)

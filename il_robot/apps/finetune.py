@@ -61,6 +61,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--limit', type=float, default=0.5,
                         help='residual: largest correction, in deviations of the demonstrated '
                              'actions (default %(default)g)')
+    parser.add_argument('--hold', type=int, default=4, metavar='N',
+                        help='residual: control steps that a correction stays (default '
+                             '%(default)s)')
     parser.add_argument('--worlds', type=int, default=4,
                         help='in which it drives at once (default %(default)s)')
     parser.add_argument('--seed', type=int, default=0)
@@ -109,7 +112,7 @@ def _config(args: argparse.Namespace) -> FinetuneConfig:
     from il_robot.config import build
 
     names = ('algorithm', 'steps', 'minutes', 'every', 'evaluate_episodes', 'target', 'patience',
-             'worlds', 'seed', 'reward', 'limit')
+             'worlds', 'seed', 'reward', 'limit', 'hold')
     values = {name: getattr(args, name) for name in names}
     return build(FinetuneConfig, {
         **values, 'final_episodes': args.evaluate_episodes,

@@ -7,7 +7,8 @@ to Refinement", 2024. With ``b`` the action that the base policy's plan has for 
     action = b + limit tanh(net(features, b)),
 
 all normalised. The base plans as it always did, several steps at once; the correction looks at
-every observation. :class:`il_robot.policies.residual_runner.ResidualRunner` runs both.
+every ``hold``-th observation and stays until the next.
+:class:`il_robot.policies.residual_runner.ResidualRunner` runs both.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class ResidualConfig:
         execution: How the base policy's chunks become its plan (``control.chunks.Execution``).
         hidden: Widths of the correction's hidden layers.
         limit: Largest correction of each number, in deviations of the demonstrated actions.
+        hold: Control steps that a correction stays. Where only the outcome is rewarded, fewer
+            decisions lie between a correction and what it brought.
     """
 
     policy: str = 'chunk_mlp'
@@ -39,6 +42,7 @@ class ResidualConfig:
     execution: Mapping[str, Any] = field(default_factory=dict)
     hidden: tuple[int, ...] = (256, 256)
     limit: float = 0.5
+    hold: int = 1
 
     def __post_init__(self) -> None:
         if self.policy == 'residual':
@@ -47,6 +51,8 @@ class ResidualConfig:
             raise ValueError(f'hidden must name one or more widths >= 1, got {self.hidden}')
         if not self.limit > 0:
             raise ValueError(f'limit must be > 0, got {self.limit}')
+        if self.hold < 1:
+            raise ValueError(f'hold must be >= 1, got {self.hold}')
 
 
 class ResidualPolicy(Policy):
@@ -68,7 +74,7 @@ class ResidualPolicy(Policy):
         super().__init__()
         self.base = base.requires_grad_(False)
         self.chunk_size, self.n_obs_steps = base.chunk_size, base.n_obs_steps
-        self.limit = config.limit
+        self.limit, self.hold = config.limit, config.hold
         self.trunk = mlp(inputs + action_dim, config.hidden, action_dim)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:

@@ -74,17 +74,20 @@ class ResidualRunner:
             v[0] if v.ndim == 2 else v for v in (entry.scale, entry.offset))
         self._relative = checkpoint.base
         self._seen: Observation | None = None
+        self._correction: Float32 | None = None
+        self._held = 0  # observations since it was made
 
     def reset(self, rng: np.random.Generator) -> None:
         """Forget the last episode and seed the base policy's randomness."""
         self._buffer.clear()
         self._base.reset(rng)
-        self._seen = None
+        self._seen = self._correction = None
 
     def observe(self, observation: Observation) -> None:
         """Take the observation of one control step."""
         self._base.observe(observation)
         self._seen = observation
+        self._held += 1
 
     def plan(self, steps: int) -> Float32:
         """``(N, D)`` of the base policy from now on [rad, m], at least 1 and at most ``steps``.
@@ -124,12 +127,15 @@ class ResidualRunner:
         """
         plan = self.plan(self.chunk_size)
         assert self._seen is not None
-        with torch.inference_mode():
-            seen = torch.from_numpy(self.inputs(plan[0]))[None]
-            correction = self._policy.limit * torch.tanh(self._policy.trunk(seen))[0].numpy()
+        if self._correction is None or self._held >= self._policy.hold:
+            with torch.inference_mode():
+                seen = torch.from_numpy(self.inputs(plan[0]))[None]
+                squashed = torch.tanh(self._policy.trunk(seen))[0]
+                self._correction = (self._policy.limit * squashed).numpy()
+            self._held = 0
         stamp = self._seen.stamp
         times = stamp + np.arange(len(plan), dtype=np.float64) * self._dt
-        return ActionChunk(stamp, times, plan + correction * self.unit)
+        return ActionChunk(stamp, times, plan + self._correction * self.unit)
 
     def warm_up(self) -> None:
         """As the base policy's."""

@@ -63,6 +63,27 @@ def test_without_a_correction_it_drives_as_in_evaluation_bit_for_bit(runs, name,
         assert (steps, success, total) == (plain.length, plain.success, float(plain.success))
 
 
+@pytest.mark.parametrize('hold', [1, 3])
+def test_with_a_correction_it_drives_as_in_evaluation(runs, tmp_path, hold):
+    """What is learned on is what will be deployed, for as long as a correction stays."""
+    checkpoint, policy = residual_policy(*load_checkpoint(runs['ensemble']), (16,), 0.5, hold)
+    with torch.no_grad():
+        torch.nn.init.normal_(policy.trunk[-1].weight, generator=torch.Generator())
+    save_checkpoint(tmp_path / 'corrected', checkpoint, policy)
+    world, env = PolicyEnvFactory(ENV, tmp_path / 'corrected')(), ENV()
+
+    def correction(obs):
+        with torch.inference_mode():
+            squashed = torch.tanh(policy.trunk(torch.from_numpy(obs)[None]))[0]
+            return (policy.limit * squashed).numpy()
+
+    for seed in range(4):
+        plain = run_episode(env, PolicyFactory(tmp_path / 'corrected')(env), seed)
+        total, decisions, success = drive(world, correction, seed)
+        assert (success, total) == (plain.success, float(plain.success))
+        assert decisions == -(-plain.length // hold)
+
+
 @pytest.mark.parametrize('name', ['mlp', 'newest'])
 def test_the_policys_own_answers_as_actions_drive_as_in_evaluation(runs, name):
     checkpoint, policy = load_checkpoint(runs[name])

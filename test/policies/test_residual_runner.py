@@ -70,6 +70,28 @@ def test_each_step_is_the_bases_own_plan_and_the_correction(execution, correctio
                 position, buffer.action(time) + correction * runner.unit, atol=1e-6)
 
 
+def test_a_correction_stays_for_as_many_steps_as_it_is_held():
+    described, policy = base(Execution(mode='newest', n_action_steps=2))
+    corrections = {}
+    for hold in (1, 3):
+        checkpoint, corrected = residual_policy(described, policy, (8,), 0.5, hold)
+        with torch.no_grad():
+            torch.nn.init.normal_(corrected.trunk[-1].weight, generator=torch.Generator())
+        runner = ResidualRunner(checkpoint, corrected, SPEC)
+        runner.reset(np.random.default_rng(0))
+        seen = []
+        for observation in observations(7):
+            runner.observe(observation)
+            seen.append(runner.predict().positions[0] - runner.plan(1)[0])
+        changes = [k for k in range(1, 7) if np.abs(seen[k] - seen[k - 1]).max() > 1e-6]
+        corrections[hold] = changes
+        runner.reset(np.random.default_rng(0))  # and an episode begins with a new one
+        runner.observe(observations(1)[0])
+        np.testing.assert_allclose(runner.predict().positions[0] - runner.plan(1)[0], seen[0],
+                                   atol=1e-6)
+    assert corrections == {1: [1, 2, 3, 4, 5, 6], 3: [3, 6]}
+
+
 def test_the_correction_sees_features_and_the_bases_action_normalised():
     described, policy = base(ONE)
     checkpoint, corrected = residual_policy(described, policy, (8,), 0.5)
@@ -99,8 +121,9 @@ def test_what_cannot_be_corrected_is_refused():
         ResidualRunner(checkpoint, corrected, other)
     with pytest.raises(ValueError, match='correction of a correction'):
         ResidualConfig(policy='residual')
-    with pytest.raises(ValueError, match='limit'):
-        ResidualConfig(limit=0.0)
+    for wrong in ({'limit': 0.0}, {'hold': 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            ResidualConfig(**wrong)
     runner = ResidualRunner(checkpoint, corrected, SPEC)
     with pytest.raises(RuntimeError, match='observe'):
         runner.predict()
