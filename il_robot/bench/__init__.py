@@ -1,0 +1,1 @@
+"""The benchmark: methods x environments x seeds, what each costs, and one report."""

@@ -1,0 +1,247 @@
+"""Environments of Gymnasium with a scripted expert each, as the flat learners see them.
+
+Observations become one row of numbers (Gymnasium's own ``FlattenObservation``); an action is a row
+of numbers or one of a few choices.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from il_robot.errors import ConfigError
+from il_robot.types import Float32
+
+Act = Callable[[Float32], NDArray[Any]]
+"""Actions ``(N, A)`` or choices ``(N,)`` for observations ``(N, O)``."""
+_SUCCESS = ('is_success', 'success')
+
+
+@dataclass(frozen=True)
+class Application:
+    """One environment.
+
+    Attributes:
+        env: Gymnasium's id, with ``module:`` before it where a package registers it.
+        expert: ``module:callable``; called with the environment (unwrapped by the expert as it
+            likes) and its own observation, it returns an action of the environment's own.
+        options: Further arguments of ``gymnasium.make``.
+        score: Which number of an episode counts: its ``return``, or its ``success`` (of ``info``).
+        gamma: Discount that suits its horizon.
+        steps: Of the environment that reinforcement learning may take.
+        demonstrations: Episodes of the expert that methods without a teacher begin with.
+    """
+
+    env: str
+    expert: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    score: str = 'return'
+    gamma: float = 0.99
+    steps: int = 200_000
+    demonstrations: int = 10
+
+    def __post_init__(self) -> None:
+        if self.score not in ('return', 'success'):
+            raise ValueError(f'score must be return or success, got {self.score}')
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f'gamma must be in (0, 1], got {self.gamma}')
+        for name in ('steps', 'demonstrations'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
+
+
+@dataclass(frozen=True)
+class MakeFlat:
+    """Makes the environment, flattened; picklable."""
+
+    application: Application
+
+    def __call__(self) -> gym.Env[Float32, Any]:
+        """A fresh one.
+
+        Raises:
+            ConfigError: it does not exist, or its spaces are of another kind.
+        """
+        given = self.application
+        try:
+            env = gym.make(given.env, **given.options)
+        except (gym.error.Error, ImportError, TypeError) as error:
+            raise ConfigError(f'{given.env} cannot be made: {error}') from None
+        if not isinstance(env.action_space, gym.spaces.Discrete) and not (
+                isinstance(env.action_space, gym.spaces.Box)
+                and len(env.action_space.shape or ()) == 1):
+            raise ConfigError(
+                f'{given.env} has actions of {env.action_space}: supported are Discrete and Box '
+                'with one axis')
+        try:
+            flat = gym.wrappers.FlattenObservation(env)
+        except NotImplementedError:
+            flat = None
+        if flat is None or not isinstance(flat.observation_space, gym.spaces.Box):
+            raise ConfigError(
+                f'{given.env} has observations of {env.observation_space}, which cannot be '
+                'written as one row of numbers: supported is what FlattenObservation makes a Box '
+                'of')
+        return gym.wrappers.TransformObservation(
+            flat, lambda obs: np.asarray(obs, np.float32),
+            gym.spaces.Box(-np.inf, np.inf, flat.observation_space.shape, np.float32))
+
+
+def load_callable(name: str) -> Callable[..., Any]:
+    """``module:callable``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    module, _, attribute = name.partition(':')
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f'{name!r}: {error}; write MODULE:CALLABLE, with the module on '
+                          'PYTHONPATH') from None
+    if not callable(found):
+        raise ConfigError(f'{name!r} is no callable')
+    called: Callable[..., Any] = found
+    return called
+
+
+class Teacher:
+    """The expert of one environment.
+
+    Args:
+        application: Whose.
+        env: Flattened.
+
+    Raises:
+        ConfigError: the expert is no callable.
+    """
+
+    def __init__(self, application: Application, env: gym.Env[Float32, Any]) -> None:
+        self._name, self._env = application.expert, env
+        self._expert = load_callable(application.expert)
+        own = env
+        while not isinstance(own, gym.wrappers.FlattenObservation):
+            assert isinstance(own, gym.Wrapper)
+            own = own.env
+        self._space = own.env.observation_space
+
+    def __call__(self, obs: Float32) -> Any:
+        """Its action for an observation of the flattened environment.
+
+        Raises:
+            ConfigError: it raised, or its action is none of the environment's.
+        """
+        own = gym.spaces.unflatten(self._space, obs)
+        try:
+            action = self._expert(self._env, own)
+        except Exception as error:
+            raise ConfigError(
+                f'the expert {self._name} raised {type(error).__name__}: {error}') from error
+        space = self._env.action_space
+        if isinstance(space, gym.spaces.Box):
+            action = np.clip(np.asarray(action, np.float32), space.low, space.high)
+            fits = action.shape == space.shape and bool(np.isfinite(action).all())
+        else:
+            action = np.int64(action)
+            fits = space.contains(action)
+        if not fits:
+            raise ConfigError(f'the expert {self._name} answered {action!r}; an action here is '
+                              f'{space}')
+        return action
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One that was driven.
+
+    Attributes:
+        obs: ``(T + 1, O)``.
+        did: ``(T, A)`` or ``(T,)`` what was executed.
+        labels: The same of the expert, or None.
+        reward: ``(T,)``.
+        terminated: Whether the task ended it.
+        success: What ``info`` says at the end; None where nothing.
+    """
+
+    obs: Float32
+    did: NDArray[Any]
+    labels: NDArray[Any] | None
+    reward: Float32
+    terminated: bool
+    success: bool | None
+
+    def score(self, kind: str) -> float:
+        """Its return, or its success.
+
+        Raises:
+            ConfigError: nothing says whether it was one.
+        """
+        if kind == 'return':
+            return float(self.reward.sum())
+        if self.success is None:
+            raise ConfigError(f"info has none of {', '.join(_SUCCESS)} at the end of an episode: "
+                              'take score: return')
+        return float(self.success)
+
+
+def drive(
+    env: gym.Env[Float32, Any], seed: int, act: Callable[[Float32], Any],
+    teacher: Callable[[Float32], Any] | None = None,
+) -> Episode:
+    """One episode.
+
+    Args:
+        env: Flattened.
+        seed: Of its reset.
+        act: Drives.
+        teacher: Labels every state, where there is one.
+    """
+    obs, _ = env.reset(seed=seed)
+    seen, did, labels, rewards = [obs], [], [], []
+    while True:
+        if teacher is not None:
+            labels.append(teacher(obs))
+        did.append(act(obs))
+        obs, reward, terminated, truncated, info = env.step(did[-1])
+        seen.append(obs)
+        rewards.append(reward)
+        if terminated or truncated:
+            break
+    said = [bool(info[key]) for key in _SUCCESS if key in info]
+    return Episode(
+        np.stack(seen), np.stack(did), np.stack(labels) if labels else None,
+        np.array(rewards, np.float32), bool(terminated), said[0] if said else None)
+
+
+def scores(make: MakeFlat, act: Act, seeds: Sequence[int], most: int = 25) -> list[float]:
+    """Of an episode of each seed, driven without noise, ``most`` of them at once."""
+    waiting, found = list(enumerate(seeds)), [0.0] * len(seeds)
+    envs = [make() for _ in range(min(most, len(waiting)))]
+    running: dict[int, tuple[int, Float32, float]] = {}
+    kind = make.application.score
+    while waiting or running:
+        for slot in range(len(envs)):
+            if slot not in running and waiting:
+                place, seed = waiting.pop(0)
+                running[slot] = place, envs[slot].reset(seed=seed)[0], 0.0
+        slots = list(running)
+        actions = act(np.stack([running[s][1] for s in slots]))
+        for slot, action in zip(slots, actions):
+            place, _, total = running[slot]
+            obs, reward, terminated, truncated, info = envs[slot].step(action)
+            running[slot] = place, obs, total + float(reward)
+            if terminated or truncated:
+                said = [bool(info[key]) for key in _SUCCESS if key in info]
+                found[place] = Episode(
+                    obs[None], np.zeros(0), None, np.array([running[slot][2]], np.float32),
+                    bool(terminated), said[0] if said else None).score(kind)
+                del running[slot]
+    for env in envs:
+        env.close()
+    return found

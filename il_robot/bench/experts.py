@@ -1,0 +1,71 @@
+"""Scripted experts of the applications: ``expert(env, observation)`` gives an action.
+
+Each knows its environment's observation, and where that does not suffice, the environment itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+_UPRIGHT = 5.0  # energy of the pendulum at rest, standing [J]
+
+
+def pendulum(env: Any, obs: Any) -> Any:
+    """Pump energy, then hold upright (Astrom and Furuta, Automatica 2000)."""
+    cosine, sine, speed = (float(v) for v in obs)
+    angle = np.arctan2(sine, cosine)
+    lacking = _UPRIGHT + 0.4 - speed**2 / 6 - _UPRIGHT * cosine
+    if abs(angle + 0.2 * speed) < 0.5:
+        torque = -12.0 * angle - 3.5 * speed
+    else:
+        torque = 3.0 * lacking * (np.tanh(2.0 * speed) if abs(speed) > 1e-3 else 1.0)
+    return np.array([np.clip(torque, -2.0, 2.0)], np.float32)
+
+
+def lunar_lander(env: Any, obs: Any) -> Any:
+    """The heuristic that Gymnasium ships."""
+    from gymnasium.envs.box2d.lunar_lander import heuristic
+
+    return heuristic(env.unwrapped, obs)
+
+
+def lane_keeping(env: Any, obs: Any) -> Any:
+    """Steer by where the lane is a little ahead (pure pursuit, Coulter 1992)."""
+    lane_env = env.unwrapped
+    vehicle = lane_env.vehicle
+    lane, ahead = lane_env.lane, max(6.0, 0.8 * float(vehicle.speed))
+    along, _ = lane.local_coordinates(vehicle.position)
+    goal = lane.position(along + ahead, 0.0)
+    toward = np.arctan2(*(goal - vehicle.position)[::-1]) - vehicle.heading
+    toward = (toward + np.pi) % (2 * np.pi) - np.pi
+    wheel = np.arctan(2.0 * vehicle.LENGTH * np.sin(toward) / ahead)
+    return np.array([np.clip(wheel / lane_env.action_type.steering_range[1], -1.0, 1.0)],
+                    np.float32)
+
+
+def minigrid(env: Any, obs: Any) -> Any:
+    """The first action of a shortest way to the goal: left 0, right 1, forward 2."""
+    grid = env.unwrapped.grid
+    start = (*map(int, env.unwrapped.agent_pos), int(env.unwrapped.agent_dir))
+    moves = ((1, 0), (0, 1), (-1, 0), (0, -1))
+    first: dict[tuple[int, int, int], int] = {}
+    waiting = deque([start])
+    while waiting:
+        at = waiting.popleft()
+        x, y, direction = at
+        cell = grid.get(x, y)
+        if cell is not None and cell.type == 'goal':
+            return first.get(at, 2)
+        step = moves[direction]
+        ahead = grid.get(x + step[0], y + step[1])
+        free = ahead is None or ahead.can_overlap()
+        forward = (x + step[0], y + step[1]) if free else (x, y)
+        for action, to in ((0, (x, y, (direction - 1) % 4)), (1, (x, y, (direction + 1) % 4)),
+                           (2, (*forward, direction))):
+            if to != start and to not in first:
+                first[to] = first.get(at, action)
+                waiting.append(to)
+    return 2
