@@ -96,7 +96,7 @@ class Task:
     """One application while a method works on it."""
 
     def __init__(self, application: Application, seed: int, evaluated: Sequence[int]) -> None:
-        self.application, self.seed, self._evaluated = application, seed, evaluated
+        self.application, self.seed, self.evaluated = application, seed, evaluated
         self.make = MakeFlat(application)
         self.env = self.make()
         self.teacher = Teacher(application, self.env)
@@ -131,7 +131,7 @@ class Task:
         """Another point of the curve."""
         begun = time.perf_counter()
         seconds = begun - self._begun - self._away
-        found = scores(self.make, self.act(actor), self._evaluated)
+        found = scores(self.make, self.act(actor), self.evaluated)
         self.outcome.points.append(Point(labels, steps, seconds, found, switches))
         self._away += time.perf_counter() - begun
 
@@ -306,5 +306,23 @@ def rlpd(task: Task) -> Outcome:
     return task.finish(actor)
 
 
+def expert(task: Task) -> Outcome:
+    """The expert himself: the end of the scale."""
+    found = [drive(task.env, seed, task.teacher).score(task.application.score)
+             for seed in task.evaluated]
+    task.outcome.points.append(Point(0, 0, 0.0, found))
+    return task.outcome
+
+
+def random(task: Task) -> Outcome:
+    """Actions at random: its beginning."""
+    task.env.action_space.seed(task.seed)
+    found = [drive(task.env, seed, lambda _: task.env.action_space.sample()).score(
+        task.application.score) for seed in task.evaluated]
+    task.outcome.points.append(Point(0, 0, 0.0, found))
+    return task.outcome
+
+
+REFERENCES: dict[str, Callable[[Task], Outcome]] = {'expert': expert, 'random': random}
 METHODS: dict[str, Callable[[Task], Outcome]] = {
     'bc': bc, 'dagger': dagger, 'gail': gail, 'ppo': ppo, 'bc_ppo': bc_ppo, 'rlpd': rlpd}

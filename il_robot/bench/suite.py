@@ -27,7 +27,7 @@ from typing import Any
 
 from il_robot import __version__
 from il_robot.bench.application import Application
-from il_robot.bench.flat import EVALUATED, METHODS, Task
+from il_robot.bench.flat import EVALUATED, METHODS, REFERENCES, Task
 from il_robot.config import build, load_yaml, to_dict
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError, unknown
@@ -66,6 +66,9 @@ class Suite:
 
     def cells(self) -> Iterator[Cell]:
         """Everything there is to run: seed by seed, so that a run cut short is still fair."""
+        for name, application in self.applications.items():
+            for reference in REFERENCES:
+                yield Cell(name, application, reference, 0, self.episodes)
         for seed in self.seeds:
             for name, application in self.applications.items():
                 for method in self.methods:
@@ -102,7 +105,7 @@ class Cell:
         """Its result."""
         begun = time.time()
         task = Task(self.application, self.seed, range(self.episodes))
-        outcome = METHODS[self.method](task)
+        outcome = (METHODS | REFERENCES)[self.method](task)
         return {'environment': self.environment, 'method': self.method, 'seed': self.seed,
                 'version': __version__, 'begun': begun, 'wall_seconds': time.time() - begun,
                 **about(), **outcome.to_dict()}
