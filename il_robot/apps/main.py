@@ -19,6 +19,7 @@ from types import ModuleType
 
 from il_robot import __version__
 from il_robot.apps import (
+    bench,
     dagger,
     dataset,
     demo,
@@ -35,7 +36,7 @@ from il_robot.errors import ConfigError, IlRobotError, unknown
 _PROG = 'il_robot'
 _COMMANDS: dict[str, ModuleType] = {
     'demo': demo, 'record': record, 'train': train, 'evaluate': evaluate, 'dagger': dagger,
-    'finetune': finetune, 'dataset': dataset,
+    'finetune': finetune, 'bench': bench, 'dataset': dataset,
     'export': export, 'view': view, 'launch': launch,
 }
 

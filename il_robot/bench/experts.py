@@ -25,6 +25,11 @@ def pendulum(env: Any, obs: Any) -> Any:
     return np.array([np.clip(torque, -2.0, 2.0)], np.float32)
 
 
+def cartpole(env: Any, obs: Any) -> Any:
+    """Push to where the pole falls."""
+    return int(0.05 * obs[0] + 0.1 * obs[1] + obs[2] + 0.4 * obs[3] > 0)
+
+
 def lunar_lander(env: Any, obs: Any) -> Any:
     """The heuristic that Gymnasium ships."""
     from gymnasium.envs.box2d.lunar_lander import heuristic

@@ -1,0 +1,121 @@
+"""``il_robot bench``: methods x environments x seeds, and one report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from il_robot.apps.interrupt import stop_on_interrupt
+from il_robot.errors import ConfigError
+from il_robot.resources import named_config
+
+if TYPE_CHECKING:
+    from il_robot.bench.suite import Cell, Suite
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add ``bench`` to the command line."""
+    parser = subparsers.add_parser(
+        'bench', help='compare methods on several environments and write a report',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='Run every method of a suite on every environment with every seed, each in a '
+                    'process of its own, and write OUTPUT/report.html. Finished cells stay: the '
+                    'same command goes on where it was.',
+        epilog='examples:\n'
+               '  il_robot bench --suite quick --output outputs/quick\n'
+               '  il_robot bench --env CartPole-v1 --expert my_module:expert \\\n'
+               '      --output outputs/mine\n'
+               '  il_robot bench --suite applications --output outputs/apps --ray auto')
+    parser.add_argument('--suite', metavar='NAME|FILE.yaml',
+                        help='a name in config/bench, or a file')
+    parser.add_argument('--env', help="your own environment: Gymnasium's id, or MODULE:ID")
+    parser.add_argument('--expert', metavar='MODULE:CALLABLE',
+                        help='its expert: called with the environment and an observation')
+    parser.add_argument('--methods', nargs='*', help="instead of the suite's")
+    parser.add_argument('--seeds', type=int, nargs='*', help="instead of the suite's")
+    parser.add_argument('--workers', type=int, help='processes (default: one per core)')
+    parser.add_argument('--ray', metavar='ADDRESS', default='',
+                        help="a Ray cluster instead: auto, local, or its address (needs "
+                             "'il_robot[ray]')")
+    parser.add_argument('--output', type=Path, required=True)
+    parser.add_argument('--report', action='store_true', help='only write the report anew')
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command."""
+    from il_robot.bench.pool import run_local, run_ray
+    from il_robot.bench.suite import FAILED, RESULTS, opened, read_results
+    from il_robot.data.layout import write_json
+
+    suite, output = _suite(args), args.output
+    failed = 0
+
+    def done(cell: Cell, result: dict[str, Any] | str) -> None:
+        nonlocal failed
+        if isinstance(result, str):
+            failed += 1
+            path = (output / FAILED / cell.path).with_suffix('.txt')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(result)
+            print(f'  {cell.path.with_suffix("")}: {result.strip().splitlines()[-1]}',
+                  file=sys.stderr)
+            return
+        path = output / RESULTS / cell.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, result)
+        last = result['points'][-1]
+        print(f'  {cell.path.with_suffix("")}: {sum(last["scores"]) / len(last["scores"]):.3f}, '
+              f'{result["wall_seconds"]:.0f} s', flush=True)
+
+    finished = True
+    with opened(suite, output), stop_on_interrupt() as should_stop:
+        if not args.report:
+            cells = [c for c in suite.cells() if not (output / RESULTS / c.path).exists()]
+            print(f'{suite.name}: {len(cells)} to run')
+            finished = (run_ray(cells, args.ray, done, should_stop) if args.ray else run_local(
+                cells, args.workers or len(os.sched_getaffinity(0)), done, should_stop))
+        _report(output, read_results(output))
+    if not finished:
+        print('stopped; the same command goes on')
+        return 130
+    return int(failed > 0)
+
+
+def _suite(args: argparse.Namespace) -> Suite:
+    from il_robot.bench.application import Application
+    from il_robot.bench.suite import Suite, load_suite
+
+    if bool(args.suite) == bool(args.env):
+        raise ConfigError('give --suite, or --env and --expert')
+    if args.env:
+        if not args.expert:
+            raise ConfigError('--env needs --expert MODULE:CALLABLE')
+        sys.path.insert(0, os.getcwd())
+        suite = Suite(args.env, {args.env: Application(args.env, args.expert)})
+    else:
+        suite = load_suite(named_config('bench', args.suite))
+    chosen = {k: tuple(v) for k, v in (('methods', args.methods), ('seeds', args.seeds)) if v}
+    try:
+        return replace(suite, **chosen)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _report(output: Path, cells: list[dict[str, Any]]) -> None:
+    from il_robot.bench.measures import curves
+    from il_robot.bench.report import write_report
+    from il_robot.bench.suite import SUITE
+
+    if not curves(cells):
+        print('nothing to report yet')
+        return
+    suite = json.loads((output / SUITE).read_text())['suite']
+    command = f'il_robot {shlex.join(sys.argv[1:])}'
+    print(f'written: {write_report(cells, suite, output, command)}')
