@@ -94,11 +94,15 @@ class Cell:
     def _on_command(self, message: JointState) -> None:
         if 'command' in self.deaf:
             return
+        if len(message.position) != SPEC.dim:  # nonsense of our own that was late
+            return
         self._keeper('arbiter')(message)
         self.commands.append((self.lives, stamp_of(message), np.array(message.position)))
 
     def _on_state(self, message: JointState) -> None:
         if 'state' in self.deaf:
+            return
+        if len(message.position) != SPEC.dim:
             return
         before, self.state = self.state, np.array(message.position)
         self._keeper('sim')(message)

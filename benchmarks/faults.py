@@ -139,7 +139,7 @@ def nonsense(cell: Cell, rng: np.random.Generator, messages: int) -> dict[str, A
         (PoseStamped, topics.object_pose('cube'), topics.STATE_QOS, pose)]
     cell.deaf = {'state', 'mode', 'proposal'}  # our own
     _send(cell, targets, messages * 9 // 10, 'nonsense')
-    cell.deaf = {'command'}
+    cell.deaf |= {'command'}
     _send(cell, [(JointState, topics.COMMAND, topics.COMMAND_QOS, joints)], messages // 10,
           'nonsense for the robot')
     cell.deaf = set()
@@ -209,6 +209,7 @@ def main() -> int:
                     finished += cell.record()
             finished += cell.record()
             stream = cell.violations()
+            print(json.dumps({'faults': summary(rows), 'limits': stream}), flush=True)
             fuzz = nonsense(cell, rng, args.messages)
             finished += cell.record()
             stream_after = cell.violations()

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from typing import Any
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('TQDM_DISABLE', '1')
 
 import classic
 import gymnasium as gym
