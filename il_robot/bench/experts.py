@@ -34,7 +34,7 @@ def lunar_lander(env: Any, obs: Any) -> Any:
     """The heuristic that Gymnasium ships."""
     from gymnasium.envs.box2d.lunar_lander import heuristic
 
-    return heuristic(env.unwrapped, obs)
+    return heuristic(env.unwrapped, obs)  # type: ignore[no-untyped-call]
 
 
 def lane_keeping(env: Any, obs: Any) -> Any:
@@ -54,7 +54,8 @@ def lane_keeping(env: Any, obs: Any) -> Any:
 def minigrid(env: Any, obs: Any) -> Any:
     """The first action of a shortest way to the goal: left 0, right 1, forward 2."""
     grid = env.unwrapped.grid
-    start = (*map(int, env.unwrapped.agent_pos), int(env.unwrapped.agent_dir))
+    x, y = (int(v) for v in env.unwrapped.agent_pos)
+    start = x, y, int(env.unwrapped.agent_dir)
     moves = ((1, 0), (0, 1), (-1, 0), (0, -1))
     first: dict[tuple[int, int, int], int] = {}
     waiting = deque([start])
@@ -67,9 +68,9 @@ def minigrid(env: Any, obs: Any) -> Any:
         step = moves[direction]
         ahead = grid.get(x + step[0], y + step[1])
         free = ahead is None or ahead.can_overlap()
-        forward = (x + step[0], y + step[1]) if free else (x, y)
+        way = step if free else (0, 0)
         for action, to in ((0, (x, y, (direction - 1) % 4)), (1, (x, y, (direction + 1) % 4)),
-                           (2, (*forward, direction))):
+                           (2, (x + way[0], y + way[1], direction))):
             if to != start and to not in first:
                 first[to] = first.get(at, action)
                 waiting.append(to)

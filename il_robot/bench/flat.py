@@ -80,6 +80,9 @@ class Outcome:
 class Scaled(nn.Module):
     """Observations less their mean over their deviation, then a perceptron."""
 
+    mean: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, obs: Float32, outputs: int) -> None:
         super().__init__()
         self.register_buffer('mean', torch.from_numpy(obs.mean(0)))
@@ -103,7 +106,9 @@ class Task:
         space = self.env.action_space
         self.choices = int(getattr(space, 'n', 0))
         self.width = self.choices or int(np.prod(space.shape or ()))
-        self.low, self.high = getattr(space, 'low', None), getattr(space, 'high', None)
+        none = np.zeros(0, np.float32)
+        self.low: Float32 = getattr(space, 'low', none)
+        self.high: Float32 = getattr(space, 'high', none)
         self.outcome = Outcome()
         self._away, self._begun = 0.0, time.perf_counter()
         torch.manual_seed(seed)

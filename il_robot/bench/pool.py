@@ -69,7 +69,7 @@ def run_ray(
         ConfigError: Ray is not installed, or there is no such cluster.
     """
     try:
-        import ray
+        import ray  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise ConfigError("--ray needs Ray: pip install 'il_robot[ray]'") from None
     try:
