@@ -16,8 +16,8 @@ arbiter sent; the fastest measured joint over its velocity limit; whether the po
 Where ``ip netns`` is permitted (root), the policy also runs in a network of its own, joined by a
 cable that is pulled again and again: commands, mode and return as above.
 
-Writes benchmarks/results/bad_links.json and the table in docs/safety.md; exit code 0 where no
-limit was violated, nobody died, and the policy drove again after every fault.
+Prints a table and writes benchmarks/results/bad_links.json; exit code 0 where no limit was violated,
+nobody died, and the policy drove again after every fault.
 """
 
 from __future__ import annotations
@@ -48,8 +48,6 @@ from std_msgs.msg import String  # noqa: E402
 
 from il_robot.nodes import topics  # noqa: E402
 
-DOCUMENT = HERE.parent / 'docs' / 'safety.md'
-BEGIN, END = '<!-- results: benchmarks/bad_links.py --table -->', '<!-- end of bad links -->'
 FAULTS: tuple[tuple[str, float], ...] = (
     ('good', 0.0), ('delay', 0.05), ('delay', 0.1), ('delay', 0.3), ('jitter', 0.1),
     ('jitter', 0.3), ('drop', 0.1), ('drop', 0.5), ('silence', 0.5), ('reorder', 5),
@@ -242,12 +240,6 @@ def table(result: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
-def publish(result: dict[str, Any]) -> None:
-    """The table into docs/safety.md."""
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    DOCUMENT.write_text(f'{before}{BEGIN}\n{table(result)}\n{END}{rest.partition(END)[2]}')
-
-
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
@@ -255,7 +247,7 @@ def main() -> int:
     parser.add_argument('--seconds', type=float, default=8.0, help='that each fault lasts [wall]')
     parser.add_argument('--pulls', type=int, default=20)
     parser.add_argument('--links', nargs='*', default=list(LINKS))
-    parser.add_argument('--table', action='store_true', help='only write what is there')
+    parser.add_argument('--table', action='store_true', help='only print what is there')
     parser.add_argument('--inside', nargs=4, help=argparse.SUPPRESS)
     parser.add_argument('--output', type=Path, default=HERE / 'results' / 'bad_links.json')
     args = parser.parse_args()
@@ -264,7 +256,7 @@ def main() -> int:
         Path(out).write_text(json.dumps(pull(there, end, int(times))))
         return 0
     if args.table:
-        publish(json.loads(args.output.read_text()))
+        print(table(json.loads(args.output.read_text())))
         return 0
     rows = [row for topic in args.links for row in bad_link(topic, args.seconds)]
     cut = partition(args.pulls) if args.pulls else {'rows': []}
@@ -274,7 +266,7 @@ def main() -> int:
         'machine': f'{os.cpu_count()} cores, {platform.machine()}',
         'time_factor': FACTOR, 'links': rows, 'cable': cut}
     args.output.write_text(json.dumps(result, indent=1) + '\n')
-    publish(result)
+    print(table(result))
     return int(not good([*rows, *cut.get('rows', [])]))
 
 

@@ -113,7 +113,10 @@ class Cell:
     def _on_mode(self, message: DiagnosticArray) -> None:
         if 'mode' in self.deaf:
             return
-        self.modes.append((stamp_of(message), convert.status_values(message)))
+        values = convert.status_values(message)
+        if 'holding where it is' in values.get('reason', ''):
+            self.lives += 1  # the commands begin anew where the arms are
+        self.modes.append((stamp_of(message), values))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
