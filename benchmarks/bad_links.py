@@ -16,8 +16,8 @@ arbiter sent; the fastest measured joint over its velocity limit; whether the po
 Where ``ip netns`` is permitted (root), the policy also runs in a network of its own, joined by a
 cable that is pulled again and again: commands, mode and return as above.
 
-Prints a table and writes benchmarks/results/bad_links.json; exit code 0 where no limit was violated,
-nobody died, and the policy drove again after every fault.
+Prints a table and writes benchmarks/results/bad_links.json; exit code 0 where no limit was
+violated, nobody died, and the policy drove again after every fault.
 """
 
 from __future__ import annotations
