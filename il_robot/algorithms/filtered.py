@@ -6,13 +6,15 @@ with a learned policy in between also known as expert iteration (Anthony et al.,
 ReST (Gulcehre et al. 2023). All it needs of a policy is that it can be cloned, so it is for every
 kind, chunks and generative ones included, and nothing is bootstrapped that could diverge: the
 demonstrations stay, and each round adds what the policy itself did in episodes that succeeded,
-with some noise so that it also finds what it would not do.
+with some noise so that it also finds what it would not do. Successes alone would come ever more
+from the scenes that are easy anyway, so scenes in which it failed are tried again, once a round.
 
 The episodes lie in OUTPUT/dataset beside the demonstrations, in the format of all datasets.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,11 +39,11 @@ from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
 from il_robot.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from il_robot.policies.policy import Policy
-from il_robot.types import Outcome
 
 DATASET, DRIVES, TRAINED = 'dataset', '.drives', '.trained'
 _FIRST_SEED = 2_000_000
 _SEEDS_PER_RUN = 100_000
+_LENGTH = 250  # [control steps] of an episode, before one is known
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,21 @@ class FilteredConfig:
 
     Attributes:
         explore: Deviation of the noise on the joints while the policy tries [rad].
+        again: Share of the tries in scenes where it failed in an earlier round.
         train_steps: Of the imitation after each round, which goes on from the weights that tried.
         learning_rate: Of it.
     """
 
     explore: float = 0.005
+    again: float = 0.5
     train_steps: int = 3000
     learning_rate: float = 5e-4
 
     def __post_init__(self) -> None:
         if not 0 <= self.explore <= 0.1:
             raise ValueError(f'explore must be 0 to 0.1 rad, got {self.explore}')
+        if not 0 <= self.again <= 1:
+            raise ValueError(f'again must be 0 to 1, got {self.again}')
         if self.train_steps < 1 or not self.learning_rate > 0:
             raise ValueError(
                 f'train_steps must be >= 1 and learning_rate > 0, got {self.train_steps} and '
@@ -97,7 +103,8 @@ class Filtered:
             shutil.rmtree(fresh, ignore_errors=True)
             shutil.copytree(dataset, fresh)
             fresh.rename(self._folder / DATASET)
-        self.steps = self._episodes = self._round = 0
+        self.steps = self._episodes = self._fresh = self._round = 0
+        self._failed: list[int] = []
 
     def run(
         self, until: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],
@@ -106,28 +113,42 @@ class Filtered:
         """Try until so many control steps are done, then learn; False where it was stopped."""
         self._round += 1
         losses: dict[str, torch.Tensor] = {}
+        again, failed = list(self._failed), list[int]()
 
         def count(result: EpisodeResult) -> None:
             self.steps += result.length
             self._episodes += 1
+            if not result.success:
+                failed.append(result.seed)
             on_step(_ended(result.success), losses)
 
         self._write(self._folder / DRIVES)
-        while self.steps < until:
-            if should_stop() or not self._try(2 * self._config.worlds, count, should_stop):
-                return False
-        return self._learn(losses, should_stop)
+        finished = True
+        while finished and self.steps < until:
+            seeds = self._seeds(until - self.steps, again)
+            finished = self._try(seeds, count, should_stop) and not should_stop()
+        self._failed = again + failed
+        return finished and self._learn(losses, should_stop)
+
+    def _seeds(self, steps: int, again: list[int]) -> list[int]:
+        """Of about as many episodes as there are in so many steps; takes from ``again``."""
+        length = self.steps / self._episodes if self._episodes else _LENGTH
+        count = max(2 * self._config.worlds, math.ceil(steps / length))
+        old = again[:int(self._own.again * count)]
+        del again[:len(old)]
+        first = _FIRST_SEED + _SEEDS_PER_RUN * self._config.seed + self._fresh
+        self._fresh += count - len(old)
+        return [*old, *range(first, first + count - len(old))]
 
     def _try(
-        self, episodes: int, count: Callable[[EpisodeResult], None],
+        self, seeds: list[int], count: Callable[[EpisodeResult], None],
         should_stop: Callable[[], bool],
     ) -> bool:
-        first = _FIRST_SEED + _SEEDS_PER_RUN * self._config.seed + self._episodes
         factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=self._own.explore)
         place = Place(self._make_env, self._config.worlds, should_stop)
         return collect_round(
-            place, self._folder / DATASET, factory, range(first, first + episodes),
-            number=self._round, checkpoint=self._described.hash, on_result=count)
+            place, self._folder / DATASET, factory, seeds, number=self._round,
+            checkpoint=self._described.hash, on_result=count)
 
     def _learn(self, losses: dict[str, torch.Tensor], should_stop: Callable[[], bool]) -> bool:
         """Go on from the weights that tried, on everything that succeeded."""
@@ -159,14 +180,16 @@ class Filtered:
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, NDArray[Any]]]:
         """See there; the episodes are in the dataset."""
         return dict(self._policy.state_dict()), {
-            'counts': np.array([self.steps, self._episodes, self._round])}
+            'counts': np.array([self.steps, self._episodes, self._fresh, self._round]),
+            'failed': np.array(self._failed, np.int64)}
 
     def restore(
         self, tensors: Mapping[str, torch.Tensor], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """The inverse of :meth:`state`."""
         self._policy.load_state_dict(dict(tensors))
-        self.steps, self._episodes, self._round = arrays['counts'].tolist()
+        self.steps, self._episodes, self._fresh, self._round = arrays['counts'].tolist()
+        self._failed = arrays['failed'].tolist()
 
     def close(self) -> None:
         """Nothing is left running."""
@@ -186,7 +209,7 @@ def recipe_of(described: Checkpoint, seed: int, config: FilteredConfig) -> Recip
                           '"il_robot train"')
     training = replace(
         build(Training, known, 'checkpoint: training'), seed=seed, policy_successes=True,
-        outcomes=(Outcome.SUCCESS.name.lower(), Outcome.UNKNOWN.name.lower()),
+        outcomes=('success', 'unknown'),
         steps=config.train_steps, learning_rate=config.learning_rate, evaluate_every=0)
     return make_recipe({
         'policy': described.policy, 'model': to_dict(described.model),

@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--resume', action='store_true', help='go on with the run in --output')
     parser.add_argument('--algorithm', default='residual', metavar='NAME',
                         help='residual (default): correct the policy as it is, whatever its kind; '
-                             "filtered: imitate its own successes, again and again, whatever its "
+                             'filtered: imitate its own successes, again and again, whatever its '
                              'kind; rlpd, ppo: change a perceptron')
     parser.add_argument('--dataset', type=Path, help='demonstrations and corrections to learn '
                         'from beside its own experience')
