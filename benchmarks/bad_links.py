@@ -9,15 +9,15 @@ and the policy is asked to drive.
     policy/proposal   to the arbiter
     command           to the robot
 
-    python3 benchmarks/bad_links.py [--seconds 8]
+    python3 benchmarks/bad_links.py [--seconds 8] [--pulls 20]
 
 Measured: the share of the time in which the policy still drives; limits of the commands that the
 arbiter sent; the fastest measured joint over its velocity limit; whether the policy drives again.
 Where ``ip netns`` is permitted (root), the policy also runs in a network of its own, joined by a
 cable that is pulled again and again: commands, mode and return as above.
 
-Writes benchmarks/results/bad_links.json; exit code 0 where no limit was violated, nobody died, and
-the policy drove again after every fault.
+Prints a table and writes benchmarks/results/bad_links.json; exit code 0 where no limit was
+violated, nobody died, and the policy drove again after every fault.
 """
 
 from __future__ import annotations
@@ -212,6 +212,34 @@ def good(rows: Sequence[dict[str, Any]]) -> bool:
     return all(r['violations'] == 0 and r['drives_again'] for r in rows)
 
 
+def words(fault: str, value: float) -> str:
+    """A fault as people say it."""
+    return {
+        'good': 'none', 'delay': f'{1e3 * value:.0f} ms later',
+        'jitter': f'0 to {1e3 * value:.0f} ms later, out of order',
+        'drop': f'{100 * value:.0f} % lost', 'silence': 'silent half of each second',
+        'reorder': f'each {value:.0f} in random order', 'flood': f'each {value:.0f} times',
+        'corrupt': f'{100 * value:.0f} % torn'}[fault]
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown: what each fault did on each connection."""
+    lines = ['| messages are | joint_states | policy/proposal | command |', '|---|---|---|---|']
+    by_fault: dict[tuple[str, float], dict[str, Any]] = {}
+    for row in result['links']:
+        by_fault.setdefault((row['fault'], row['value']), {})[row['topic']] = row
+    for (fault, value), found in by_fault.items():
+        cells = []
+        for topic in LINKS:
+            row = found.get(topic)
+            cells.append('-' if row is None else ', '.join(filter(None, [
+                f'{100 * row["policy_drove"]:.0f} %',
+                f'{row["violations"]} limits violated' if row['violations'] else '',
+                '' if row['drives_again'] else 'does not drive again'])))
+        lines.append(f'| {words(fault, value)} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
@@ -219,12 +247,16 @@ def main() -> int:
     parser.add_argument('--seconds', type=float, default=8.0, help='that each fault lasts [wall]')
     parser.add_argument('--pulls', type=int, default=20)
     parser.add_argument('--links', nargs='*', default=list(LINKS))
+    parser.add_argument('--table', action='store_true', help='only print what is there')
     parser.add_argument('--inside', nargs=4, help=argparse.SUPPRESS)
     parser.add_argument('--output', type=Path, default=HERE / 'results' / 'bad_links.json')
     args = parser.parse_args()
     if args.inside:
         there, end, times, out = args.inside
         Path(out).write_text(json.dumps(pull(there, end, int(times))))
+        return 0
+    if args.table:
+        print(table(json.loads(args.output.read_text())))
         return 0
     rows = [row for topic in args.links for row in bad_link(topic, args.seconds)]
     cut = partition(args.pulls) if args.pulls else {'rows': []}
@@ -234,6 +266,7 @@ def main() -> int:
         'machine': f'{os.cpu_count()} cores, {platform.machine()}',
         'time_factor': FACTOR, 'links': rows, 'cable': cut}
     args.output.write_text(json.dumps(result, indent=1) + '\n')
+    print(table(result))
     return int(not good([*rows, *cut.get('rows', [])]))
 
 

@@ -57,6 +57,7 @@ class Cell:
     ) -> None:
         self.graph, self.lives, self.deaf = graph, 0, set[str]()
         self._remapped, self._elsewhere = remapped or {}, elsewhere or {}
+        self.hung: list[str] = []
         policy = write_lively_policy(
             graph.folder / 'policy', SPEC, ['cube'], width=0.004, steps=CHUNK)
         self.output = graph.folder / 'session'
@@ -112,7 +113,10 @@ class Cell:
     def _on_mode(self, message: DiagnosticArray) -> None:
         if 'mode' in self.deaf:
             return
-        self.modes.append((stamp_of(message), convert.status_values(message)))
+        values = convert.status_values(message)
+        if 'holding where it is' in values.get('reason', ''):
+            self.lives += 1  # the commands begin anew where the arms are
+        self.modes.append((stamp_of(message), values))
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -164,11 +168,18 @@ class Cell:
         if self._all_heard(now):
             return ''
         silent = [n for n, heard in self.heard.items() if heard <= now]
+        return self._replace(name, f'{", ".join(silent)} silent after {kind} of {name}')
+
+    def _replace(self, name: str, why: str) -> str:
+        """Start a node anew that does not do what it should; why, and where it was."""
         process = self.running[name]
         self.graph.processes.remove(process)
         process.popen.send_signal(signal.SIGABRT)
         process.popen.wait(30.0)
-        said = f'{", ".join(silent)} silent after {kind} of {name}: {process.output[-3000:]}'
+        node, topic = self.graph.node, topics.REQUEST
+        said = (f'{why}; {node.count_subscribers(topic)} subscribers of {topic}, '
+                f'{node.count_publishers(topics.RECORDING)} publishers of {topics.RECORDING}: '
+                f'{process.output[-3000:]}')
         self.graph.processes.append(process)
         self._start(name)
         now = time.monotonic()
@@ -187,14 +198,25 @@ class Cell:
         return all(heard > since for heard in self.heard.values())
 
     def record(self) -> bool:
-        """One short episode from start to success; whether the recorder said it was saved."""
+        """One short episode from start to success; whether the recorder said it was saved.
+
+        A recorder that does not begin is started once more, and noted in :attr:`hung`.
+        """
         self.wait(1.5)  # who was started again has been found by the recorder
+        try:
+            self._start_recording()
+        except AssertionError:
+            self.hung.append(self._replace('recorder', 'no recording after start'))
+            self.wait(1.5)
+            self._start_recording()
         before = self.saved
-        self.graph.ask(self.requests, 'start', lambda: self._recording == 'recording')
         self.ask('run', 'AUTONOMOUS', 'CORRECTION')
         self.wait(0.6)
         self.graph.ask(self.requests, 'success', lambda: self.saved > before)
         return True
+
+    def _start_recording(self) -> None:
+        self.graph.ask(self.requests, 'start', lambda: self._recording == 'recording')
 
     @property
     def _recording(self) -> str:

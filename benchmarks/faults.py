@@ -219,8 +219,8 @@ def main() -> int:
                    f'--messages {args.messages}',
         'machine': f'{os.cpu_count()} cores, {platform.machine()}', 'seed': args.seed,
         'timeouts_s': TIMEOUTS, 'faults': summary(rows),
-        'hung_at_start': [r['hung'] for r in rows if r['hung']], 'limits': stream_after,
-        'limits_before_nonsense': stream, 'nonsense': fuzz,
+        'hung_at_start': [*(r['hung'] for r in rows if r['hung']), *cell.hung],
+        'limits': stream_after, 'limits_before_nonsense': stream, 'nonsense': fuzz,
         'episodes': {'finished': finished, 'in_the_dataset': kept}}
     print(json.dumps(result, indent=1))
     args.output.write_text(json.dumps(result, indent=1) + '\n')

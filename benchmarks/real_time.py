@@ -11,7 +11,10 @@ Counted are instants: when the publisher of ``command`` and ``joint_states`` wro
 timer was called. A tick is missed where the gap to the one before is over 1.5 periods; the jitter
 is the distance of a gap from the period.
 
-    python3 benchmarks/real_time.py [--minutes 10]
+    python3 benchmarks/real_time.py [--minutes 10] [--every 1] [--launch real_time:=40 ...]
+
+The policy answers each observation with ``--every 1``, every eighth with ``--every 8``;
+``--launch`` adds arguments of the launch.
 
 Writes benchmarks/results/real_time.json. Targets: missed ticks of command <= those of the empty
 node + 0.1 % of all ticks; jitter p99 of command <= 2x of the empty node. ROS_DOMAIN_ID is
@@ -30,7 +33,7 @@ import sys
 import tempfile
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -180,14 +183,14 @@ class Graph:
 
 
 @contextmanager
-def running(folder: Path, policy: Path) -> Iterator[Graph]:
-    """The graph in this domain, stopped as by Ctrl-C."""
+def running(folder: Path, policy: Path, more: Sequence[str] = ()) -> Iterator[Graph]:
+    """The graph in this domain, stopped as by Ctrl-C; ``more`` arguments of the launch."""
     empty = folder / 'empty.bin'
     with (folder / 'launch.log').open('w') as log:
         launch = subprocess.Popen(
             [sys.executable, '-m', 'il_robot', 'launch', 'run', f'policy:={policy}',
              f'cameras:={CAMERAS}', f'image_size:={IMAGE_SIZE}', 'device:=cpu',
-             f'output:={folder / "session"}'],
+             f'output:={folder / "session"}', *more],
             cwd=HERE.parent, stdout=log, stderr=subprocess.STDOUT)
         beside = subprocess.Popen([sys.executable, __file__, '--empty', str(empty)])
         try:
@@ -266,11 +269,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--minutes', type=float, default=10.0)
+    parser.add_argument('--every', type=int, default=1)
+    parser.add_argument('--launch', nargs='*', default=[], metavar='KEY:=VALUE')
+    parser.add_argument('--output', type=Path, default=HERE / 'results' / 'real_time.json')
     parser.add_argument('--empty', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.empty:
         return run_node(lambda: EmptyNode(args.empty), [], events_executor)
-    with place() as folder, running(folder, act_checkpoint(folder / 'policy')) as graph:
+    execution = EVERY_OBSERVATION if args.every == 1 else {
+        'mode': 'blend', 'n_action_steps': args.every}
+    with place() as folder, running(
+            folder, act_checkpoint(folder / 'policy', execution), args.launch) as graph:
         begin, stolen, loads = time.time(), steal(), []
         while time.time() - begin < 60.0 * args.minutes:
             graph.listener.spin(5.0)
@@ -280,11 +289,12 @@ def main() -> int:
         stolen = steal() - stolen
         names = sorted(family(graph.launch.pid))
     result = {
-        'command': f'python3 benchmarks/real_time.py --minutes {args.minutes:g}', **machine(),
+        'command': f'python3 benchmarks/real_time.py --minutes {args.minutes:g} --every '
+                   f'{args.every} --launch {" ".join(args.launch)}', **machine(),
         'processes': names, 'load': float(np.median(loads)), 'stolen_by_the_host_s': stolen,
         'table': table}  # a topic is named command, too
     print(json.dumps(result, indent=1))
-    (HERE / 'results' / 'real_time.json').write_text(json.dumps(result, indent=1) + '\n')
+    args.output.write_text(json.dumps(result, indent=1) + '\n')
     return 0
 
 

@@ -7,7 +7,7 @@ a file: memory (PSS, RSS), file handles and threads of every process, rate, miss
 of ``command`` and of the empty node, latencies of arbiter and policy, disk used. So a run that is
 cut short is still worth its minutes; Ctrl-C ends it early, and its real length is written.
 
-    python3 benchmarks/soak.py [--minutes 120] [--log soak.jsonl]
+    python3 benchmarks/soak.py [--minutes 120] [--log soak.jsonl] [--launch real_time:=40 ...]
 
 Writes benchmarks/results/soak.json and soak.png. Flat means: over the second half of the run,
 the straight line through the minutes of a process's PSS rises by less than 2 % of its mean per
@@ -137,7 +137,8 @@ def plot(samples: list[dict[str, Any]], path: Path) -> None:
 def write(samples: list[dict[str, Any]], table: dict[str, Any], args: Any, more: Any) -> None:
     """The result and its picture."""
     result = {
-        'command': f'python3 benchmarks/soak.py --minutes {args.minutes:g}', **machine(),
+        'command': f'python3 benchmarks/soak.py --minutes {args.minutes:g} --launch '
+                   f'{" ".join(args.launch)}', **machine(),
         'asked_minutes': args.minutes, 'minutes': samples[-1]['minute'], **more,
         'flatness_of_second_half': flatness(samples), 'real_time': table,
         'disk_mb': samples[-1]['disk_mb'], 'samples': samples}
@@ -152,10 +153,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--minutes', type=float, default=120.0)
     parser.add_argument('--log', type=Path, default=Path('soak.jsonl'))
+    parser.add_argument('--launch', nargs='*', default=[], metavar='KEY:=VALUE')
     args = parser.parse_args()
     samples: list[dict[str, Any]] = []
     with place() as folder, running(folder, act_checkpoint(
-            folder / 'policy', {'mode': 'blend', 'n_action_steps': 8})) as graph:
+            folder / 'policy', {'mode': 'blend', 'n_action_steps': 8}), args.launch) as graph:
         begun = since = time.time()
         stolen = steal()
         with suppress(KeyboardInterrupt), args.log.open('w') as log:

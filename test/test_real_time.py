@@ -26,7 +26,7 @@ print(json.dumps({{
     'cpus': [sorted(os.sched_getaffinity(t)) for t in threads],
     'policies': [os.sched_getscheduler(t) & 0xff for t in threads],
     'of_child': os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]),
-    'locked_kb': int(status['VmLck'].split()[0])}}))
+    'locked_kb': int(status['VmLck'].split()[0])}}), flush=True)
 os._exit(0)
 """
 NOBODY = """

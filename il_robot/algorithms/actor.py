@@ -67,7 +67,6 @@ class Actor(nn.Module):
             log_p = log_p - (slope + math.log(self.limit)).sum(-1)
         return self.squashed(u), log_p
 
-
     def log_prob(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Log-density ``(B,)`` [nats] of actions ``(B, A)``; without limit only.
 

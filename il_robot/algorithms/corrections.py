@@ -47,12 +47,14 @@ class GatedController:
         relabel: Whether the expert labels every state visited (Ross et al. 2011), or only those
             in which he drives.
         noise: See :class:`GatedFactory`.
+        explore: Likewise.
     """
 
     policy: PolicyController | None
     gate: Gate
     relabel: bool
     noise: float = 0.0
+    explore: float = 0.0
 
     def signals(self, now: float, correcting: bool, discrepancy: float, stage: int) -> Signals:
         """What the gate gets to know."""
@@ -74,6 +76,7 @@ class GatedFactory:
             his label stays clean. A person's hand is not exact, and what a scripted expert does
             exactly shows a policy no way back from its own small errors (Laskey et al., "DART:
             Noise Injection for Robust Imitation Learning", CoRL 2017).
+        explore: The same while the policy drives: what it would not do by itself.
     """
 
     checkpoint: Path | None = None
@@ -82,6 +85,7 @@ class GatedFactory:
     relabel: bool = True
     assessor: Path | None = None
     noise: float = 0.0
+    explore: float = 0.0
 
     def __call__(self, env: Any) -> GatedController:
         """Load the policy for this environment.
@@ -92,10 +96,10 @@ class GatedFactory:
         """
         gate = make_gate(self.gate, self.options)
         if self.checkpoint is None:
-            return GatedController(None, gate, self.relabel, self.noise)
+            return GatedController(None, gate, self.relabel, self.noise, self.explore)
         policy = PolicyFactory(
             self.checkpoint, novelty='novelty' in gate.needs, assessor=self.assessor)(env)
-        return GatedController(policy, gate, self.relabel, self.noise)
+        return GatedController(policy, gate, self.relabel, self.noise, self.explore)
 
 
 def run_corrected(env: Any, controller: GatedController, seed: int) -> Corrected:
@@ -135,7 +139,7 @@ class _Driver:
         self.correcting, self._row = False, 0
         unit = np.array([robot.gripper.upper / np.pi if name in robot.gripper_names else 1.0
                          for name in robot.joint_names])
-        self._sigma, self._deviation = controller.noise * unit, np.zeros(robot.dim)
+        self._unit, self._deviation = unit, np.zeros(robot.dim)
         self.proposal: Float32 | None = None
         self.label: Float32 | None = None
 
@@ -174,13 +178,15 @@ class _Driver:
         self.label = label if known else None
         if self.correcting:
             assert label is not None
-            return label if not self._controller.noise else self._shaken(label)
-        self._deviation[:] = 0
-        return self.proposal
+            return self._shaken(label, controller.noise)
+        return self._shaken(self.proposal, controller.explore)
 
-    def _shaken(self, label: Float32) -> Float32:
-        """With noise that begins at 0 where the expert takes over and stays for a while."""
-        fresh = self._rng.standard_normal(len(label)) * self._sigma
+    def _shaken(self, label: Float32, sigma: float) -> Float32:
+        """With noise that stays for a while, of deviation ``sigma`` [rad]."""
+        if not sigma:
+            self._deviation[:] = 0
+            return label
+        fresh = self._rng.standard_normal(len(label)) * sigma * self._unit
         self._deviation = _CORRELATION * self._deviation + np.sqrt(1 - _CORRELATION**2) * fresh
         lower, upper = self._robot.lower, self._robot.upper
         action: Float32 = np.clip(label + self._deviation, lower, upper).astype(np.float32)

@@ -101,7 +101,8 @@ def _prepare(output: Path, config: FinetuneConfig, start: Path) -> None:
             checkpoint, policy, config.hidden, config.limit, config.hold)
         save_checkpoint(output / START, described, corrected)
     else:
-        executed_steps(checkpoint, policy)
+        if config.algorithm != 'filtered':
+            executed_steps(checkpoint, policy)
         save_checkpoint(output / START, replace(
             checkpoint, start=checkpoint.hash, hash='', step=0), policy)
 

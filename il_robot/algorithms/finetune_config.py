@@ -21,7 +21,8 @@ class FinetuneConfig:
     """One run.
 
     Attributes:
-        algorithm: ``residual`` corrects the policy as it is, ``rlpd`` and ``ppo`` change it.
+        algorithm: ``filtered`` imitates the policy's own successes, ``residual`` corrects it as
+            it is, ``rlpd`` and ``ppo`` change it.
         steps: Most decisions; a decision of a chunk policy that is changed is executed for
             several control steps.
         minutes: Most wall time of learning and evaluation [min].
@@ -40,7 +41,7 @@ class FinetuneConfig:
         options: Of the algorithm's own configuration.
     """
 
-    algorithm: Literal['residual', 'rlpd', 'ppo'] = 'residual'
+    algorithm: Literal['filtered', 'residual', 'rlpd', 'ppo'] = 'residual'
     steps: int = 1_000_000
     minutes: float = 45.0
     every: int = 25_000

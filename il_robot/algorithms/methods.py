@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from il_robot.algorithms.actor import Actor
+from il_robot.algorithms.filtered import Filtered
 from il_robot.algorithms.finetune_config import FinetuneConfig
 from il_robot.algorithms.policy_env import PolicyEnvFactory, Recorded, executed_steps
 from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer
@@ -240,6 +241,8 @@ def make_method(
         ConfigError: a policy that it cannot change.
         DatasetError: nothing in the dataset can be learned from.
     """
+    if config.algorithm == 'filtered':
+        return Filtered(config, start, make_env, dataset)
     if config.algorithm == 'ppo':
         return OnPolicy(config, start, make_env)
     return OffPolicy(config, start, make_env, dataset)

@@ -41,8 +41,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--output', type=Path, required=True, help='folder of the run')
     parser.add_argument('--resume', action='store_true', help='go on with the run in --output')
     parser.add_argument('--algorithm', default='residual', metavar='NAME',
-                        help='residual (default): correct the policy as it is, of whatever kind; '
-                             'rlpd: change it')
+                        help='residual (default): correct the policy as it is, whatever its kind; '
+                             'filtered: imitate its own successes, again and again, whatever its '
+                             'kind; rlpd, ppo: change a perceptron')
     parser.add_argument('--dataset', type=Path, help='demonstrations and corrections to learn '
                         'from beside its own experience')
     parser.add_argument('--reward', default='sparse',

@@ -248,7 +248,8 @@ class SimNode(Node):
             self._complain(topics.COMMAND, f'ignored a message: {error}')
             return
         stamp, now = convert.seconds(message.header.stamp), self._stamp
-        wrong = self._commands.put(stamp, position, now, self._world.env.world.state())
+        measured = None if self._lockstep else self._world.env.world.state()
+        wrong = self._commands.put(stamp, position, now, measured)
         if wrong:
             self._counts[f'commands {wrong}'] += 1
             if wrong == 'too far away':

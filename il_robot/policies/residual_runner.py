@@ -25,8 +25,6 @@ from il_robot.policies.runner import PolicyRunner
 from il_robot.spec import RobotSpec
 from il_robot.types import ActionChunk, Float32, Observation
 
-_WARM_UP = 3
-
 
 class ResidualRunner:
     """As :class:`~il_robot.policies.runner.PolicyRunner`; ask it in every control step.

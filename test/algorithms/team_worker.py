@@ -25,6 +25,7 @@ MODELS = {
     'flow': FLOW,
     'diffusion': {'chunk_size': 4, 'widths': [8], 'groups': 4, 'time_dim': 4, 'kernel_size': 3},
     'ensemble': {'policy': 'flow', 'size': 2, 'model': FLOW},
+    'residual': {'model': {'hidden': [16], 'chunk_size': 4}, 'hidden': [16]},
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 import toy
 from tuned import cloned
 
+from il_robot.algorithms.collect_rounds import Place, collect_demonstrations
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import evaluate
 from il_robot.algorithms.finetune import RECORDS, STATE, Around, finetune, read_records
@@ -18,8 +19,10 @@ from il_robot.algorithms.finetune_config import (
 )
 from il_robot.checkpoints import find_checkpoint, list_checkpoints
 from il_robot.config import build
+from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
 from il_robot.policies.checkpoint import load_checkpoint
+from il_robot.types import Outcome
 
 ENV = toy.ToyFactory()
 OPTIONS = {'batch_size': 32, 'hidden': [16], 'warmup': 100, 'updates': 0.25, 'capacity': 5000}
@@ -34,8 +37,8 @@ def source(tmp_path_factory):
                                   mode='newest', n_action_steps=2))
 
 
-def opened(folder, source, **changes):
-    open_finetune(folder, build(FinetuneConfig, {**CONFIG_, **changes}), source, None, {})
+def opened(folder, source, dataset=None, **changes):
+    open_finetune(folder, build(FinetuneConfig, {**CONFIG_, **changes}), source, dataset, {})
     return folder
 
 
@@ -118,6 +121,68 @@ def test_the_policy_itself_can_be_changed(source, tmp_path, algorithm):
     before, after = (load_checkpoint(p)[1] for p in (source, folder / 'start'))
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters()))
     assert load_checkpoint(find_checkpoint(folder))[0].policy == 'chunk_mlp'
+
+
+@pytest.fixture(scope='module')
+def demonstrations(tmp_path_factory):
+    path = tmp_path_factory.mktemp('demonstrations') / 'data'
+    assert collect_demonstrations(
+        Place(ENV), path, first_seed=1000, enough=lambda episodes, rows: episodes >= 4)
+    return path
+
+
+FILTERED = {'algorithm': 'filtered', 'steps': 1600, 'every': 800, 'final_episodes': 40,
+            'evaluate_episodes': 40,
+            'options': {'train_steps': 150, 'explore': 0.02, 'learning_rate': 3e-3}}
+
+
+def test_own_successes_are_imitated_and_failures_tried_again(source, demonstrations, tmp_path):
+    folder = opened(tmp_path / 'run', source, demonstrations, **FILTERED)
+    assert go_on(folder)
+    records = read_records(folder)
+    assert records[-1]['successes'] > records[0]['successes'] + 4
+    own = open_dataset(folder / 'dataset')
+    assert len(open_dataset(demonstrations).episodes) == 4  # not written to
+    first, second = ([e for e in own.episodes if e.round == number] for number in (1, 2))
+    failed = [e.seed for e in first if e.outcome is Outcome.FAILURE]
+    assert failed and set(failed[:2]) <= {e.seed for e in second}
+    tried = [(e.seed, e.round) for e in own.episodes]
+    assert len(set(tried)) == len(tried)
+    checkpoint, _ = load_checkpoint(find_checkpoint(folder), robot=toy.SPEC)
+    assert checkpoint.policy == 'chunk_mlp' and checkpoint.training['finetune'] == 'filtered'
+
+
+def test_a_stopped_round_keeps_its_episodes(source, demonstrations, tmp_path):
+    folder = opened(tmp_path / 'run', source, demonstrations, **FILTERED, worlds=1)
+    calls = [0]
+
+    def stop():
+        calls[0] += len(read_records(folder)) > 1  # evaluated twice; then it tries
+        return calls[0] > 12
+
+    assert not go_on(folder, stop)
+    kept = [e.seed for e in open_dataset(folder / 'dataset').episodes if e.round]
+    assert kept
+    assert go_on(folder)
+    assert read_records(folder)[-1]['kind'] == 'end'
+    assert [e.seed for e in open_dataset(folder / 'dataset').episodes if e.round][
+        :len(kept)] == kept
+
+
+@pytest.mark.parametrize(('options', 'says'), [
+    ({'explore': 1.0}, 'explore must be'), ({'again': 2.0}, 'again must be'),
+    ({'train_steps': 0}, 'train_steps must be'), ({'explor': 0.0}, "did you mean 'explore'")])
+def test_options_of_filtered_are_checked(source, demonstrations, tmp_path, options, says):
+    folder = opened(tmp_path / 'run', source, demonstrations, algorithm='filtered',
+                    options=options)
+    with pytest.raises(ConfigError, match=says):
+        go_on(folder)
+
+
+def test_filtered_needs_demonstrations(source, tmp_path):
+    folder = opened(tmp_path / 'run', source, algorithm='filtered', options={})
+    with pytest.raises(ConfigError, match='--dataset'):
+        go_on(folder)
 
 
 def test_what_cannot_be_tuned_is_refused(source, whole, tmp_path):

@@ -26,6 +26,7 @@ SMALL = {
     'diffusion': {'chunk_size': 4, 'widths': [8], 'groups': 4, 'time_dim': 4, 'kernel_size': 3},
     'ensemble': {'policy': 'flow', 'size': 2, 'model': {
         'chunk_size': 4, 'width': 8, 'depth': 1, 'time_dim': 4}},
+    'residual': {'model': {'hidden': [16], 'chunk_size': 4}, 'hidden': [16]},
 }
 TRAINING = {
     'steps': 200, 'batch_size': 16, 'warmup_steps': 10, 'log_every': 25, 'validate_every': 100,
@@ -38,7 +39,8 @@ TRIAL = trials.Trial(toy.ToyFactory(), {'task': 'toy'})
 def recipe(policy='chunk_mlp', **changes):
     return make_recipe({
         'policy': policy, 'model': SMALL[policy], 'training': {**TRAINING, **changes},
-        'execution': {'mode': 'newest', 'n_action_steps': 4}})
+        # a correction is made anew in each control step
+        'execution': {'mode': 'newest', 'n_action_steps': 1 if policy == 'residual' else 4}})
 
 
 @pytest.fixture(scope='module')

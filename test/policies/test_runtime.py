@@ -24,6 +24,7 @@ SMALL = {
     'flow': [{'chunk_size': 6, 'width': 32, 'depth': 1}],
     'diffusion': [{'chunk_size': 6, 'widths': [16, 32], 'kernel_size': 3, 'ddim_steps': 2}],
     'ensemble': [{'policy': 'flow', 'model': {'width': 32, 'depth': 1}, 'size': 2}],
+    'residual': [{'model': {'hidden': [32], 'chunk_size': 6}, 'hidden': [32]}],
 }
 CASES = [(name, values) for name in POLICIES for values in SMALL.get(name, [{}])]
 NEEDED = {'onnx': ('onnx', 'onnxruntime'), 'openvino': ('onnx', 'openvino')}

@@ -1,0 +1,223 @@
+"""Filtered behavioural cloning: the policy tries, and what succeeded is imitated, again and again.
+
+Reward-weighted regression (Peters and Schaal, "Reinforcement Learning by Reward-weighted
+Regression for Operational Space Control", ICML 2007) where the reward of an episode is 0 or 1;
+with a learned policy in between also known as expert iteration (Anthony et al., NeurIPS 2017) and
+ReST (Gulcehre et al. 2023). All it needs of a policy is that it can be cloned, so it is for every
+kind, chunks and generative ones included, and nothing is bootstrapped that could diverge: the
+demonstrations stay, and each round adds what the policy itself did in episodes that succeeded,
+with some noise so that it also finds what it would not do. Successes alone would come ever more
+from the scenes that are easy anyway, so scenes in which it failed are tried again, once a round.
+
+The episodes lie in OUTPUT/dataset beside the demonstrations, in the format of all datasets.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from il_robot.algorithms.bc import train
+from il_robot.algorithms.collect_rounds import Place, collect_round
+from il_robot.algorithms.corrections import GatedFactory
+from il_robot.algorithms.evaluate import EpisodeResult
+from il_robot.algorithms.finetune_config import FinetuneConfig
+from il_robot.algorithms.recipe import Recipe, Training, make_recipe
+from il_robot.algorithms.workers import MakeEnv
+from il_robot.algorithms.worlds import Step
+from il_robot.checkpoints import find_checkpoint
+from il_robot.config import build, to_dict
+from il_robot.data.dataset import open_dataset
+from il_robot.errors import ConfigError
+from il_robot.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from il_robot.policies.policy import Policy
+
+DATASET, DRIVES, TRAINED = 'dataset', '.drives', '.trained'
+_FIRST_SEED = 2_000_000
+_SEEDS_PER_RUN = 100_000
+_LENGTH = 250  # [control steps] of an episode, before one is known
+
+
+@dataclass(frozen=True)
+class FilteredConfig:
+    """Of a round.
+
+    Attributes:
+        explore: Deviation of the noise on the joints while the policy tries [rad].
+        again: Share of the tries in scenes where it failed in an earlier round.
+        train_steps: Of the imitation after each round, which goes on from the weights that tried.
+        learning_rate: Of it.
+    """
+
+    explore: float = 0.005
+    again: float = 0.5
+    train_steps: int = 3000
+    learning_rate: float = 5e-4
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.explore <= 0.1:
+            raise ValueError(f'explore must be 0 to 0.1 rad, got {self.explore}')
+        if not 0 <= self.again <= 1:
+            raise ValueError(f'again must be 0 to 1, got {self.again}')
+        if self.train_steps < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                f'train_steps must be >= 1 and learning_rate > 0, got {self.train_steps} and '
+                f'{self.learning_rate}')
+
+
+class Filtered:
+    """The algorithm at work (:class:`il_robot.algorithms.methods.Method`).
+
+    Args:
+        config: Of the run.
+        start: Checkpoint that it begins with, in the run's folder.
+        make_env: Makes the environment.
+        dataset: Demonstrations and corrections.
+
+    Raises:
+        ConfigError: no dataset, or a policy that was not trained here.
+    """
+
+    crashes = 0
+
+    def __init__(
+        self, config: FinetuneConfig, start: Path, make_env: MakeEnv, dataset: Path | None
+    ) -> None:
+        if dataset is None:
+            raise ConfigError('filtered imitates demonstrations and its own successes: --dataset '
+                              'is needed')
+        self._config, self._make_env, self._folder = config, make_env, start.parent
+        self._own = build(FilteredConfig, dict(config.options), 'filtered: options')
+        self._described, self._policy = load_checkpoint(start)
+        self._recipe = recipe_of(self._described, config.seed, self._own)
+        if not (self._folder / DATASET).exists():
+            fresh = self._folder / f'.{DATASET}'
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(dataset, fresh)
+            fresh.rename(self._folder / DATASET)
+        self.steps = self._episodes = self._fresh = self._round = 0
+        self._failed: list[int] = []
+
+    def run(
+        self, until: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],
+        should_stop: Callable[[], bool],
+    ) -> bool:
+        """Try until so many control steps are done, then learn; False where it was stopped."""
+        self._round += 1
+        losses: dict[str, torch.Tensor] = {}
+        again, failed = list(self._failed), list[int]()
+
+        def count(result: EpisodeResult) -> None:
+            self.steps += result.length
+            self._episodes += 1
+            if not result.success:
+                failed.append(result.seed)
+            on_step(_ended(result.success), losses)
+
+        self._write(self._folder / DRIVES)
+        finished = True
+        while finished and self.steps < until:
+            seeds = self._seeds(until - self.steps, again)
+            finished = self._try(seeds, count, should_stop) and not should_stop()
+        self._failed = again + failed
+        return finished and self._learn(losses, should_stop)
+
+    def _seeds(self, steps: int, again: list[int]) -> list[int]:
+        """Of about as many episodes as there are in so many steps; takes from ``again``."""
+        length = self.steps / self._episodes if self._episodes else _LENGTH
+        count = max(2 * self._config.worlds, math.ceil(steps / length))
+        old = again[:int(self._own.again * count)]
+        del again[:len(old)]
+        first = _FIRST_SEED + _SEEDS_PER_RUN * self._config.seed + self._fresh
+        self._fresh += count - len(old)
+        return [*old, *range(first, first + count - len(old))]
+
+    def _try(
+        self, seeds: list[int], count: Callable[[EpisodeResult], None],
+        should_stop: Callable[[], bool],
+    ) -> bool:
+        factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=self._own.explore)
+        place = Place(self._make_env, self._config.worlds, should_stop)
+        return collect_round(
+            place, self._folder / DATASET, factory, seeds, number=self._round,
+            checkpoint=self._described.hash, on_result=count)
+
+    def _learn(self, losses: dict[str, torch.Tensor], should_stop: Callable[[], bool]) -> bool:
+        """Go on from the weights that tried, on everything that succeeded."""
+        run = self._folder / TRAINED
+        shutil.rmtree(run, ignore_errors=True)
+
+        def note(record: Any) -> None:
+            losses['loss'] = torch.tensor(float(record['loss']))
+
+        result = train(open_dataset(self._folder / DATASET), self._recipe, run,
+                       start=self._folder / DRIVES, on_log=note, should_stop=should_stop)
+        if result.finished:
+            self._policy = load_checkpoint(find_checkpoint(run))[1]
+        shutil.rmtree(run, ignore_errors=True)
+        return result.finished
+
+    def _write(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        save_checkpoint(folder, replace(self._described, hash='', step=self.steps), self._policy)
+
+    def write_into(self, policy: Policy) -> None:
+        """See :class:`il_robot.algorithms.methods.Method`."""
+        policy.load_state_dict(self._policy.state_dict())
+
+    def take_back(self, policy: Policy) -> None:
+        """See there: the next round tries with this one."""
+        self._policy.load_state_dict(policy.state_dict())
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, NDArray[Any]]]:
+        """See there; the episodes are in the dataset."""
+        return dict(self._policy.state_dict()), {
+            'counts': np.array([self.steps, self._episodes, self._fresh, self._round]),
+            'failed': np.array(self._failed, np.int64)}
+
+    def restore(
+        self, tensors: Mapping[str, torch.Tensor], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
+        """The inverse of :meth:`state`."""
+        self._policy.load_state_dict(dict(tensors))
+        self.steps, self._episodes, self._fresh, self._round = arrays['counts'].tolist()
+        self._failed = arrays['failed'].tolist()
+
+    def close(self) -> None:
+        """Nothing is left running."""
+        for name in (DRIVES, TRAINED):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+def recipe_of(described: Checkpoint, seed: int, config: FilteredConfig) -> Recipe:
+    """How a policy was trained, changed to what is imitated here.
+
+    Raises:
+        ConfigError: it does not say.
+    """
+    known = {k: v for k, v in described.training.items() if k in Training.__dataclass_fields__}
+    if not known:
+        raise ConfigError('the checkpoint does not say how it was trained; filtered needs one of '
+                          '"il_robot train"')
+    training = replace(
+        build(Training, known, 'checkpoint: training'), seed=seed, policy_successes=True,
+        outcomes=('success', 'unknown'),
+        steps=config.train_steps, learning_rate=config.learning_rate, evaluate_every=0)
+    return make_recipe({
+        'policy': described.policy, 'model': to_dict(described.model),
+        'training': to_dict(training), 'execution': dict(described.execution),
+        'observation': to_dict(described.observation)}, where='checkpoint')
+
+
+def _ended(success: bool) -> Step:
+    """An episode of one world that has ended, for those who count them."""
+    none, yes = np.zeros((1, 0), np.float32), np.ones(1, bool)
+    return Step(none, np.zeros(1, np.float32), none, yes, ~yes, np.array([success]))
