@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'il_robot'
-PURE = {'core', 'control', 'data', 'sim', 'policies', 'algorithms'}
+PURE = {'core', 'control', 'data', 'sim', 'policies', 'algorithms', 'bench'}
 
 # What a layer may import beside itself.
 MAY_IMPORT = {
@@ -22,6 +22,7 @@ MAY_IMPORT = {
     'sim': {'core'},
     'policies': {'core', 'control.chunks', 'data.normalizer', 'data.pictures'},
     'algorithms': {'core', 'control', 'data', 'policies'},
+    'bench': {'core', 'control', 'data', 'sim', 'policies', 'algorithms'},
     'apps': PURE,
     'nodes': {'core', 'control', 'data', 'policies', 'sim', 'algorithms.plots'},
 }
@@ -33,6 +34,7 @@ NEVER = {
     'sim': {'ros', 'torch'},
     'policies': {'ros', 'pybullet'},
     'algorithms': {'ros', 'pybullet'},
+    'bench': {'ros', 'pybullet'},
     'apps': {'ros'},
     'nodes': set(),
 }

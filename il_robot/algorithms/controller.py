@@ -29,7 +29,7 @@ class PolicyController:
     ``delay`` says, in the time of the observations, so that an episode repeats.
 
     Args:
-        runner: Observation to chunk.
+        runner: Observation to chunk; an attribute, too.
         spec: The robot driven; actions are clipped to its position limits, because a
             regression may end a hair outside them.
         execution: How chunks are executed.
@@ -46,7 +46,7 @@ class PolicyController:
     ) -> None:
         if not 0 <= delay < math.inf:
             raise ConfigError(f'delay must be >= 0 s and finite, got {delay}')
-        self._runner, self._delay = runner, delay
+        self.runner, self._delay = runner, delay
         runner.frozen = math.ceil(delay / spec.dt - _GRID)
         self._arriving: tuple[float, ActionChunk] | None = None
         self._held: Float32 | None = None
@@ -57,7 +57,7 @@ class PolicyController:
     @property
     def signals(self) -> tuple[float, float, float]:
         """Novelty, doubt and risk of the newest prediction; NaN where they are not known."""
-        return self._runner.novelty, self._runner.doubt, self._runner.risk
+        return self.runner.novelty, self.runner.doubt, self.runner.risk
 
     @property
     def stamp(self) -> float:
@@ -68,12 +68,12 @@ class PolicyController:
         """Forget the chunks and the history; seed a stochastic policy."""
         self._buffer.clear()
         self._arriving = self._held = None
-        self._runner.reset(rng)
+        self.runner.reset(rng)
 
     def act(self, observation: Observation) -> Float32:
         """The ``(D,)`` action for the observation's instant [rad, m]."""
         now = observation.stamp
-        self._runner.observe(observation)
+        self.runner.observe(observation)
         self._receive(now)
         if self._arriving is None and self._buffer.due(now):
             self._ask(now)
@@ -88,7 +88,7 @@ class PolicyController:
 
     def _ask(self, now: float) -> None:
         """Compute the answer to the observation of ``now``."""
-        self._arriving = now + self._delay, self._runner.predict()
+        self._arriving = now + self._delay, self.runner.predict()
         self._receive(now)
 
     def _receive(self, now: float) -> None:

@@ -40,6 +40,7 @@ def run_seeds(
     *,
     workers: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
+    parents: bool = False,
 ) -> None:
     """Do a job for every seed.
 
@@ -52,17 +53,18 @@ def run_seeds(
         finish: Called here with each result, or with a traceback.
         workers: Processes; 1 does everything in this one.
         should_stop: Asked often; True leaves the rest undone.
+        parents: Processes even where there is one worker, each of which may start others.
 
     Raises:
         ConfigError: what cannot be sent to a worker.
         IlRobotError: whatever the factories raise; nothing can be done then.
         RuntimeError: the same for other exceptions.
     """
-    if workers == 1:
+    if workers == 1 and not parents:
         _run_here(make_env, make_controller, job, seeds, finish, should_stop)
     elif seeds:
         _run_in_workers(make_env, make_controller, job, seeds, min(workers, len(seeds)), finish,
-                        should_stop)
+                        should_stop, parents)
 
 
 def _run_here(
@@ -92,7 +94,7 @@ def _run_here(
 
 def _run_in_workers(
     make_env: MakeEnv, make_controller: MakeController, job: Job[T], seeds: Sequence[int],
-    workers: int, finish: Finish[T], should_stop: Callable[[], bool],
+    workers: int, finish: Finish[T], should_stop: Callable[[], bool], parents: bool,
 ) -> None:
     """Hand seeds to worker processes one by one; a dead worker is replaced."""
     try:
@@ -102,7 +104,7 @@ def _run_in_workers(
             f'make_env, make_controller and job must be picklable to run in workers (functions or '
             f'dataclasses of a module): {error}; or use workers=1') from None
     waiting = deque(seeds)
-    pool = {w.connection: w for w in (_Worker(work) for _ in range(workers))}
+    pool = {w.connection: w for w in (_Worker(work, parents) for _ in range(workers))}
     try:
         while pool and not should_stop():
             for ready in wait(list(pool), timeout=_POLL):
@@ -115,7 +117,7 @@ def _run_in_workers(
                     del pool[worker.connection]
                     worker.stop()
                     if waiting:
-                        worker = _Worker(work)
+                        worker = _Worker(work, parents)
                         pool[worker.connection] = worker
                 elif waiting:
                     worker.send(waiting.popleft())
@@ -130,11 +132,11 @@ def _run_in_workers(
 class _Worker:
     """A process with its own world; it gets seeds and answers results."""
 
-    def __init__(self, work: bytes) -> None:
+    def __init__(self, work: bytes, parent: bool) -> None:
         # spawn: a fork would copy locks held by torch's and the renderer's threads
         context = multiprocessing.get_context('spawn')
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, work), daemon=not parent)
         self._process.start()
         theirs.close()
         self._seed: int | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from il_robot.apps.interrupt import stop_on_interrupt
-from il_robot.errors import ConfigError
+from il_robot.errors import ConfigError, unknown
 from il_robot.resources import named_config
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--env', help="your own environment: Gymnasium's id, or MODULE:ID")
     parser.add_argument('--expert', metavar='MODULE:CALLABLE',
                         help='its expert: called with the environment and an observation')
-    parser.add_argument('--methods', nargs='*', help="instead of the suite's")
+    parser.add_argument('--methods', nargs='*', metavar='NAME',
+                        help="only these of the suite's (with --env: of all)")
+    parser.add_argument('--environments', nargs='*', metavar='NAME',
+                        help="only these of the suite's")
     parser.add_argument('--seeds', type=int, nargs='*', help="instead of the suite's")
     parser.add_argument('--workers', type=int, help='processes (default: one per core)')
     parser.add_argument('--ray', metavar='ADDRESS', default='',
@@ -49,7 +52,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command."""
+    """Run the command; returns 0, 1 when a cell failed, 130 after Ctrl-C."""
+    # read when torch and numpy are loaded, in the processes of the cells, too: one core for each
+    for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ.setdefault(name, '1')
     from il_robot.bench.pool import run_local, run_ray
     from il_robot.bench.suite import FAILED, RESULTS, opened, read_results
     from il_robot.data.layout import write_json
@@ -79,9 +85,11 @@ def run(args: argparse.Namespace) -> int:
         if not args.report:
             cells = [c for c in suite.cells() if not (output / RESULTS / c.path).exists()]
             print(f'{suite.name}: {len(cells)} to run')
-            finished = (run_ray(cells, args.ray, done, should_stop) if args.ray else run_local(
-                cells, args.workers or len(os.sched_getaffinity(0)), done, should_stop))
-        _report(output, read_results(output))
+            workers = args.workers or len(os.sched_getaffinity(0))
+            finished = (
+                run_ray(cells, output, args.ray, done, should_stop) if args.ray
+                else run_local(cells, output, workers, done, should_stop))
+        _report(output, read_results(output), _command(args))
     if not finished:
         print('stopped; the same command goes on')
         return 130
@@ -101,14 +109,45 @@ def _suite(args: argparse.Namespace) -> Suite:
         suite = Suite(args.env, {args.env: Application(args.env, args.expert)})
     else:
         suite = load_suite(named_config('bench', args.suite))
-    chosen = {k: tuple(v) for k, v in (('methods', args.methods), ('seeds', args.seeds)) if v}
+    return _chosen(suite, args)
+
+
+def _chosen(suite: Suite, args: argparse.Namespace) -> Suite:
+    """The part of a suite that is asked for.
+
+    Raises:
+        ConfigError: it has no such method or environment.
+    """
+    from il_robot.bench.suite import METHODS
+
+    methods = args.methods or [*suite.methods, *suite.pipelines]
+    environments = args.environments or [*suite.applications, *suite.scenes]
+    known = [*(METHODS if suite.applications else ()), *suite.pipelines]
+    for name, among in (*((m, known) for m in methods if args.methods),
+                        *((e, [*suite.applications, *suite.scenes]) for e in environments)):
+        if name not in among:
+            raise ConfigError(f'{suite.name}: ' + unknown('name', name, among))
     try:
-        return replace(suite, **chosen)  # type: ignore[arg-type]
+        return replace(
+            suite, methods=tuple(m for m in methods if m in METHODS) or suite.methods,
+            pipelines={k: v for k, v in suite.pipelines.items() if k in methods},
+            applications={k: v for k, v in suite.applications.items() if k in environments},
+            scenes={k: v for k, v in suite.scenes.items() if k in environments},
+            seeds=tuple(args.seeds) if args.seeds else suite.seeds)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def _report(output: Path, cells: list[dict[str, Any]]) -> None:
+def _command(args: argparse.Namespace) -> str:
+    """That makes the numbers of the report."""
+    words = ['--suite', args.suite] if args.suite else ['--env', args.env, '--expert', args.expert]
+    for name in ('methods', 'environments', 'seeds'):
+        if chosen := getattr(args, name):
+            words += [f'--{name}', *map(str, chosen)]
+    return f'il_robot bench {shlex.join([*words, "--output", str(args.output)])}'
+
+
+def _report(output: Path, cells: list[dict[str, Any]], command: str) -> None:
     from il_robot.bench.measures import curves
     from il_robot.bench.report import write_report
     from il_robot.bench.suite import SUITE
@@ -117,5 +156,4 @@ def _report(output: Path, cells: list[dict[str, Any]]) -> None:
         print('nothing to report yet')
         return
     suite = json.loads((output / SUITE).read_text())['suite']
-    command = f'il_robot {shlex.join(sys.argv[1:])}'
     print(f'written: {write_report(cells, suite, output, command)}')

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -28,10 +29,11 @@ class Application:
     """One environment.
 
     Attributes:
-        env: Gymnasium's id, with ``module:`` before it where a package registers it.
+        env: Gymnasium's id, with ``module:`` before it where a package registers it; or
+            ``module:callable``, which makes one.
         expert: ``module:callable``; called with the environment (unwrapped by the expert as it
             likes) and its own observation, it returns an action of the environment's own.
-        options: Further arguments of ``gymnasium.make``.
+        options: Further arguments of ``gymnasium.make``, or of the callable.
         score: Which number of an episode counts: its ``return``, or its ``success`` (of ``info``).
         gamma: Discount that suits its horizon.
         steps: Of the environment that reinforcement learning may take.
@@ -70,9 +72,11 @@ class MakeFlat:
         """
         given = self.application
         try:
-            env = gym.make(given.env, **given.options)
+            env = _make(given.env)(**given.options)
         except (gym.error.Error, ImportError, TypeError) as error:
             raise ConfigError(f'{given.env} cannot be made: {error}') from None
+        if not isinstance(env, gym.Env):
+            raise ConfigError(f'{given.env} made {env!r}, which is no environment of Gymnasium')
         if not isinstance(env.action_space, gym.spaces.Discrete) and not (
                 isinstance(env.action_space, gym.spaces.Box)
                 and len(env.action_space.shape or ()) == 1):
@@ -91,6 +95,14 @@ class MakeFlat:
         return gym.wrappers.TransformObservation(
             flat, lambda obs: np.asarray(obs, np.float32),
             gym.spaces.Box(-np.inf, np.inf, flat.observation_space.shape, np.float32))
+
+
+def _make(name: str) -> Callable[..., Any]:
+    """What makes an environment."""
+    module, _, attribute = name.partition(':')
+    if attribute and hasattr(importlib.import_module(module), attribute):
+        return load_callable(name)
+    return partial(gym.make, name)
 
 
 def load_callable(name: str) -> Callable[..., Any]:

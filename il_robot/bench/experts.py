@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+_HOVER = 0.36  # thrust that carries the quadrotor
+_SPEED, _SPEED_GAIN = 2.5, 1.5  # largest [m/s], and per distance [1/s]
 _UPRIGHT = 5.0  # energy of the pendulum at rest, standing [J]
 
 
@@ -51,6 +53,28 @@ def lane_keeping(env: Any, obs: Any) -> Any:
                     np.float32)
 
 
+def drone(env: Any, obs: Any) -> Any:
+    """Speed to the way-point, from it acceleration, from that attitude, from that angular rates.
+
+    The cascade of every flight controller; gains found by trying.
+    """
+    obs = np.asarray(obs, float)
+    roll, pitch, yaw = obs[3:6]
+    (cr, sr), (cp, sp), (cy, sy) = ((np.cos(a), np.sin(a)) for a in (roll, pitch, yaw))
+    to_world = np.array([
+        [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+        [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+        [-sp, cp * sr, cp * cr]])
+    wanted = _SPEED_GAIN * to_world @ obs[-3:]
+    wanted *= min(1.0, _SPEED / max(float(np.linalg.norm(wanted)), 1e-9))
+    force = np.clip(3.0 * (wanted - to_world @ obs[6:9]), -5.0, 5.0) / 9.81
+    tilt = np.clip(np.arctan([-(cy * force[1] - sy * force[0]), cy * force[0] + sy * force[1]]),
+                   -0.5, 0.5)
+    thrust = _HOVER * (1.0 + force[2]) / max(0.5, cr * cp)
+    rates = np.clip(6.0 * (tilt - obs[3:5]), -3.0, 3.0)
+    return np.array([*rates, 0.0, np.clip(thrust, 0.0, 0.8)], np.float32)
+
+
 def minigrid(env: Any, obs: Any) -> Any:
     """The first action of a shortest way to the goal: left 0, right 1, forward 2."""
     grid = env.unwrapped.grid
@@ -75,3 +99,9 @@ def minigrid(env: Any, obs: Any) -> Any:
                 first[to] = first.get(at, action)
                 waiting.append(to)
     return 2
+
+
+def bimanual(env: Any, obs: Any) -> Any:
+    """The scripted expert of a bimanual task, as an action of the environment."""
+    own = env.unwrapped
+    return own.to_action(own.expert().position)

@@ -1,15 +1,14 @@
-"""Every method on an environment with a flat observation: imitation, reinforcement, and both.
+"""Imitation on an environment with a flat observation, and what all methods there share.
 
-Each takes an :class:`~il_robot.bench.application.Application`, a seed and a budget, and tells how
-it went as a curve: what it had taken (labels of the expert, steps of the environment, seconds) and
-how well it then did, on the same evaluation seeds for all.
+A method works on a :class:`Task`, and tells how it went as a curve: what it had taken (labels of
+the expert, steps of the environment, seconds) and how well it then did, on the same evaluation
+seeds for all. Those that also use rewards are in :mod:`il_robot.bench.flat_rl`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,62 +18,16 @@ from torch import nn
 from torch.nn import functional
 
 from il_robot.algorithms.actor import Actor, Categorical
-from il_robot.algorithms.gail import GAIL, GAILConfig
 from il_robot.algorithms.optimizer import AdamW
-from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer
-from il_robot.algorithms.replay import Replay, Transitions
-from il_robot.algorithms.rlpd import RLPD, RLPDConfig, Trainer
-from il_robot.algorithms.worlds import Returns, Worlds
 from il_robot.bench.application import Act, Application, Episode, MakeFlat, Teacher, drive, scores
-from il_robot.errors import ConfigError
+from il_robot.bench.outcome import Outcome, Point
 from il_robot.policies.mlp import mlp
 from il_robot.types import Float32
 
-EVALUATED = range(200)
-"""Reset seeds of every evaluation."""
-_SHOWN = 1_000_000
-_HIDDEN = (64, 64)
-_POINTS = 8  # of a curve
+SHOWN = 1_000_000
+"""First reset seed of demonstrations and of what is tried; evaluations have those below."""
+HIDDEN = (64, 64)
 _BATCH, _RATE = 64, 1e-3
-_WORLDS = 8
-
-
-@dataclass
-class Point:
-    """What was taken so far and how well it does then.
-
-    Attributes:
-        labels: Actions of the expert.
-        steps: Of the environment, without evaluations.
-        seconds: Of training and collecting, without evaluations.
-        scores: Of the evaluation episodes, in order of their seeds.
-        switches: Times that the expert took over.
-    """
-
-    labels: int
-    steps: int
-    seconds: float
-    scores: list[float]
-    switches: int = 0
-
-
-@dataclass
-class Outcome:
-    """What a method did.
-
-    Attributes:
-        points: In order.
-        parameters: Of what is deployed.
-        latency_ms: p50 and p99 of one answer.
-    """
-
-    points: list[Point] = field(default_factory=list)
-    parameters: int = 0
-    latency_ms: tuple[float, float] = (0.0, 0.0)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
 
 
 class Scaled(nn.Module):
@@ -87,7 +40,7 @@ class Scaled(nn.Module):
         super().__init__()
         self.register_buffer('mean', torch.from_numpy(obs.mean(0)))
         self.register_buffer('scale', torch.from_numpy(obs.std(0)).clamp_min(1e-2))
-        self.net = mlp(obs.shape[1], _HIDDEN, outputs)
+        self.net = mlp(obs.shape[1], HIDDEN, outputs)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """``(B, outputs)``."""
@@ -116,7 +69,7 @@ class Task:
 
     def show(self, number: int) -> Episode:
         """A demonstration."""
-        return drive(self.env, _SHOWN + 1000 * self.seed + number, self.teacher, self.teacher)
+        return drive(self.env, SHOWN + 1000 * self.seed + number, self.teacher, self.teacher)
 
     def actor(self, obs: Float32, std: float = 0.5) -> Actor | Categorical:
         """An untrained policy."""
@@ -181,7 +134,8 @@ def fit_steps(rows: int) -> int:
     return int(np.clip(200 * rows // _BATCH, 2000, 20_000))
 
 
-def _steps(episodes: Sequence[Episode]) -> int:
+def steps_of(episodes: Sequence[Episode]) -> int:
+    """Of all of them."""
     return sum(len(e.did) for e in episodes)
 
 
@@ -200,7 +154,7 @@ def bc(task: Task) -> Outcome:
     for count in sorted({n for n in (1, 2, 5, 10, 20, 50, 100) if n <= most} | {most}):
         shown += [task.show(number) for number in range(len(shown), count)]
         actor = clone(task, shown)
-        task.judge(actor, labels=_steps(shown), steps=_steps(shown))
+        task.judge(actor, labels=steps_of(shown), steps=steps_of(shown))
     return task.finish(actor)
 
 
@@ -212,7 +166,7 @@ def dagger(task: Task) -> Outcome:
     """
     episodes = [task.show(0)]
     actor = clone(task, episodes)
-    task.judge(actor, labels=_steps(episodes), steps=_steps(episodes), switches=0)
+    task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes), switches=0)
     rng, switches = np.random.default_rng([task.seed, 3]), 0
     rounds = [n for n in (1, 2, 5, 10, 20, 50, 100) if n <= task.application.demonstrations]
     for number, (have, want) in enumerate(zip(rounds, rounds[1:]), 1):
@@ -226,88 +180,10 @@ def dagger(task: Task) -> Outcome:
                 return task.teacher(obs) if drove[-1] else answer(obs[None])[0]
 
             episodes.append(drive(
-                task.env, _SHOWN + 1000 * task.seed + k, drives, task.teacher))
+                task.env, SHOWN + 1000 * task.seed + k, drives, task.teacher))
             switches += int(np.sum(np.diff([False, *drove]) > 0))
         actor = clone(task, episodes)
-        task.judge(actor, labels=_steps(episodes), steps=_steps(episodes), switches=switches)
-    return task.finish(actor)
-
-
-def _ppo_config(task: Task, **settings: Any) -> PPOConfig:
-    return PPOConfig(**{
-        'gamma': task.application.gamma, 'rollout': 4096, 'epochs': 10, 'batch_size': 256,
-        'learning_rate': 3e-4, 'critic': _HIDDEN, 'std': 0.5, 'target_kl': 0.05,
-        'entropy': 0.0, **settings})
-
-
-def _learn(task: Task, actor: Actor | Categorical, config: PPOConfig, labels: int, begun: int,
-           shape: Any = None) -> Outcome:
-    """PPO in worlds of its own, a point of the curve every now and then."""
-    with Worlds(task.make, _WORLDS, seed=_SHOWN + task.seed, processes=False) as worlds:
-        learner = PPO(actor, worlds.obs_dim, config, task.seed)
-        trainer = PPOTrainer(worlds, learner, shape)
-        task.judge(actor, labels=labels, steps=begun)
-        for until in np.linspace(0, task.application.steps, _POINTS + 1)[1:].astype(int):
-            trainer.run(int(until), Returns())
-            task.judge(actor, labels=labels, steps=begun + trainer.steps)
-    return task.finish(actor)
-
-
-def ppo(task: Task) -> Outcome:
-    """Reinforcement learning alone (Schulman et al. 2017): no expert."""
-    obs = drive(task.env, _SHOWN + task.seed, lambda _: task.env.action_space.sample()).obs
-    return _learn(task, task.actor(obs, 1.0), _ppo_config(task, std=1.0), 0, 0)
-
-
-def bc_ppo(task: Task) -> Outcome:
-    """A cloned policy, then PPO anchored to it (:mod:`il_robot.algorithms.ppo`)."""
-    shown = [task.show(number) for number in range(task.application.demonstrations)]
-    config = _ppo_config(task, std=0.2, warmup=task.application.steps // 10, anchor=0.1,
-                         anchor_steps=task.application.steps, learning_rate=1e-4)
-    actor = clone(task, shown)
-    if isinstance(actor, Actor):
-        with torch.no_grad():
-            actor.log_std.fill_(float(np.log(config.std)))
-    return _learn(task, actor, config, _steps(shown), _steps(shown))
-
-
-def gail(task: Task) -> Outcome:
-    """Imitation by an adversary (Ho and Ermon 2016): demonstrations, no reward."""
-    shown = [task.show(number) for number in range(task.application.demonstrations)]
-    obs, labels = rows_of(shown)
-    judge = GAIL(obs, labels, task.choices, GAILConfig(), task.seed)
-    return _learn(task, task.actor(obs, 1.0), _ppo_config(task, std=1.0, learning_rate=1e-3),
-                  len(labels), len(labels), judge)
-
-
-def rlpd(task: Task) -> Outcome:
-    """Soft actor-critic, half of every batch demonstrations (Ball et al. 2023).
-
-    Raises:
-        ConfigError: the actions are choices.
-    """
-    if task.choices:
-        raise ConfigError('rlpd is for actions that are numbers; these are choices')
-    application = task.application
-    shown = [task.show(number) for number in range(application.demonstrations)]
-    config = RLPDConfig(
-        gamma=application.gamma, n_step=1, updates=0.5, actor_every=1, std=0.5, temperature=0.1,
-        correlation=0.0, warmup=1000, hidden=(256, 256))
-    limit = float(np.max(np.abs([task.low, task.high])))
-    replay = Replay(_steps(shown), shown[0].obs.shape[1], task.width, config.gamma, config.n_step)
-    for e in shown:
-        ends = np.zeros(len(e.did), bool)
-        ends[-1] = e.terminated
-        replay.extend(Transitions(e.obs[:-1], e.did, e.reward, e.obs[1:], ends))
-    obs, _ = rows_of(shown)
-    net = Scaled(obs, task.width)
-    actor, steps = Actor(net, task.width, config.std, limit), application.steps // 10
-    with Worlds(task.make, 2, seed=_SHOWN + task.seed, processes=False) as worlds:
-        learner = RLPD(actor, worlds.obs_dim, task.width, config, task.seed)
-        trainer = Trainer(worlds, learner, replay, task.seed)
-        for until in np.linspace(0, steps, _POINTS + 1)[1:].astype(int):
-            trainer.run(int(until), Returns())
-            task.judge(actor, labels=_steps(shown), steps=_steps(shown) + trainer.steps)
+        task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes), switches=switches)
     return task.finish(actor)
 
 
@@ -326,8 +202,3 @@ def random(task: Task) -> Outcome:
         task.application.score) for seed in task.evaluated]
     task.outcome.points.append(Point(0, 0, 0.0, found))
     return task.outcome
-
-
-REFERENCES: dict[str, Callable[[Task], Outcome]] = {'expert': expert, 'random': random}
-METHODS: dict[str, Callable[[Task], Outcome]] = {
-    'bc': bc, 'dagger': dagger, 'gail': gail, 'ppo': ppo, 'bc_ppo': bc_ppo, 'rlpd': rlpd}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from il_robot.bench.flat import REFERENCES
+from il_robot.bench.outcome import REFERENCES
 from il_robot.types import Float64
 
 DRAWS = 5000
@@ -41,6 +41,7 @@ class Curve:
         labels, steps, seconds, switches: ``(K,)`` what it had taken.
         score: ``(K,)`` normalised means of the evaluation.
         raw: ``(K,)`` not normalised.
+        ends: Raw scores of acting at random and of the expert.
         cell: The result itself.
     """
 
@@ -53,6 +54,7 @@ class Curve:
     switches: NDArray[Any]
     score: Float64
     raw: Float64
+    ends: tuple[float, float]
     cell: Mapping[str, Any]
 
     @property
@@ -77,6 +79,12 @@ def scales(cells: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]
             if len(ends) == len(REFERENCES)}
 
 
+def normalized(raw: Any, ends: tuple[float, float]) -> Any:
+    """0 where it is as good as acting at random, 1 where as good as the expert."""
+    low, high = ends
+    return (raw - low) / max(high - low, 1e-12)
+
+
 def curves(cells: Sequence[Mapping[str, Any]]) -> list[Curve]:
     """Of all cells whose environment has a scale."""
     ends, found = scales(cells), []
@@ -90,8 +98,29 @@ def curves(cells: Sequence[Mapping[str, Any]]) -> list[Curve]:
                    for key in ('labels', 'steps', 'seconds', 'switches')}
         found.append(Curve(
             cell['environment'], cell['method'], cell['seed'], **columns,
-            score=(raw - low) / max(high - low, 1e-12), raw=raw, cell=cell))
+            score=normalized(raw, (low, high)), raw=raw, ends=(low, high), cell=cell))
     return found
+
+
+def under(curve: Curve, disturbance: str) -> list[tuple[float, float]]:
+    """Normalised scores of the last policy by the strength of a disturbance; from 0 on.
+
+    Args:
+        curve: Of which run.
+        disturbance: A key of what it was tried under; nothing where it was not.
+    """
+    tried = curve.cell['robustness'].get(disturbance, [])
+    if not tried:
+        return []
+    found = [(strength, float(normalized(np.mean(scores), curve.ends)))
+             for strength, scores in tried]
+    return [*([(0.0, float(curve.score[curve.best]))] if tried[0][0] else []), *found]
+
+
+def disturbances(curves: Sequence[Curve], environment: str) -> list[str]:
+    """What the policies of an environment were tried under."""
+    return sorted({name for c in curves if c.environment == environment
+                   for name in c.cell['robustness']})
 
 
 def interquartile_mean(values: Float64) -> float:

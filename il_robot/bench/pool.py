@@ -6,13 +6,13 @@ draws. Where a cell fails the others go on.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import traceback
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from il_robot.algorithms.workers import run_seeds
 from il_robot.bench.suite import Cell
 from il_robot.errors import ConfigError, IlRobotError
 
@@ -20,47 +20,70 @@ OnDone = Callable[[Cell, 'dict[str, Any] | str'], None]
 """A cell with its result, or with why there is none."""
 
 
-def attempt(cell: Cell) -> dict[str, Any] | str:
+def attempt(cell: Cell, output: Path) -> dict[str, Any] | str:
     """A cell's result, or why there is none."""
-    os.environ['OMP_NUM_THREADS'] = '1'
     try:
-        return cell.run()
+        return cell.run(output)
     except IlRobotError as error:
         return str(error)
     except Exception:
         return traceback.format_exc()
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """What a worker process has."""
+
+    cells: tuple[Cell, ...]
+    output: Path
+
+    def __call__(self) -> _Cells:
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _nobody(cells: _Cells) -> None:
+    """Nothing drives here."""
+
+
+def _attempt_one(cells: _Cells, _: None, number: int) -> tuple[dict[str, Any] | str]:
+    return (attempt(cells.cells[number], cells.output),)
+
+
 def run_local(
-    cells: Sequence[Cell], workers: int, on_done: OnDone,
+    cells: Sequence[Cell], output: Path, workers: int, on_done: OnDone,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """All cells in processes of their own; False where it was stopped."""
-    context = multiprocessing.get_context('spawn')
-    waiting = list(cells)
-    running: dict[Future[Any], Cell] = {}
-    with ProcessPoolExecutor(workers, context) as pool:
-        while waiting or running:
-            while waiting and len(running) < workers and not should_stop():
-                cell = waiting.pop(0)
-                running[pool.submit(attempt, cell)] = cell
-            if not running:
-                return False
-            for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                cell = running.pop(future)
-                error = future.exception()
-                on_done(cell, f'its process died: {error}' if error else future.result())
-    return True
+    """All cells in processes of their own; False where it was stopped.
+
+    A process that dies costs its cell; a stop ends the processes, and what a pipeline has done so
+    far is in its files.
+    """
+    left = set(range(len(cells)))
+
+    def finish(number: int, outcome: tuple[dict[str, Any] | str] | str) -> bool:
+        left.discard(number)
+        on_done(cells[number], outcome if isinstance(outcome, str) else outcome[0])
+        return True
+
+    if cells:
+        run_seeds(_Cells(tuple(cells), output), _nobody, _attempt_one, range(len(cells)), finish,
+                  workers=workers, should_stop=should_stop, parents=True)
+    return not left
 
 
 def run_ray(
-    cells: Sequence[Cell], address: str, on_done: OnDone,
+    cells: Sequence[Cell], output: Path, address: str, on_done: OnDone,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """All cells on the machines of a Ray cluster; False where it was stopped.
 
     Args:
         cells: What is to be done.
+        output: Folder of the run; a pipeline goes on there after a kill where all machines share
+            it, else its files are on the machine that it ran on.
         address: Of the cluster, ``auto``, or ``local`` for one made here.
         on_done: Called with each that has ended.
         should_stop: Asked often.
@@ -79,7 +102,7 @@ def run_ray(
         raise ConfigError(f'no Ray cluster at {address}: {error}') from None
     try:
         remote = ray.remote(num_cpus=1, max_retries=1)(attempt)
-        running = {remote.remote(cell): cell for cell in cells}
+        running = {remote.remote(cell, output): cell for cell in cells}
         while running and not should_stop():
             done, _ = ray.wait(list(running), timeout=0.5)
             for reference in done:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from il_robot.bench import measures
-from il_robot.bench.measures import Curve, Estimate
+from il_robot.bench import measures, tables
+from il_robot.bench.measures import Curve
+from il_robot.bench.tables import Table
 
 STYLE = """
 :root{--ink:#1b1f24;--dim:#5b6470;--line:#d9dee4;--paper:#fff;--soft:#f5f7f9;--mark:#0b62a4}
@@ -34,148 +34,6 @@ pre{background:var(--soft);padding:.8rem 1rem;overflow-x:auto;border-radius:6px}
 @media print{main{max-width:none;padding:0}h2{break-after:avoid}figure,table{break-inside:avoid}}
 """
 TEXT = 'utf-8'
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text, the first column the name."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def markdown(self) -> str:
-        """For a README."""
-        lines = [f'| {" | ".join(self.head)} |', '|' + '---|' * len(self.head)]
-        return '\n'.join(lines + [f'| {" | ".join(row)} |' for row in self.rows])
-
-    def html(self, shade: Mapping[tuple[int, int], str] | None = None) -> str:
-        """For the page; ``shade`` gives colours of cells by row and column."""
-        head = ''.join(f'<th scope="col">{html.escape(h)}</th>' for h in self.head)
-        body = []
-        for i, row in enumerate(self.rows):
-            cells = []
-            for k, text in enumerate(row):
-                style = f' style="background:{shade[i, k]}"' if shade and (i, k) in shade else ''
-                cells.append(f'<td{style}>{html.escape(text)}</td>')
-            body.append(f'<tr>{"".join(cells)}</tr>')
-        kind = ' class="heat"' if shade else ''
-        return (f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>'
-                f'<tbody>{"".join(body)}</tbody></table></div>')
-
-
-def percent(value: float) -> str:
-    """A normalised score."""
-    return f'{100 * value:.0f}'
-
-
-def interval(found: Estimate) -> str:
-    """A normalised score and its interval."""
-    return f'{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]'
-
-
-def amount(value: float) -> str:
-    """Labels, steps or seconds; what was never reached is a dash."""
-    if not np.isfinite(value):
-        return '-'
-    for size, letter in ((1e6, 'M'), (1e3, 'k')):
-        if value >= 10 * size:
-            return f'{value / size:.0f}{letter}'
-    return f'{value:.0f}'
-
-
-def finals(curves: Iterable[Curve]) -> dict[str, dict[str, dict[int, Curve]]]:
-    """By method, environment and seed."""
-    found: dict[str, dict[str, dict[int, Curve]]] = {}
-    for curve in curves:
-        found.setdefault(curve.method, {}).setdefault(curve.environment, {})[curve.seed] = curve
-    return found
-
-
-def _score(curve: Curve) -> float:
-    return float(curve.score[curve.best])
-
-
-def ranking(curves: Sequence[Curve]) -> Table:
-    """Methods over all environments, the best first."""
-    by_method = finals(curves)
-    everywhere = {c.environment for c in curves}
-    rows = []
-    for method, environments in by_method.items():
-        scores = {e: [_score(c) for c in seeds.values()] for e, seeds in environments.items()}
-        found = measures.over_environments(scores)
-        worst = min(min(v) for v in scores.values())
-        reached = sum(np.mean(v) >= measures.CONVERGED for v in scores.values())
-        labels = np.median([c.labels[c.best] for s in environments.values() for c in s.values()])
-        seconds = np.median([c.seconds[c.best] for s in environments.values() for c in s.values()])
-        rows.append((found.value, [
-            method, interval(found), f'{reached} of {len(environments)}', percent(worst),
-            amount(float(labels)), amount(float(seconds)),
-            '' if environments.keys() == everywhere
-            else 'not on ' + ', '.join(sorted(everywhere - environments.keys()))]))
-    rows.sort(key=lambda r: -r[0])
-    return Table(['method', 'score, IQM [95 %]', '>= 90 on', 'worst seed', 'labels',
-                  'seconds', 'remarks'], [r for _, r in rows])
-
-
-def heat(curves: Sequence[Curve]) -> tuple[Table, dict[tuple[int, int], str]]:
-    """Methods by environments, and a colour for each cell."""
-    by_method = finals(curves)
-    environments = sorted({c.environment for c in curves})
-    rows, shade = [], {}
-    for i, (method, found) in enumerate(sorted(by_method.items())):
-        row = [method]
-        for k, environment in enumerate(environments, 1):
-            seeds = found.get(environment)
-            if not seeds:
-                row.append('-')
-                continue
-            mean = measures.over_seeds([_score(c) for c in seeds.values()])
-            row.append(interval(mean))
-            share = float(np.clip(mean.value, 0.0, 1.0))
-            shade[i, k] = f'hsl({20 + 120 * share:.0f} 65% {92 - 12 * share:.0f}%)'
-        rows.append(row)
-    return Table(['score, mean [95 %]', *environments], rows), shade
-
-
-def comparisons(curves: Sequence[Curve]) -> Table:
-    """Every pair of methods, over what both have."""
-    scores = {method: {(e, s): _score(c) for e, seeds in found.items() for s, c in seeds.items()}
-              for method, found in finals(curves).items()}
-    rows, names = [], sorted(scores)
-    for i, a in enumerate(names):
-        for b in names[i + 1:]:
-            found = measures.difference(scores[a], scores[b])
-            if found is not None:
-                word = measures.verdict(found)
-                rows.append([f'{a} against {b}', interval(found), word])
-    return Table(['pair', 'difference of scores [95 %]', 'the first is'], rows)
-
-
-def costs(curves: Sequence[Curve], environment: str) -> Table:
-    """What each method took on one environment."""
-    rows = []
-    for method, environments in sorted(finals(curves).items()):
-        seeds = list(environments.get(environment, {}).values())
-        if not seeds:
-            continue
-        found = measures.over_seeds([_score(c) for c in seeds])
-        raw = [float(c.raw[c.best]) for c in seeds]
-        reach = {what: float(np.median([c.to_converge(what) for c in seeds]))
-                 for what in ('labels', 'steps', 'seconds')}
-        latency = np.median([c.cell['latency_ms'] for c in seeds], axis=0)
-        rows.append([
-            method, str(len(seeds)), f'{np.mean(raw):.4g}', interval(found),
-            percent(float(np.std([_score(c) for c in seeds]))),
-            percent(min(_score(c) for c in seeds)),
-            *(amount(reach[w]) for w in ('labels', 'steps', 'seconds')),
-            amount(float(np.median([c.labels[c.best] for c in seeds]))),
-            amount(float(np.median([c.switches[c.best] for c in seeds]))),
-            amount(float(np.median([c.seconds[c.best] for c in seeds]))),
-            amount(float(seeds[0].cell['parameters'])),
-            f'{latency[0]:.2f} / {latency[1]:.2f}'])
-    return Table(['method', 'seeds', 'raw', 'score [95 %]', 'spread', 'worst', 'labels to 90',
-                  'steps to 90', 'seconds to 90', 'labels', 'takeovers', 'seconds', 'parameters',
-                  'latency p50 / p99 [ms]'], rows)
 
 
 def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
@@ -206,11 +64,45 @@ def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
         ax.grid(alpha=0.25)
     for ax in axes[len(environments):]:
         ax.axis('off')
+    _legend(figure, axes)
+    return figure
+
+
+def draw_robustness(curves: Sequence[Curve]) -> Any:
+    """Score over the strength of each disturbance, by environment; None where none was tried."""
+    from matplotlib.figure import Figure
+
+    pairs = [(e, d) for e in sorted({c.environment for c in curves})
+             for d in measures.disturbances(curves, e)]
+    if not pairs:
+        return None
+    methods = sorted({c.method for c in curves})
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout='constrained')
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).ravel()
+    for ax, (environment, disturbance) in zip(axes, pairs):
+        for number, method in enumerate(methods):
+            tried = [measures.under(c, disturbance) for c in curves
+                     if (c.method, c.environment) == (method, environment)]
+            tried = [t for t in tried if t]
+            if tried:
+                ax.plot([strength for strength, _ in tried[0]],
+                        100 * np.mean([[score for _, score in t] for t in tried], axis=0), '.-',
+                        color=f'C{number}', label=method)
+        ax.set(title=environment, xlabel=disturbance, ylim=(-5, 112))
+        ax.grid(alpha=0.25)
+    for ax in axes[len(pairs):]:
+        ax.axis('off')
+    _legend(figure, axes)
+    return figure
+
+
+def _legend(figure: Any, axes: Any) -> None:
     axes[0].set_ylabel('score: expert 100, random 0')
     handles = {h.get_label(): h for ax in axes for h in ax.get_legend_handles_labels()[0]}
     figure.legend(handles.values(), handles.keys(), loc='outside lower center',
-                  ncols=max(1, len(handles)))
-    return figure
+                  ncols=max(1, min(6, len(handles))))
 
 
 def svg(figure: Any) -> str:
@@ -234,30 +126,47 @@ def write_report(cells: Sequence[Mapping[str, Any]], suite: Mapping[str, Any], f
     curves = measures.curves(cells)
     parts, lines = [], [f'# {suite["name"]}', '', suite.get('about', ''), '']
 
-    def section(title: str, text: str, *tables: tuple[Table, Any]) -> None:
+    def section(title: str, text: str, *shown: tuple[Table, Any]) -> None:
         parts.append(f'<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>')
         lines.extend([f'## {title}', '', text, ''])
-        for table, shade in tables:
+        for table, shade in shown:
             parts.append(table.html(shade))
             lines.extend([table.markdown(), ''])
+
+    def picture(figure: Any, name: str, title: str) -> None:
+        figure.savefig(folder / f'{name}.png', dpi=110)
+        parts.append(svg(figure))
+        lines.extend([f'![{title}]({name}.png)', ''])
 
     seeds = sorted({c.seed for c in curves})
     section('Ranking', 'Over all environments and seeds, interquartile mean of the score: 100 is '
             'the expert, 0 is acting at random. Labels and seconds are medians of whole runs.',
-            (ranking(curves), None))
-    section('Where each is strong', f'Mean over {len(seeds)} training seeds.', heat(curves))
+            (tables.ranking(curves), None))
+    section('Who is first, by question', 'The order alone: whether a difference of scores is '
+            'shown at all, "Pairs" says. Medians over all environments and seeds; what was never '
+            'reached in most of them has no place.', (tables.questions(curves), None))
+    section('Where each is strong', f'Mean over {len(seeds)} training seeds.', tables.heat(curves))
     section('Pairs', 'The same environments and seeds on both sides. Where the interval holds 0, '
-            'no difference is shown.', (comparisons(curves), None))
+            'no difference is shown.', (tables.comparisons(curves), None))
     for what, label in (('labels', 'labels of the expert'), ('steps', 'steps of the environment'),
                         ('seconds', 'seconds of collecting and training')):
         figure = draw(curves, what, label)
-        figure.savefig(folder / f'{what}.png', dpi=110)
         section(f'Score over {label}', 'Thin lines are seeds, thick ones their mean.')
-        parts.append(svg(figure))
-        lines.extend([f'![score over {label}]({what}.png)', ''])
+        picture(figure, what, f'score over {label}')
+    strong = draw_robustness(curves)
+    if strong is not None:
+        section('Score under disturbances', 'Of the last policy of each run, by the strength of '
+                'what it was not trained for; the tables are with the environments.')
+        picture(strong, 'robustness', 'score under disturbances')
     for environment in sorted({c.environment for c in curves}):
-        section(environment, '"to 90": until 90 % of the expert was reached, median over seeds.',
-                (costs(curves, environment), None))
+        section(environment, '"to 90": until 90 % of the expert was reached, median over seeds; '
+                'labels, takeovers and seconds are of whole runs.',
+                (tables.quality(curves, environment), None),
+                (tables.costs(curves, environment), None))
+        for name in measures.disturbances(curves, environment):
+            section(f'{environment} under {name}', 'The policies of the table above, tried '
+                    'where they were not trained.',
+                    tables.robustness(curves, environment, name))
     machines = sorted({c['machine'] for c in cells})
     packages = sorted({f'{k} {v}' for c in cells for k, v in c['packages'].items()})
     section('How to get these numbers', f'{len(cells)} results of il_robot '

@@ -5,6 +5,7 @@ The folder of a run::
     suite.json                            what is compared; another suite is refused there
     results/ENVIRONMENT/METHOD/SEED.json  one cell: what it took and brought, where and when
     failed/ENVIRONMENT/METHOD/SEED.txt    why there is no result
+    work/ENVIRONMENT/METHOD/SEED/         files of a pipeline: it goes on there after a kill
 
 A cell that has a result is never run again. Two runs in one folder are refused while the first is
 alive; cells of another version of the package are refused, too, because they would be compared
@@ -18,7 +19,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -26,13 +27,22 @@ from pathlib import Path
 from typing import Any
 
 from il_robot import __version__
-from il_robot.bench.application import Application
-from il_robot.bench.flat import EVALUATED, METHODS, REFERENCES, Task
+from il_robot.bench import flat, flat_rl
+from il_robot.bench.application import Application, MakeFlat
+from il_robot.bench.outcome import EXPERT, RANDOM, REFERENCES, Outcome
+from il_robot.bench.pipelines import DELAY, FIRST_SEED, Work, reference
+from il_robot.bench.scenes import Pipeline, Scene
 from il_robot.config import build, load_yaml, to_dict
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError, unknown
+from il_robot.sim.disturbances import Disturbances
 
-SUITE, RESULTS, FAILED, LOCK = 'suite.json', 'results', 'failed', '.lock'
+SUITE, RESULTS, FAILED, WORK, LOCK = 'suite.json', 'results', 'failed', 'work', '.lock'
+METHODS: dict[str, Callable[[flat.Task], Outcome]] = {
+    'bc': flat.bc, 'dagger': flat.dagger, 'gail': flat_rl.gail, 'ppo': flat_rl.ppo,
+    'bc_ppo': flat_rl.bc_ppo, 'rlpd': flat_rl.rlpd}
+"""On applications."""
+_ENDS = {EXPERT: flat.expert, RANDOM: flat.random}
 
 
 @dataclass(frozen=True)
@@ -41,8 +51,12 @@ class Suite:
 
     Attributes:
         name: Of the suite.
-        applications: Environments by name.
-        methods: Of :data:`il_robot.bench.flat.METHODS`.
+        applications: Environments of Gymnasium by name.
+        methods: Of :data:`METHODS`, on all of those.
+        scenes: Bimanual tasks by name.
+        pipelines: How policies for those come about, by name.
+        strengths: Disturbances that the last policy of a pipeline is tried under, and how strong:
+            fields of :class:`il_robot.sim.disturbances.Disturbances`, and ``delay`` [s].
         seeds: Training seeds of each.
         episodes: Of every evaluation.
         about: What it is for, a sentence of the report.
@@ -51,34 +65,53 @@ class Suite:
     name: str
     applications: dict[str, Application] = field(default_factory=dict)
     methods: tuple[str, ...] = ('bc', 'dagger', 'gail', 'ppo', 'bc_ppo')
+    scenes: dict[str, Scene] = field(default_factory=dict)
+    pipelines: dict[str, Pipeline] = field(default_factory=dict)
+    strengths: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
-    episodes: int = len(EVALUATED)
+    episodes: int = 200
     about: str = ''
 
     def __post_init__(self) -> None:
         for method in self.methods:
             if method not in METHODS:
                 raise ValueError(unknown('method', method, list(METHODS)))
-        if not self.applications or not self.methods or not self.seeds:
-            raise ValueError('a suite needs applications, methods and seeds')
+        if not (self.applications and self.methods or self.scenes and self.pipelines) \
+                or not self.seeds:
+            raise ValueError(
+                'a suite needs seeds, and applications with methods or scenes with pipelines')
+        if self.applications.keys() & self.scenes.keys():
+            raise ValueError('an application and a scene have the same name')
         if self.episodes < 1:
             raise ValueError(f'episodes must be >= 1, got {self.episodes}')
+        for name, values in self.strengths.items():
+            if not isinstance(values, list | tuple) or not values:
+                raise ValueError(f'strengths: {name} must be a list, got {values!r}')
+            if name != DELAY:
+                for value in values:
+                    build(Disturbances, {name: value}, 'strengths')
 
     def cells(self) -> Iterator[Cell]:
         """Everything there is to run: seed by seed, so that a run cut short is still fair."""
-        for name, application in self.applications.items():
-            for reference in REFERENCES:
-                yield Cell(name, application, reference, 0, self.episodes)
+        for name in (*self.applications, *self.scenes):
+            for end in REFERENCES:
+                yield self._cell(name, end, 0)
         for seed in self.seeds:
             for name, application in self.applications.items():
                 for method in self.methods:
                     if not (method == 'rlpd' and _has_choices(application)):
-                        yield Cell(name, application, method, seed, self.episodes)
+                        yield self._cell(name, method, seed)
+            for name in self.scenes:
+                for method in self.pipelines:
+                    yield self._cell(name, method, seed)
+
+    def _cell(self, name: str, method: str, seed: int) -> Cell:
+        where = self.applications.get(name) or self.scenes[name]
+        return Cell(name, method, seed, self.episodes, where, self.pipelines.get(method),
+                    self.strengths)
 
 
 def _has_choices(application: Application) -> bool:
-    from il_robot.bench.application import MakeFlat
-
     env = MakeFlat(application)()
     try:
         return hasattr(env.action_space, 'n')
@@ -91,24 +124,39 @@ class Cell:
     """One method on one environment with one seed; picklable."""
 
     environment: str
-    application: Application
     method: str
     seed: int
     episodes: int
+    where: Application | Scene
+    how: Pipeline | None = None
+    strengths: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
         """Of its result, below :data:`RESULTS`."""
         return Path(self.environment) / self.method / f'{self.seed}.json'
 
-    def run(self) -> dict[str, Any]:
-        """Its result."""
+    def run(self, output: Path) -> dict[str, Any]:
+        """Its result; what it needs in between is in the folder of the run."""
         begun = time.time()
-        task = Task(self.application, self.seed, range(self.episodes))
-        outcome = (METHODS | REFERENCES)[self.method](task)
+        outcome = self._outcome((output / WORK / self.path).with_suffix(''))
         return {'environment': self.environment, 'method': self.method, 'seed': self.seed,
                 'version': __version__, 'begun': begun, 'wall_seconds': time.time() - begun,
                 **about(), **outcome.to_dict()}
+
+    def _outcome(self, folder: Path) -> Outcome:
+        where, how = self.where, self.how
+        if isinstance(where, Application):
+            return (METHODS | _ENDS)[self.method](
+                flat.Task(where, self.seed, range(self.episodes)))
+        if self.method in REFERENCES:
+            return reference(self.method, where, self.episodes)
+        assert how is not None, 'every other method of a scene is a pipeline'
+        if how.flat:
+            return METHODS[how.flat](flat.Task(
+                where.application(how.steps, how.begin or where.demonstrations[-1]), self.seed,
+                range(FIRST_SEED, FIRST_SEED + self.episodes)))
+        return Work(where, how, self.seed, self.episodes, folder, self.strengths).run()
 
 
 def about() -> dict[str, Any]:
@@ -158,11 +206,10 @@ def _check(suite: Suite, output: Path) -> None:
         raise ConfigError(
             f'the results in {output} are of version {there["version"]}, this is {__version__}: '
             'they would not be comparable; give another --output')
-    before, now = there['suite'], to_dict(suite)
-    other = [name for name, old in before['applications'].items()
-             if now['applications'].get(name, old) != old]
-    if before['episodes'] != now['episodes']:
-        other.append('episodes')
+    before, now = there['suite'], json.loads(json.dumps(to_dict(suite)))
+    other = [name for kind in ('applications', 'scenes', 'pipelines')
+             for name, old in before[kind].items() if now[kind].get(name, old) != old]
+    other += [key for key in ('episodes', 'strengths') if before[key] != now[key]]
     if other:
         raise ConfigError(f'{output} has results of another {", ".join(other)}; give another '
                           '--output')

@@ -1,0 +1,227 @@
+"""The tables of the report: who is better, where, by how much, and what it cost."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from il_robot.bench import measures
+from il_robot.bench.measures import Curve, Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text, the first column the name."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """For a README."""
+        lines = [f'| {" | ".join(self.head)} |', '|' + '---|' * len(self.head)]
+        return '\n'.join(lines + [f'| {" | ".join(row)} |' for row in self.rows])
+
+    def html(self, shade: Mapping[tuple[int, int], str] | None = None) -> str:
+        """For the page; ``shade`` gives colours of cells by row and column."""
+        head = ''.join(f'<th scope="col">{html.escape(h)}</th>' for h in self.head)
+        body = []
+        for i, row in enumerate(self.rows):
+            cells = []
+            for k, text in enumerate(row):
+                style = f' style="background:{shade[i, k]}"' if shade and (i, k) in shade else ''
+                cells.append(f'<td{style}>{html.escape(text)}</td>')
+            body.append(f'<tr>{"".join(cells)}</tr>')
+        kind = ' class="heat"' if shade else ''
+        return (f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead>'
+                f'<tbody>{"".join(body)}</tbody></table></div>')
+
+
+def percent(value: float) -> str:
+    """A normalised score."""
+    return f'{100 * value:.0f}'
+
+
+def interval(found: Estimate) -> str:
+    """A normalised score and its interval."""
+    return f'{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]'
+
+
+def amount(value: float) -> str:
+    """Labels, steps or seconds; what was never reached is a dash."""
+    if not np.isfinite(value):
+        return '-'
+    for size, letter in ((1e6, 'M'), (1e3, 'k')):
+        if value >= 10 * size:
+            return f'{value / size:.0f}{letter}'
+    return f'{value:.0f}'
+
+
+def colour(score: float) -> str:
+    """From red to green."""
+    share = float(np.clip(score, 0.0, 1.0))
+    return f'hsl({20 + 120 * share:.0f} 65% {92 - 12 * share:.0f}%)'
+
+
+def finals(curves: Iterable[Curve]) -> dict[str, dict[str, dict[int, Curve]]]:
+    """By method, environment and seed."""
+    found: dict[str, dict[str, dict[int, Curve]]] = {}
+    for curve in curves:
+        found.setdefault(curve.method, {}).setdefault(curve.environment, {})[curve.seed] = curve
+    return found
+
+
+def _score(curve: Curve) -> float:
+    return float(curve.score[curve.best])
+
+
+def ranking(curves: Sequence[Curve]) -> Table:
+    """Methods over all environments, the best first."""
+    by_method = finals(curves)
+    everywhere = {c.environment for c in curves}
+    rows = []
+    for method, environments in by_method.items():
+        scores = {e: [_score(c) for c in seeds.values()] for e, seeds in environments.items()}
+        found = measures.over_environments(scores)
+        worst = min(min(v) for v in scores.values())
+        reached = sum(np.mean(v) >= measures.CONVERGED for v in scores.values())
+        labels = np.median([c.labels[c.best] for s in environments.values() for c in s.values()])
+        seconds = np.median([c.seconds[c.best] for s in environments.values() for c in s.values()])
+        rows.append((found.value, [
+            method, interval(found), f'{reached} of {len(environments)}', percent(worst),
+            amount(float(labels)), amount(float(seconds)),
+            '' if environments.keys() == everywhere
+            else 'not on ' + ', '.join(sorted(everywhere - environments.keys()))]))
+    rows.sort(key=lambda r: -r[0])
+    return Table(['method', 'score, IQM [95 %]', '>= 90 on', 'worst seed', 'labels',
+                  'seconds', 'remarks'], [r for _, r in rows])
+
+
+def questions(curves: Sequence[Curve]) -> Table:
+    """The first three methods for each thing that one may ask for."""
+    by_method = finals(curves)
+    every = {m: [c for seeds in found.values() for c in seeds.values()]
+             for m, found in by_method.items()}
+
+    def over(value: Callable[[Curve], float]) -> dict[str, float]:
+        return {m: float(np.median([value(c) for c in own])) for m, own in every.items()}
+
+    def spread(found: Mapping[str, Mapping[int, Curve]]) -> float:
+        return float(np.mean([np.std([_score(c) for c in s.values()]) for s in found.values()]))
+
+    hardest = {m: [measures.under(c, name)[-1][1] for c in own for name in c.cell['robustness']]
+               for m, own in every.items()}
+    asked: list[tuple[str, Mapping[str, float], Callable[[float], str], bool]] = [
+        ('best at the end (mean score)', {m: float(np.mean([_score(c) for c in own]))
+                                          for m, own in every.items()}, percent, True),
+        ('fewest labels to 90', over(lambda c: c.to_converge('labels')), amount, False),
+        ('fewest seconds to 90', over(lambda c: c.to_converge('seconds')), amount, False),
+        ('best worst seed', {m: min(map(_score, own)) for m, own in every.items()}, percent,
+         True),
+        ('least spread over seeds', {m: spread(found) for m, found in by_method.items()
+                                     if len({c.seed for c in every[m]}) > 1}, percent, False),
+        ('under the strongest disturbances', {m: float(np.mean(v)) for m, v in hardest.items()
+                                              if v}, percent, True),
+        ('smoothest commands [rad/s^3]', {m: v for m, v in over(
+            lambda c: float(c.cell['jerk'])).items() if v}, lambda v: f'{v:.0f}', False),
+        ('quickest answer [ms]', over(lambda c: float(c.cell['latency_ms'][0])),
+         lambda v: f'{v:.2f}', False),
+    ]
+    rows = []
+    for question, values, show, most in asked:
+        known = [(v, m) for m, v in values.items() if np.isfinite(v)]
+        best = [f'{m} ({show(v)})' for v, m in sorted(known, reverse=most)][:3]
+        if best:
+            rows.append([question, *best, *[''] * (3 - len(best))])
+    return Table(['asked for', 'first', 'second', 'third'], rows)
+
+
+def heat(curves: Sequence[Curve]) -> tuple[Table, dict[tuple[int, int], str]]:
+    """Methods by environments, and a colour for each cell."""
+    by_method = finals(curves)
+    environments = sorted({c.environment for c in curves})
+    rows, shade = [], {}
+    for i, (method, found) in enumerate(sorted(by_method.items())):
+        row = [method]
+        for k, environment in enumerate(environments, 1):
+            seeds = found.get(environment)
+            if not seeds:
+                row.append('-')
+                continue
+            mean = measures.over_seeds([_score(c) for c in seeds.values()])
+            row.append(interval(mean))
+            shade[i, k] = colour(mean.value)
+        rows.append(row)
+    return Table(['score, mean [95 %]', *environments], rows), shade
+
+
+def comparisons(curves: Sequence[Curve]) -> Table:
+    """Every pair of methods, over what both have."""
+    scores = {method: {(e, s): _score(c) for e, seeds in found.items() for s, c in seeds.items()}
+              for method, found in finals(curves).items()}
+    rows, names = [], sorted(scores)
+    for i, a in enumerate(names):
+        for b in names[i + 1:]:
+            found = measures.difference(scores[a], scores[b])
+            if found is not None:
+                word = measures.verdict(found)
+                rows.append([f'{a} against {b}', interval(found), word])
+    return Table(['pair', 'difference of scores [95 %]', 'the first is'], rows)
+
+
+def _of(curves: Sequence[Curve], environment: str) -> dict[str, list[Curve]]:
+    """Seeds by method on one environment."""
+    return {method: list(environments[environment].values())
+            for method, environments in sorted(finals(curves).items())
+            if environment in environments}
+
+
+def quality(curves: Sequence[Curve], environment: str) -> Table:
+    """How good each method is on one environment."""
+    rows = []
+    for method, seeds in _of(curves, environment).items():
+        values: list[float] = [_score(c) for c in seeds]
+        jerk = float(np.median([c.cell['jerk'] for c in seeds]))
+        rows.append([
+            method, str(len(seeds)), f'{np.mean([c.raw[c.best] for c in seeds]):.4g}',
+            interval(measures.over_seeds(values)), percent(float(np.std(values))),
+            percent(min(values)), f'{jerk:.0f}' if jerk else '-'])
+    return Table(['method', 'seeds', 'raw', 'score [95 %]', 'spread', 'worst seed',
+                  'jerk [rad/s^3]'], rows)
+
+
+def costs(curves: Sequence[Curve], environment: str) -> Table:
+    """What each method took on one environment."""
+    rows = []
+    for method, seeds in _of(curves, environment).items():
+        reach = [float(np.median([c.to_converge(what) for c in seeds]))
+                 for what in ('labels', 'steps', 'seconds')]
+        took = [float(np.median([getattr(c, what)[c.best] for c in seeds]))
+                for what in ('labels', 'switches', 'seconds')]
+        latency = np.median([c.cell['latency_ms'] for c in seeds], axis=0)
+        rows.append([method, *map(amount, reach), *map(amount, took),
+                     amount(float(seeds[0].cell['parameters'])),
+                     f'{latency[0]:.2f} / {latency[1]:.2f}'])
+    return Table(['method', 'labels to 90', 'steps to 90', 's to 90', 'labels', 'takeovers',
+                  'seconds', 'parameters', 'p50 / p99 [ms]'], rows)
+
+
+def robustness(
+    curves: Sequence[Curve], environment: str, disturbance: str
+) -> tuple[Table, dict[tuple[int, int], str]]:
+    """Scores of each method under one disturbance, by its strength, and a colour for each."""
+    rows, shade, strengths = list[list[str]](), dict[tuple[int, int], str](), list[float]()
+    for method, seeds in _of(curves, environment).items():
+        tried = [measures.under(c, disturbance) for c in seeds]
+        tried = [t for t in tried if t]
+        if not tried:
+            continue
+        strengths, row = [strength for strength, _ in tried[0]], [method]
+        for k in range(len(strengths)):
+            found = measures.over_seeds([t[k][1] for t in tried])
+            row.append(interval(found))
+            shade[len(rows), k + 1] = colour(found.value)
+        rows.append(row)
+    return Table([disturbance, *(f'{s:g}' for s in strengths)], rows), shade

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from il_robot.bench.application import Application
+from il_robot.bench.flat import Task, fit_steps
+from il_robot.bench.outcome import EXPERT, RANDOM
+from il_robot.bench.suite import _ENDS, METHODS
+from il_robot.errors import ConfigError
+
+WHEEL = Application('wheel:Wheel', 'wheel:expert', gamma=0.9, steps=600, demonstrations=5)
+POLE = Application('CartPole-v1', 'il_robot.bench.experts:cartpole', steps=600, demonstrations=2)
+SMALL = range(4)
+
+
+def run(method, application=WHEEL, seed=0):
+    return (METHODS | _ENDS)[method](Task(application, seed, SMALL))
+
+
+@pytest.fixture(scope='module')
+def ends():
+    return {name: np.mean(run(name).points[-1].scores) for name in (EXPERT, RANDOM)}
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_tells_its_costs_and_scores(method):
+    outcome = run(method)
+    points = outcome.points
+    assert len(points) > 1 and all(len(p.scores) == len(SMALL) for p in points)
+    for what in ('labels', 'steps', 'seconds'):
+        taken = [getattr(p, what) for p in points]
+        assert taken == sorted(taken)
+    assert points[-1].labels == {'ppo': 0}.get(method, 5 * 30)
+    assert outcome.parameters > 0 and 0 < outcome.latency_ms[0] <= outcome.latency_ms[1]
+
+
+@pytest.mark.parametrize('method', ['bc', 'dagger'])
+def test_imitation_comes_close_to_the_expert(method, ends):
+    last = np.mean(run(method).points[-1].scores)
+    assert last > ends[RANDOM] + 0.9 * (ends[EXPERT] - ends[RANDOM])
+
+
+@pytest.mark.parametrize('method', [m for m in METHODS if m != 'rlpd'])
+def test_choices_are_learned_too(method):
+    assert len(run(method, POLE).points[-1].scores) == len(SMALL)
+
+
+def test_numbers_are_asked_of_rlpd():
+    with pytest.raises(ConfigError, match='choices'):
+        run('rlpd', POLE)
+
+
+@pytest.mark.parametrize('method', ['bc', 'dagger', 'bc_ppo'])
+def test_a_seed_repeats(method):
+    first, again, other = (run(method, seed=seed) for seed in (0, 0, 1))
+    assert [p.scores for p in first.points] == [p.scores for p in again.points]
+    assert [p.scores for p in first.points] != [p.scores for p in other.points]
+
+
+def test_dagger_begins_as_cloning_one_demonstration_does():
+    assert run('dagger').points[0].scores == run('bc').points[0].scores
+
+
+def test_imitation_takes_as_many_steps_as_it_has_rows():
+    assert fit_steps(1) == 2000 and fit_steps(1000) == 3125 and fit_steps(10**7) == 20_000

@@ -1,0 +1,113 @@
+import json
+import shutil
+
+import pytest
+
+from il_robot.bench import pipelines
+from il_robot.bench.outcome import EXPERT, RANDOM
+from il_robot.bench.pipelines import CHECKPOINT, FIRST_SEED, POINTS, Work, measure, reference
+from il_robot.bench.scenes import Pipeline, Scene
+from il_robot.errors import SimulationError
+from il_robot.policies.checkpoint import load_checkpoint
+
+SHORT = ('training.steps=40', 'model.hidden=[16]')
+SCENE = Scene(demonstrations=(2, 3))
+TUNED = {'steps': 200, 'every': 100, 'evaluate_episodes': 1, 'hidden': [8]}
+PIPELINES = {
+    'cloned': (Pipeline('mlp', SHORT), ['cloned_2', 'cloned_3']),
+    'largest': (Pipeline('chunk_mlp', SHORT, curve=False), ['cloned_3']),
+    'corrected': (Pipeline('mlp', SHORT, dagger={'rounds': 1, 'episodes': 1}),
+                  ['round_0', 'round_1']),
+    'filtered': (Pipeline('chunk_mlp', SHORT, finetune={
+        **TUNED, 'algorithm': 'filtered', 'options': {'train_steps': 20}}), ['start', 'end']),
+    'residual': (Pipeline('chunk_mlp', SHORT, finetune={
+        **TUNED, 'options': {'warmup': 20, 'batch_size': 8, 'hidden': [8], 'updates': 0.1}}),
+        ['start', 'end']),
+}
+
+
+def work(folder, pipeline, episodes=2, **strengths):
+    return Work(SCENE, pipeline, 0, episodes, folder, strengths)
+
+
+@pytest.mark.parametrize('name', PIPELINES)
+def test_a_pipeline_goes_from_demonstrations_to_a_judged_policy(tmp_path, name):
+    pipeline, judged = PIPELINES[name]
+    outcome = work(tmp_path, pipeline).run()
+    points = json.loads((tmp_path / POINTS).read_text())
+    assert [k for k in points if k in judged] == judged
+    assert len(outcome.points[-1].scores) == 2 and outcome.jerk > 0
+    for what in ('labels', 'steps', 'seconds'):
+        taken = [getattr(p, what) for p in outcome.points]
+        assert taken == sorted(taken) and taken[0] > 0
+    assert outcome.parameters > 0 and outcome.latency_ms[0] > 0
+    load_checkpoint(tmp_path / CHECKPOINT)  # an ordinary one
+
+
+def test_a_killed_cell_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    pipeline = PIPELINES['cloned'][0]
+    whole = work(tmp_path / 'whole', pipeline).run()
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipelines, 'measure', killed)
+    with pytest.raises(KeyboardInterrupt):
+        work(tmp_path / 'cut', pipeline).run()
+    monkeypatch.undo()
+    cut = work(tmp_path / 'cut', pipeline).run()
+    assert [p.scores for p in cut.points] == [p.scores for p in whole.points]
+    assert [p.labels for p in cut.points] == [p.labels for p in whole.points]
+    weights = [load_checkpoint(tmp_path / name / CHECKPOINT)[1].state_dict()
+               for name in ('whole', 'cut')]
+    assert all((weights[0][k] == v).all() for k, v in weights[1].items())
+
+
+def test_the_last_policy_is_tried_under_every_disturbance(tmp_path):
+    pipeline = PIPELINES['largest'][0]
+    outcome = work(tmp_path, pipeline, shoves=[1, 2], delay=[0.1]).run()
+    assert {k: [s for s, _ in v] for k, v in outcome.robustness.items()} == {
+        'shoves': [1, 2], 'delay': [0.1]}
+    assert all(len(scores) == 2 for v in outcome.robustness.values() for _, scores in v)
+    shutil.rmtree(tmp_path / 'dataset')  # nothing is done again
+    assert work(tmp_path, pipeline, shoves=[1, 2], delay=[0.1])._under(
+        'shoves', 1, tmp_path / CHECKPOINT) == outcome.robustness['shoves'][0][1]
+
+
+def test_the_ends_of_the_scale():
+    expert, chance = (reference(name, SCENE, 2) for name in (EXPERT, RANDOM))
+    assert expert.points[0].scores == [1.0, 1.0] and chance.points[0].scores == [0.0, 0.0]
+    assert chance.jerk > 100 * expert.jerk
+
+
+class _Still:
+    """Holds; breaks where it is told to."""
+
+    def __init__(self, breaks=()):
+        self.breaks, self.seeds = breaks, []
+
+    def __call__(self, env):
+        self.env = env
+        return self
+
+    def reset(self, rng):
+        self.seeds.append(1)
+        if len(self.seeds) in self.breaks:
+            raise RuntimeError('broken on purpose')
+
+    def act(self, observation):
+        return self.env.unwrapped.robot.rest
+
+
+def test_holding_still_has_no_jerk_and_a_broken_episode_is_said():
+    make = pipelines.MakeScene(SCENE.arguments())
+    assert measure(make, _Still(), 2) == ([0.0, 0.0], 0.0)
+    with pytest.raises(SimulationError, match=f'at seed {FIRST_SEED + 1}'):
+        measure(make, _Still(breaks=(2,)), 3)
+
+
+def test_demonstrations_are_noisy_and_trials_are_as_the_scene_says():
+    scene = Scene(disturbances={'shoves': 1}, noise=0.01)
+    assert scene.arguments()['disturbances'] == {'shoves': 1}
+    assert scene.arguments(action_noise=0.02)['disturbances'] == {
+        'shoves': 1, 'action_noise': 0.02}

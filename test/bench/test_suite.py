@@ -1,0 +1,124 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from il_robot.bench import suite as suites
+from il_robot.bench.application import Application
+from il_robot.bench.scenes import Pipeline, Scene
+from il_robot.bench.suite import Suite, load_suite, opened, read_results
+from il_robot.config import build
+from il_robot.errors import ConfigError
+from il_robot.resources import named_config
+
+WHEEL = Application('wheel:Wheel', 'wheel:expert')
+SUITE = Suite('mine', {'wheel': WHEEL}, ('bc',), seeds=(0, 1), episodes=3)
+SHIPPED = sorted(p.stem for p in named_config('bench', 'quick').parent.glob('*.yaml'))
+
+
+def test_the_shipped_suites_are_those_of_the_documents():
+    assert SHIPPED == ['applications', 'bimanual', 'labels', 'quick', 'robustness']
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', SHIPPED)
+def test_a_shipped_suite_is_whole(name):
+    if name == 'applications':
+        for needs in ('Box2D', 'highway_env', 'PyFlyt', 'minigrid'):
+            pytest.importorskip(needs)
+    suite = load_suite(named_config('bench', name))
+    cells = list(suite.cells())
+    paths = [c.path for c in cells]
+    assert len(set(paths)) == len(paths) and len(suite.seeds) >= 3 and suite.about
+    assert {c.environment for c in cells} == {*suite.applications, *suite.scenes}
+    for scene in suite.scenes.values():
+        for pipeline in suite.pipelines.values():
+            pipeline.recipe(scene.task)
+
+
+def test_cells_go_seed_by_seed_after_the_ends_of_the_scale():
+    assert [(c.method, c.seed) for c in SUITE.cells()] == [
+        ('expert', 0), ('random', 0), ('bc', 0), ('bc', 1)]
+
+
+def test_choices_are_not_asked_of_rlpd():
+    pole = Application('CartPole-v1', 'il_robot.bench.experts:cartpole')
+    suite = Suite('mine', {'wheel': WHEEL, 'pole': pole}, ('bc', 'rlpd'), seeds=(0,))
+    assert [(c.environment, c.method) for c in suite.cells() if c.method == 'rlpd'] == [
+        ('wheel', 'rlpd')]
+
+
+def test_the_recipe_made_for_a_task_is_taken():
+    assert Pipeline(policy='chunk_mlp').recipe('insert_peg').model['chunk_size'] == 8
+    assert Pipeline(policy='chunk_mlp').recipe('transfer_cube').model['chunk_size'] == 20
+    with pytest.raises(ConfigError, match='nothing'):
+        Pipeline(policy='nothing').recipe('insert_peg')
+
+
+@pytest.mark.parametrize(('change', 'says'), [
+    ({'methods': ['bc', 'bcc']}, "did you mean 'bc'"), ({'seeds': []}, 'needs seeds'),
+    ({'applications': {}}, 'applications with methods'), ({'episodes': 0}, 'episodes must be'),
+    ({'strengths': {'shoves': 3}}, 'must be a list'),
+    ({'strengths': {'shovs': [3]}}, "did you mean 'shoves'"),
+    ({'scenes': {'wheel': {}}, 'pipelines': {'bc': {}}}, 'the same name'),
+    ({'scenes': {'a': {'task': 'transfer_cub'}}}, 'transfer_cube'),
+    ({'scenes': {'a': {'demonstrations': [5, 3]}}}, 'must ascend'),
+    ({'scenes': {'a': {'disturbances': {'shove': 1}}}}, "did you mean 'shoves'"),
+    ({'pipelines': {'a': {'flat': 'bcc'}}}, 'flat'),
+    ({'pipelines': {'a': {'dagger': {'round': 3}}}}, "did you mean 'rounds'"),
+    ({'pipelines': {'a': {'dagger': {'rounds': 3}, 'finetune': {'steps': 3}}}}, 'exclude'),
+])
+def test_a_wrong_suite_says_what_would_be_right(change, says):
+    data = {'name': 'x', 'applications': {'wheel': {'env': 'a', 'expert': 'b'}}, **change}
+    with pytest.raises(ConfigError, match=says):
+        build(Suite, data, 'suite.yaml')
+
+
+def test_a_folder_is_for_one_run_at_a_time(tmp_path):
+    with opened(SUITE, tmp_path), \
+            pytest.raises(ConfigError, match='another run writes'), opened(SUITE, tmp_path):
+        pass
+    with opened(SUITE, tmp_path):  # free again
+        pass
+
+
+def test_a_grown_suite_goes_on_in_its_folder(tmp_path):
+    with opened(SUITE, tmp_path):
+        pass
+    more = replace(SUITE, applications={**SUITE.applications, 'more': WHEEL}, seeds=(0, 1, 2),
+                   methods=('bc', 'dagger'), scenes={'cube': Scene()},
+                   pipelines={'act': Pipeline('act')})
+    with opened(more, tmp_path):
+        pass
+    assert json.loads((tmp_path / suites.SUITE).read_text())['suite']['seeds'] == [0, 1, 2]
+
+
+@pytest.mark.parametrize('other', [
+    replace(SUITE, episodes=4),
+    replace(SUITE, applications={'wheel': replace(WHEEL, gamma=0.5)}),
+    replace(SUITE, strengths={'shoves': [1]})])
+def test_another_suite_is_refused_there(tmp_path, other):
+    with opened(SUITE, tmp_path):
+        pass
+    with pytest.raises(ConfigError, match='another --output'), opened(other, tmp_path):
+        pass
+
+
+def test_results_of_another_version_are_not_mixed_in(tmp_path, monkeypatch):
+    with opened(SUITE, tmp_path):
+        pass
+    monkeypatch.setattr(suites, '__version__', '99.0')
+    with pytest.raises(ConfigError, match='version'), opened(SUITE, tmp_path):
+        pass
+
+
+def test_a_cell_says_where_and_with_what_it_was_made(tmp_path):
+    cell = next(c for c in SUITE.cells() if c.method == 'bc')
+    result = json.loads(json.dumps(cell.run(tmp_path)))
+    assert result['machine'] and result['packages'].keys() >= {'torch', 'gymnasium'}
+    assert result['wall_seconds'] > 0 and cell.path == Path('wheel/bc/0.json')
+    path = tmp_path / suites.RESULTS / cell.path
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result))
+    assert read_results(tmp_path) == [result]
