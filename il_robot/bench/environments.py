@@ -78,8 +78,10 @@ def _no_output() -> Iterator[None]:
 
 
 def lane_keeping(**options: Any) -> gym.Env[Any, Any]:
-    """A car with side slip on a winding lane (highway-env), which begins beside its middle and
-    not along it: the package's own episodes all begin, and go, alike.
+    """A car with side slip on a winding lane (highway-env).
+
+    It begins beside the lane's middle and not along it: the package's own episodes all begin, and
+    go, alike.
     """
     import highway_env  # type: ignore[import-not-found,unused-ignore] # noqa: F401
 
@@ -100,8 +102,10 @@ class _OffCentre(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def grid(name: str, **options: Any) -> gym.Env[Float32, Any]:
-    """A task of MiniGrid, all of it in view: for each field whether it is wall, goal or lava,
-    and whether the agent is there and looks in each of four directions, ``(7 W H,)``.
+    """A task of MiniGrid, all of it in view.
+
+    Observed is for each field whether it is wall, goal or lava, and whether the agent is there
+    and looks in each of four directions: ``(7 W H,)``.
 
     Args:
         name: Its id, for example ``MiniGrid-FourRooms-v0``.

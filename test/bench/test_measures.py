@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from cells import cell, ends
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,15 +8,7 @@ from il_robot.bench import measures
 from il_robot.bench.measures import Estimate
 
 
-def cell(environment, method, seed, *scores, **more):
-    points = [{'labels': 10 * k, 'steps': 20 * k, 'seconds': 1.0 * k, 'switches': k,
-               'scores': [s, s]} for k, s in enumerate(scores, 1)]
-    return {'environment': environment, 'method': method, 'seed': seed, 'points': points,
-            'robustness': {}, 'jerk': 0.0, 'latency_ms': [0.1, 0.2], 'parameters': 9,
-            'machine': 'm', 'packages': {}, 'version': '1', **more}
-
-
-ENDS = [cell('a', 'random', 0, -10.0), cell('a', 'expert', 0, 90.0)]
+ENDS = ends('a', -10.0, 90.0)
 
 
 def test_zero_is_chance_and_one_the_expert():

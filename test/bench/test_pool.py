@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,8 +77,9 @@ def test_a_killed_worker_is_replaced(tmp_path):
     assert sum(isinstance(r, dict) for r in found.values()) >= 2
 
 
-def test_ray_gives_the_same_as_processes_of_this_machine(tmp_path):
+def test_ray_gives_the_same_as_processes_of_this_machine(tmp_path, monkeypatch):
     pytest.importorskip('ray')
+    monkeypatch.setenv('PYTHONPATH', str(Path(__file__).parent))
     todo = cells('expert', 'tired', 'expert', method='bc')
     _, here = collect(run_local, todo, tmp_path, 2)
     finished, there = collect(run_ray, todo, tmp_path, 'local')

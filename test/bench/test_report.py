@@ -1,0 +1,68 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from cells import cell, ends
+
+from il_robot.bench.report import write_report
+
+SUITE = {'name': 'mine', 'about': 'Is <this> & that so?'}
+VOID = {'meta', 'br', 'hr', 'img', 'link', 'input'}
+
+
+class Page(HTMLParser):
+    """Notes what a page loads, and whether its elements close."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.text = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        self.links += [v for k, v in attributes if k in ('src', 'href', 'xlink:href')]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp('report')
+    cells = [*ends('a'), *ends('b')]
+    for seed in range(3):
+        for method, last in (('bc', 0.5), ('dagger', 0.9)):
+            for environment in 'ab':
+                cells.append(cell(environment, method, seed, 0.1, last, robustness={
+                    'shoves': [[1, [0.5]], [2, [0.2]]]} if environment == 'a' else {}))
+    assert write_report(cells, SUITE, path, 'il_robot bench --suite mine') == path / 'report.html'
+    return path
+
+
+def test_the_page_is_whole_and_loads_nothing(folder):
+    page, text = Page(), (folder / 'report.html').read_text()
+    page.feed(text)
+    assert page.open == []
+    assert all(link.startswith('#') for link in page.links)
+    assert '<script' not in text and 'http-equiv' not in text
+    assert not re.search(r'url\((?!#)', text)
+
+
+def test_it_says_what_where_and_how(folder):
+    page = Page()
+    page.feed((folder / 'report.html').read_text())
+    text = ' '.join(page.text)
+    for words in ('Is <this> & that so?', 'Ranking', 'no difference is shown', 'a machine',
+                  'torch 2', 'il_robot bench --suite mine', 'a under shoves', 'dagger'):
+        assert words in text
+
+
+def test_markdown_and_pictures_are_beside_it(folder):
+    text = (folder / 'report.md').read_text()
+    named = re.findall(r'!\[.*?\]\((.*?)\)', text)
+    assert set(named) == {'labels.png', 'steps.png', 'seconds.png', 'robustness.png'}
+    assert all((folder / name).stat().st_size > 5000 for name in named)
+    assert '| dagger |' in text

@@ -1,0 +1,74 @@
+import pytest
+from cells import cell, ends
+
+from il_robot.bench import measures, tables
+from il_robot.bench.tables import Table
+
+
+@pytest.fixture(scope='module')
+def curves():
+    cells = [*ends('a'), *ends('b')]
+    for seed in range(3):
+        cells += [
+            cell('a', 'good', seed, 0.5, 0.95, jerk=90.0, robustness={
+                'shoves': [[1, [0.5, 0.5]], [4, [0.25, 0.25]]]}),
+            cell('a', 'bad', seed, 0.1, 0.1 * seed, latency_ms=[0.01, 0.02]),
+            cell('b', 'good', seed, 0.9, 1.0)]
+    return measures.curves(cells)
+
+
+def rows(table):
+    return {row[0]: row[1:] for row in table.rows}
+
+
+def test_the_ranking_says_where_a_method_was_not_tried(curves):
+    found = rows(tables.ranking(curves))
+    assert list(found) == ['good', 'bad']
+    assert found['good'][1] == '2 of 2' and found['good'][-1] == ''
+    assert found['bad'][1:3] == ['0 of 1', '0'] and found['bad'][-1] == 'not on b'
+
+
+def test_each_question_has_its_own_order(curves):
+    found = rows(tables.questions(curves))
+    assert found['best at the end (mean score)'][0] == 'good (98)'
+    assert found['quickest answer [ms]'][0] == 'bad (0.01)'
+    assert found['fewest labels to 90'] == ['good (15)', '', '']  # bad never was
+    assert found['under the strongest disturbances'][0] == 'good (25)'
+    assert found['smoothest commands [rad/s^3]'][0].startswith('good')
+    assert found['best worst seed'][1] == 'bad (0)'
+
+
+def test_one_environment_in_detail(curves):
+    good, bad = (rows(tables.quality(curves, 'a'))[m] for m in ('good', 'bad'))
+    assert good[0] == '3' and good[1] == '0.95' and good[4] == '95' and good[5] == '90'
+    assert bad[3] == '8' and bad[4] == '0' and bad[5] == '-'
+    cost = rows(tables.costs(curves, 'a'))
+    assert cost['good'][:3] == ['20', '40', '2'] and cost['bad'][:3] == ['-', '-', '-']
+    assert rows(tables.costs(curves, 'b')).keys() == {'good'}
+
+
+def test_what_a_disturbance_costs(curves):
+    table, shade = tables.robustness(curves, 'a', 'shoves')
+    assert list(table.head) == ['shoves', '0', '1', '4']
+    assert [cell.split()[0] for cell in rows(table)['good']] == ['95', '50', '25']
+    assert len({shade[0, k] for k in (1, 2, 3)}) == 3
+
+
+def test_pairs_say_better_only_where_the_interval_does(curves):
+    assert rows(tables.comparisons(curves))['bad against good'][-1] == 'worse'
+
+
+def test_the_heat_map_leaves_out_what_is_not_there(curves):
+    table, shade = tables.heat(curves)
+    assert rows(table)['bad'][1] == '-' and (0, 2) not in shade and (0, 1) in shade
+
+
+@pytest.mark.parametrize(('value', 'text'), [
+    (float('inf'), '-'), (0, '0'), (9999, '9999'), (10_000, '10k'), (3.2e7, '32M')])
+def test_amounts_are_short(value, text):
+    assert tables.amount(value) == text
+
+
+def test_text_cannot_break_the_page():
+    assert '&lt;b&gt;' in Table(['<b>'], [['<i>']]).html()
+    assert '<i>' not in Table(['<b>'], [['<i>']]).html()
