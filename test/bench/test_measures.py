@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from il_robot.bench import measures
 from il_robot.bench.measures import Estimate
 
-
 ENDS = ends('a', -10.0, 90.0)
 
 
