@@ -48,6 +48,9 @@ def add_parser(subparsers: Any) -> None:
                              "'il_robot[ray]')")
     parser.add_argument('--output', type=Path, required=True)
     parser.add_argument('--report', action='store_true', help='only write the report anew')
+    parser.add_argument('--into', type=Path, nargs='*', default=[], metavar='FILE.md',
+                        help='also write the tables into documents, between "<!-- bench: SUITE '
+                             '-->" and "<!-- end of bench -->"')
     parser.set_defaults(run=run)
 
 
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
             finished = (
                 run_ray(cells, output, args.ray, done, should_stop) if args.ray
                 else run_local(cells, output, workers, done, should_stop))
-        _report(output, read_results(output), _command(args))
+        _report(output, read_results(output), _command(args), args.into)
     if not finished:
         print('stopped; the same command goes on')
         return 130
@@ -147,13 +150,19 @@ def _command(args: argparse.Namespace) -> str:
     return f'il_robot bench {shlex.join([*words, "--output", str(args.output)])}'
 
 
-def _report(output: Path, cells: list[dict[str, Any]], command: str) -> None:
+def _report(
+    output: Path, cells: list[dict[str, Any]], command: str, documents: list[Path]
+) -> None:
+    from il_robot.bench.documents import fill
     from il_robot.bench.measures import curves
     from il_robot.bench.report import write_report
     from il_robot.bench.suite import SUITE
 
-    if not curves(cells):
+    found = curves(cells)
+    if not found:
         print('nothing to report yet')
         return
     suite = json.loads((output / SUITE).read_text())['suite']
     print(f'written: {write_report(cells, suite, output, command)}')
+    for path in documents:
+        print(f'{path}: {fill(path, suite["name"], found)} tables')

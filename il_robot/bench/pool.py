@@ -6,6 +6,7 @@ draws. Where a cell fails the others go on.
 
 from __future__ import annotations
 
+import socket
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from il_robot.algorithms.workers import run_seeds
 from il_robot.bench.suite import Cell
 from il_robot.errors import ConfigError, IlRobotError
 
+_PATIENCE = 5.0  # for the first answer of a cluster [s]
 OnDone = Callable[[Cell, 'dict[str, Any] | str'], None]
 """A cell with its result, or with why there is none."""
 
@@ -96,9 +98,10 @@ def run_ray(
     except ImportError:
         raise ConfigError("--ray needs Ray: pip install 'il_robot[ray]'") from None
     try:
+        _check_address(address)
         ray.init(address=None if address == 'local' else address, log_to_driver=False,
                  logging_level='warning')
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f'no Ray cluster at {address}: {error}') from None
     try:
         remote = ray.remote(num_cpus=1, max_retries=1)(attempt)
@@ -114,3 +117,15 @@ def run_ray(
         return not running
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Whether anybody is there: Ray itself would ask for minutes.
+
+    Raises:
+        OSError: nobody.
+        ValueError: no address.
+    """
+    if address not in ('auto', 'local'):
+        host, _, port = address.rpartition('://')[2].rpartition(':')
+        socket.create_connection((host, int(port)), _PATIENCE).close()

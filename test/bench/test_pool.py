@@ -91,7 +91,8 @@ def test_ray_gives_the_same_as_processes_of_this_machine(tmp_path, monkeypatch):
             (p['scores'], p['labels']) for p in theirs]
 
 
-def test_a_cluster_that_does_not_exist_is_said(tmp_path):
+@pytest.mark.parametrize('address', ['auto', 'nowhere.invalid:6379', '127.0.0.1:1', 'home'])
+def test_a_cluster_that_does_not_exist_is_said(tmp_path, address):
     pytest.importorskip('ray')
     with pytest.raises(ConfigError, match='no Ray cluster'):
-        run_ray(cells('expert'), tmp_path, 'auto', lambda cell, result: None)
+        run_ray(cells('expert'), tmp_path, address, lambda cell, result: None)
