@@ -49,9 +49,14 @@ commands = {
 onnx = ['onnx>=1.16', 'onnxruntime>=1.18', 'torch>=2.5']
 # another one
 openvino = ['openvino>=2024.6', 'onnx>=1.16', 'torch>=2.5']
+# environments of the suite "applications"; PyFlyt from 0.22 on asks for a numpy below 2
+applications = ['gymnasium[box2d]>=1.0', 'highway-env>=1.10', 'PyFlyt>=0.15,<0.22',
+                'minigrid>=3.0']
+# il_robot bench --ray
+ray = ['ray>=2.9']
 # setuptools: test_install.py builds the package as pip does, without a network
 test = ['pytest>=7.0', 'pytest-xdist>=3.0', 'hypothesis>=6.0', 'rosbags>=0.10',
-        'setuptools>=70.1', *onnx, *openvino]
+        'setuptools>=70.1', *onnx, *openvino, *applications, *ray]
 
 setup(
     name=package_name,
@@ -82,6 +87,8 @@ setup(
         'train': ['torch>=2.2', 'safetensors>=0.4'],
         'onnx': onnx,
         'openvino': openvino,
+        'applications': applications,
+        'ray': ray,
         # ROS 2 from PyPI, for machines without a ROS installation; never beside one
         'ros': [
             'ros-rclpy==9.1.2', 'ros-rmw-fastrtps-cpp', 'ros-std-msgs', 'ros-std-srvs',

@@ -25,7 +25,7 @@ def drone(**options: Any) -> gym.Env[Float32, Any]:
     Observed are attitude, speeds, place, the last action, the motors, and where the next
     way-point is, as seen from the body: ``(23,)``.
     """
-    import PyFlyt.gym_envs  # type: ignore[import-not-found,unused-ignore] # noqa: F401
+    import PyFlyt.gym_envs  # noqa: F401
 
     with _no_output():
         env = gym.make('PyFlyt/QuadX-Waypoints-v1', angle_representation='euler', **options)
@@ -83,7 +83,7 @@ def lane_keeping(**options: Any) -> gym.Env[Any, Any]:
     It begins beside the lane's middle and not along it: the package's own episodes all begin, and
     go, alike.
     """
-    import highway_env  # type: ignore[import-not-found,unused-ignore] # noqa: F401
+    import highway_env  # noqa: F401
 
     return _OffCentre(gym.make('lane-keeping-v0', **options))
 
@@ -111,12 +111,10 @@ def grid(name: str, **options: Any) -> gym.Env[Float32, Any]:
         name: Its id, for example ``MiniGrid-FourRooms-v0``.
         options: Of ``gymnasium.make``.
     """
-    import minigrid  # type: ignore[import-not-found,unused-ignore] # noqa: F401
-    from minigrid.wrappers import (  # type: ignore[import-not-found,unused-ignore]
-        FullyObsWrapper,
-    )
+    import minigrid  # noqa: F401
+    from minigrid.wrappers import FullyObsWrapper
 
-    env = FullyObsWrapper(gym.make(name, **options))
+    env: Any = FullyObsWrapper(gym.make(name, **options))
     width, height, _ = env.observation_space['image'].shape
     return _Planes(env, width * height)
 

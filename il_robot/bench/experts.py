@@ -36,7 +36,7 @@ def lunar_lander(env: Any, obs: Any) -> Any:
     """The heuristic that Gymnasium ships."""
     from gymnasium.envs.box2d.lunar_lander import heuristic
 
-    return heuristic(env.unwrapped, obs)  # type: ignore[no-untyped-call]
+    return heuristic(env.unwrapped, obs)
 
 
 def lane_keeping(env: Any, obs: Any) -> Any:

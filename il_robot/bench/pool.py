@@ -6,6 +6,7 @@ draws. Where a cell fails the others go on.
 
 from __future__ import annotations
 
+import logging
 import socket
 import traceback
 from collections.abc import Callable, Sequence
@@ -94,13 +95,13 @@ def run_ray(
         ConfigError: Ray is not installed, or there is no such cluster.
     """
     try:
-        import ray  # type: ignore[import-not-found,unused-ignore]
+        import ray
     except ImportError:
         raise ConfigError("--ray needs Ray: pip install 'il_robot[ray]'") from None
     try:
         _check_address(address)
         ray.init(address=None if address == 'local' else address, log_to_driver=False,
-                 logging_level='warning')
+                 logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f'no Ray cluster at {address}: {error}') from None
     try:
