@@ -4,7 +4,7 @@
         [--minutes 30] [--output FOLDER]
 
 Runs `il_robot record`, `train` and `finetune` as a user would, one after the other, each with all
-cores, and goes on where it was. Beside the three algorithms: `scratch` (rlpd with the
+cores, and goes on where it was. Beside the algorithms: `scratch` (rlpd with the
 demonstrations, on fresh weights) and `naive` (PPO on the cloned policy without warm-up, anchor and
 guard). benchmarks/results/finetune.json gets every evaluation as soon as it is there,
 finetune_STUDY.png the picture; with ``--table`` only the table in docs/reinforcement.md is written
@@ -40,6 +40,7 @@ STUDIES: dict[str, tuple[str, int, tuple[str, ...]]] = {
     'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube', '--disturb', 'shoves=2')),
 }
 METHODS: dict[str, tuple[str, ...]] = {
+    'filtered': ('--algorithm', 'filtered', '--steps', '100000000'),
     'residual': ('--algorithm', 'residual'),
     'rlpd': ('--algorithm', 'rlpd'),
     'ppo': ('--algorithm', 'ppo'),
@@ -47,7 +48,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     'naive': ('--algorithm', 'ppo', '--set', 'warmup=0', '--set', 'anchor=0', '--set',
               'target_kl=0', '--set', 'max_kl=0', '--set', 'learning_rate=3e-4'),
 }
-WITH_DEMONSTRATIONS = ('residual', 'rlpd', 'scratch')
+WITH_DEMONSTRATIONS = ('filtered', 'residual', 'rlpd', 'scratch')
 
 
 def il_robot(log: Path, *words: Any) -> None:

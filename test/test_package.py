@@ -75,7 +75,7 @@ def test_the_manifest_and_setup_need_the_same(metadata):
         'pillow': 'python3-pil', 'mcap-ros2-support': 'mcap-ros2-support',
     }
     no_key = {'av', 'moderngl', 'pyarrow', 'safetensors', 'mcap', 'lz4', 'zstandard', 'onnx',
-              'onnxruntime', 'openvino'}
+              'onnxruntime', 'openvino', 'highway-env', 'PyFlyt', 'minigrid', 'ray'}
     tools = {'ruff', 'mypy', 'types-PyYAML', 'setuptools', 'rosbags'}
     rmw = {'ros-rmw-fastrtps-cpp'}  # a ROS installation chooses its own
     wanted = set()
@@ -87,7 +87,8 @@ def test_the_manifest_and_setup_need_the_same(metadata):
 
 
 def test_everything_imported_is_declared(metadata):
-    names = {'pyyaml': 'yaml', 'pillow': 'PIL', 'mcap_ros2_support': 'mcap_ros2'}
+    names = {'pyyaml': 'yaml', 'pillow': 'PIL', 'mcap_ros2_support': 'mcap_ros2',
+             'pyflyt': 'PyFlyt'}
     declared = {r.name.lower().replace('-', '_').removeprefix('ros_')
                 for r in requirements(metadata)}
     declared = {names.get(name, name) for name in declared}

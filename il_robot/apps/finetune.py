@@ -52,8 +52,9 @@ def add_parser(subparsers: Any) -> None:
                         help='most time (default %(default)g)')
     parser.add_argument('--steps', type=int, default=1_000_000,
                         help='most decisions (default %(default)s)')
-    parser.add_argument('--every', type=int, default=25_000, metavar='N',
-                        help='evaluate every N decisions (default %(default)s)')
+    parser.add_argument('--every', type=int, metavar='N',
+                        help='evaluate every N decisions (default 25000; filtered: 100000, the '
+                             'length of a round)')
     parser.add_argument('--evaluate-episodes', type=int, default=200, metavar='N')
     parser.add_argument('--target', type=float, default=0.98,
                         help='success rate at which it ends (default %(default)g)')
@@ -115,6 +116,8 @@ def _config(args: argparse.Namespace) -> FinetuneConfig:
     names = ('algorithm', 'steps', 'minutes', 'every', 'evaluate_episodes', 'target', 'patience',
              'worlds', 'seed', 'reward', 'limit', 'hold')
     values = {name: getattr(args, name) for name in names}
+    if args.every is None:
+        values['every'] = 100_000 if args.algorithm == 'filtered' else 25_000
     return build(FinetuneConfig, {
         **values, 'final_episodes': args.evaluate_episodes,
         'options': key_values(args.set, '--set')}, 'finetune')

@@ -17,7 +17,8 @@ class Point:
     Attributes:
         labels: Actions of the expert.
         steps: Of the environment, without evaluations.
-        seconds: Of training and collecting, without evaluations.
+        seconds: Of training and collecting, without evaluations: of the processor on an
+            application, of the clock on a scene, where one core works on each cell.
         scores: Of the evaluation episodes, in order of their seeds.
         switches: Times that the expert took over.
     """
@@ -36,7 +37,7 @@ class Outcome:
     Attributes:
         points: In order.
         parameters: Of what is deployed.
-        latency_ms: p50 and p99 of one answer.
+        latency_ms: p50 and p99 of one answer, of the processor, whoever else wants it.
         jerk: Root mean square of the commands' third derivative [rad/s^3], over the arms' joints
             and the evaluation episodes of the last point; 0 where it was not measured.
         robustness: By disturbance: pairs of its strength and the scores under it.
