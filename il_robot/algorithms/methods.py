@@ -80,36 +80,12 @@ class AnswerNet(nn.Module):
         return answer[:, :self._steps].flatten(1)
 
 
-class OffPolicy:
-    """RLPD on a policy of its own, or on a correction (:class:`Method`).
+class _Trained:
+    """What learning off-policy and on-policy have in common (:class:`Method`)."""
 
-    Args:
-        config: Of the run.
-        start: Checkpoint that it begins with.
-        make_env: Makes the environment.
-        dataset: Demonstrations and corrections; None for none.
-
-    Raises:
-        ConfigError: a policy that it cannot change.
-        DatasetError: nothing in the dataset can be learned from.
-    """
-
-    def __init__(
-        self, config: FinetuneConfig, start: Path, make_env: MakeEnv, dataset: Path | None
-    ) -> None:
-        factory = PolicyEnvFactory(make_env, start, config.reward)
-        limit = config.limit if config.algorithm == 'residual' else math.inf
-        options = default_options(config) | dict(config.options)
-        learner = build(RLPDConfig, options, f'{config.algorithm}: options')
-        self._worlds = Worlds(factory, config.worlds, config.seed)
-        demonstrations = None
-        if dataset is not None:
-            demonstrations = read_experience(factory, open_dataset(dataset), learner)
-        self._net = trained_net(start, config.algorithm)
-        dims = self._worlds.obs_dim, self._worlds.action_space.shape[0]
-        actor = Actor(self._net, dims[1], learner.std, limit)
-        self._trainer = Trainer(
-            self._worlds, RLPD(actor, *dims, learner, config.seed), demonstrations, config.seed)
+    _net: nn.Module
+    _worlds: Worlds
+    _trainer: Trainer | PPOTrainer
 
     @property
     def steps(self) -> int:
@@ -129,9 +105,50 @@ class OffPolicy:
         """See :class:`Method`."""
         net_of(policy).load_state_dict(_inner(self._net).state_dict())
 
+    def _load(self, policy: Policy) -> None:
+        _inner(self._net).load_state_dict(net_of(policy).state_dict())
+
+    def close(self) -> None:
+        """See :class:`Method`."""
+        self._worlds.close()
+
+
+class OffPolicy(_Trained):
+    """RLPD on a policy of its own, or on a correction (:class:`Method`).
+
+    Args:
+        config: Of the run.
+        start: Checkpoint that it begins with.
+        make_env: Makes the environment.
+        dataset: Demonstrations and corrections; None for none.
+
+    Raises:
+        ConfigError: a policy that it cannot change.
+        DatasetError: nothing in the dataset can be learned from.
+    """
+
+    _trainer: Trainer
+
+    def __init__(
+        self, config: FinetuneConfig, start: Path, make_env: MakeEnv, dataset: Path | None
+    ) -> None:
+        factory = PolicyEnvFactory(make_env, start, config.reward)
+        limit = config.limit if config.algorithm == 'residual' else math.inf
+        options = default_options(config) | dict(config.options)
+        learner = build(RLPDConfig, options, f'{config.algorithm}: options')
+        self._worlds = Worlds(factory, config.worlds, config.seed)
+        demonstrations = None
+        if dataset is not None:
+            demonstrations = read_experience(factory, open_dataset(dataset), learner)
+        self._net = trained_net(start, config.algorithm)
+        dims = self._worlds.obs_dim, self._worlds.action_space.shape[0]
+        actor = Actor(self._net, dims[1], learner.std, limit)
+        self._trainer = Trainer(
+            self._worlds, RLPD(actor, *dims, learner, config.seed), demonstrations, config.seed)
+
     def take_back(self, policy: Policy) -> None:
         """See :class:`Method`; the critics stay, and the actor moves half as fast."""
-        _inner(self._net).load_state_dict(net_of(policy).state_dict())
+        self._load(policy)
         learner = self._trainer.learner
         learner.config = replace(
             learner.config, actor_every=2 * learner.config.actor_every)
@@ -154,12 +171,8 @@ class OffPolicy:
         self._trainer.steps = int(tensors['steps'])
         self._trainer.online.restore(dict(arrays))
 
-    def close(self) -> None:
-        """See :class:`Method`."""
-        self._worlds.close()
 
-
-class OnPolicy:
+class OnPolicy(_Trained):
     """PPO on a policy of its own, or on a correction (:class:`Method`).
 
     Args:
@@ -170,6 +183,8 @@ class OnPolicy:
     Raises:
         ConfigError: a policy that it cannot change.
     """
+
+    _trainer: PPOTrainer
 
     def __init__(self, config: FinetuneConfig, start: Path, make_env: MakeEnv) -> None:
         learner = build(
@@ -182,27 +197,9 @@ class OnPolicy:
         self._trainer = PPOTrainer(
             self._worlds, PPO(actor, self._worlds.obs_dim, learner, config.seed))
 
-    @property
-    def steps(self) -> int:
-        """See :class:`Method`."""
-        return self._trainer.steps
-
-    @property
-    def crashes(self) -> int:
-        """See :class:`Method`."""
-        return self._worlds.crashes
-
-    def run(self, until: int, on_step: OnStep, should_stop: Callable[[], bool]) -> bool:
-        """See :class:`Method`."""
-        return self._trainer.run(until, on_step, should_stop)
-
-    def write_into(self, policy: Policy) -> None:
-        """See :class:`Method`."""
-        net_of(policy).load_state_dict(_inner(self._net).state_dict())
-
     def take_back(self, policy: Policy) -> None:
         """See :class:`Method`; the critic stays, and steps become half as large."""
-        _inner(self._net).load_state_dict(net_of(policy).state_dict())
+        self._load(policy)
         learner = self._trainer.learner
         learner.config = replace(
             learner.config, learning_rate=0.5 * learner.config.learning_rate)
@@ -217,10 +214,6 @@ class OnPolicy:
         """See :class:`Method`."""
         self._trainer.learner.restore(tensors)
         self._trainer.steps = self._trainer.learner.steps
-
-    def close(self) -> None:
-        """See :class:`Method`."""
-        self._worlds.close()
 
 
 PPO_DEFAULTS = {'warmup': 20_000, 'anchor': 0.1}
