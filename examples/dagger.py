@@ -22,14 +22,15 @@ def main() -> None:
     parser.add_argument('--demonstrations', default='10')
     parser.add_argument('--steps', default='5000', help='of each training')
     parser.add_argument('--episodes', default='200', help='of each evaluation')
+    parser.add_argument('--tries', default='20', help='episodes of each round')
     parser.add_argument('--output', type=Path, default=Path('outputs/dagger_example'))
     args = parser.parse_args()
     words = ['dagger', '--policy', 'ensemble_mlp' if args.gate in MEMBERS else 'mlp',
              '--demonstrations', args.demonstrations, '--rounds', args.rounds, '--gate', args.gate,
-             '--evaluate-episodes', args.episodes, '--set', f'training.steps={args.steps}',
-             '--output', str(args.output)]
+             '--episodes', args.tries, '--evaluate-episodes', args.episodes,
+             '--set', f'training.steps={args.steps}', '--output', str(args.output)]
     if args.gate in ASKING:
-        words += ['--no-relabel', '--budget', '0.2']
+        words += ['--no-relabel', '--budget', '0.2', '--alone', args.tries]
     print('il_robot', *words)
     raise SystemExit(il_robot(words))
 

@@ -13,7 +13,7 @@ SHORT = {
     'ppo': ['--steps', '4096'], 'gail': ['--steps', '2048'], 'rlpd': ['--steps', '1200'],
     'residual': ['--minutes', '0.05', *SMALL], 'filtered': ['--minutes', '0.05', *SMALL],
     'bc': SMALL, 'chunks': [*SMALL, '--policy', 'flow'],
-    'dagger': [*SMALL, '--rounds', '1', '--gate', 'lazy'],
+    'dagger': [*SMALL, '--rounds', '1', '--gate', 'lazy', '--tries', '2'],
     'benchmark': ['--seeds', '0', '--methods', 'bc'],
 }
 SAYS = {
