@@ -16,8 +16,10 @@ from il_robot.types import Float32
 _FUTURE = 0.05
 # How far a first command may lie from the measured posture, and each one from the last one beside
 # what its speed allows [rad]: an arbiter begins where the robot is, and drives lag.
-_FIRST, _NEXT = 0.5, 0.02
+_FIRST, _NEXT = 0.25, 0.02
 _FASTER = 1.5
+# After one that was too far away: so many must go on from one another before one counts again.
+_AGREE = 3
 
 
 def obeyed_speed(spec: RobotSpec) -> Float32:
@@ -56,6 +58,8 @@ class CommandBuffer:
         self._begun = now
         self._newest = float('-inf')
         self._position: Float32 | None = None
+        self._doubted = 0
+        self._candidate: tuple[float, Float32] | None = None
 
     def put(
         self, stamp: float, position: Float32, now: float, measured: Float32 | None = None
@@ -64,7 +68,8 @@ class CommandBuffer:
 
         With a ``speed``, one that is further from the last one than its joints get in the time
         between does not come from an arbiter; the first one, or the first after a silence, is
-        compared with where the robot is.
+        compared with where the robot is. After such a one none counts until three go on from one
+        another: what is torn at random may happen to be near.
 
         Args:
             stamp: Of the observation it answers [s].
@@ -86,9 +91,10 @@ class CommandBuffer:
             return 'out of order'
         elif now - stamp > self.timeout:
             return 'too old'
-        elif self._speed is not None and measured is not None and _is_far(
-                position, *self._before(now, measured, stamp), self._speed):
-            return 'too far away'
+        elif self._speed is not None and measured is not None:
+            why = self._doubt(stamp, position, self._before(now, measured, stamp), self._speed)
+            if why:
+                return why
         self._newest, self._position = stamp, position
         return ''
 
@@ -97,6 +103,22 @@ class CommandBuffer:
         """What a command is compared with, and how long before it that was [s]; None: a start."""
         last = self.get(now)
         return (measured, None) if last is None else (last, stamp - self._newest)
+
+    def _doubt(
+        self, stamp: float, position: Float32, before: tuple[Float32, float | None],
+        speed: Float32,
+    ) -> str:
+        """Why a command is not believed; empty where it is."""
+        if _is_far(position, *before, speed):
+            self._doubted, self._candidate = _AGREE, None
+            return 'too far away'
+        if self._doubted:
+            if self._candidate and _is_far(
+                    position, self._candidate[1], stamp - self._candidate[0], speed):
+                self._doubted = _AGREE
+            self._candidate = stamp, position
+            self._doubted -= 1
+        return 'soon after one too far away' if self._doubted else ''
 
     def get(self, now: float) -> Float32 | None:
         """The command ``(D,)`` to execute from ``now`` on; None means hold."""
