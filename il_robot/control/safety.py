@@ -28,6 +28,8 @@ from il_robot.types import Float32, Float64
 
 # Commands closer than this part of a control period are one: their difference says nothing.
 _INSTANT = 0.1
+# After longer than that any speed is 0 [s]; infinity is no time.
+_LONGEST = 1e9
 # Nothing holds back a gripper's set point but position limits and rate [m/s^2, m/s^3].
 _ANY_ACCELERATION, _ANY_JERK = 1e9, 1e12
 # Parts of the way from braking to the wanted command that are tried where arms come close.
@@ -131,7 +133,7 @@ class SafetyGate:
         spec = self._spec
         if not dt > 0:
             dt = 0.0
-        h = min(self._late + dt, spec.dt if self._stood else 60.0)
+        h = min(self._late + dt, spec.dt if self._stood else _LONGEST)
         if h < _INSTANT * spec.dt:
             self._late = h
             return self.command, Limited()

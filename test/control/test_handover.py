@@ -50,7 +50,8 @@ class Ride:
     def check(self):
         """Every tick at which a joint was handed over or braked, or was about to.
 
-        At the one with which a handover ends, a driver's own change may be larger.
+        At the one with which a handover ends, a driver's own change may be larger; and who drove
+        alone before may have accelerated more, which then falls as fast as the jerk limit allows.
         """
         x = np.array(self.commands, np.float64)
         dt = np.diff(self.times)[:, None]
@@ -66,6 +67,9 @@ class Ride:
         own = np.abs(np.diff(pace, axis=0, prepend=np.full((1, SPEC.dim), np.nan))) / dt
         last = changing[:-1] & ~changing[1:] & ~new
         limit = np.where(last, np.fmax(own, SPEC.acceleration), SPEC.acceleration)
+        fall = SPEC.safety.acceleration * SPEC.acceleration / SPEC.safety.jerk_time * dt
+        before = np.concatenate([np.zeros((1, SPEC.dim)), a[:-1]])
+        limit = np.maximum(limit, before - fall)
         share = np.where(watched, a / limit, 0.0)
         assert share.max() <= 1 + ROUNDING, np.unravel_index(share.argmax(), share.shape)
         return share
