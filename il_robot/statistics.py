@@ -21,6 +21,27 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     return max(0.0, center - half), min(1.0, center + half)
 
 
+def t_tail(t: float, df: float) -> float:
+    """Two-sided probability of Student's t beyond ``|t|``, by integration of its density."""
+    if not math.isfinite(t):
+        return 0.0
+    # x = tan(u) sqrt(df) maps the tail onto a finite interval
+    u = np.linspace(math.atan(abs(t) / math.sqrt(df)), math.pi / 2, 2001)
+    density = np.cos(u) ** (df - 1)
+    scale = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(math.pi)
+    area = float((0.5 * (density[1:] + density[:-1]) * np.diff(u)).sum())
+    return min(1.0, 2 * scale * area)
+
+
+def t_quantile(df: float, tail: float = 0.05) -> float:
+    """``t`` beyond which ``tail`` of Student's distribution lies, on both sides together."""
+    low, high = 0.0, 1e4
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_tail(middle, df) > tail else (low, middle)
+    return high
+
+
 class Percentiles:
     """Percentiles of the newest values.
 

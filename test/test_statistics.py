@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from il_robot.statistics import Percentiles, wilson
+from il_robot.statistics import Percentiles, t_quantile, t_tail, wilson
 
 
 @pytest.mark.parametrize(('successes', 'n', 'low', 'high'), [
@@ -43,3 +45,13 @@ def test_percentiles_are_those_of_the_newest_values(values):
 
 def test_no_values_no_percentiles():
     assert Percentiles().values() == {}
+
+
+@pytest.mark.parametrize(('df', 't'), [
+    (1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (10, 2.22814), (30, 2.04227),
+    (1000, 1.96234), (2.5, 3.5749)])
+def test_students_t_is_that_of_the_tables(df, t):
+    assert t_quantile(df) == pytest.approx(t, rel=1e-3)
+    assert t_tail(t, df) == pytest.approx(0.05, rel=2e-3)
+    assert t_tail(-t, df) == t_tail(t, df)
+    assert t_tail(0.0, df) == pytest.approx(1.0, abs=1e-6) and t_tail(math.inf, df) == 0.0

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from il_robot.algorithms.bc import train
 from il_robot.algorithms.collect_rounds import Place, collect_round
 from il_robot.algorithms.corrections import GatedFactory
-from il_robot.algorithms.evaluate import EpisodeResult
 from il_robot.algorithms.finetune_config import FinetuneConfig
 from il_robot.algorithms.recipe import Recipe, Training, make_recipe
 from il_robot.algorithms.workers import MakeEnv
@@ -37,8 +36,14 @@ from il_robot.checkpoints import find_checkpoint
 from il_robot.config import build, to_dict
 from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError
-from il_robot.policies.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from il_robot.policies.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    read_description,
+    save_checkpoint,
+)
 from il_robot.policies.policy import Policy
+from il_robot.types import Outcome
 
 DATASET, DRIVES, TRAINED = 'dataset', '.drives', '.trained'
 _FIRST_SEED = 2_000_000
@@ -111,24 +116,34 @@ class Filtered:
         should_stop: Callable[[], bool],
     ) -> bool:
         """Try until so many control steps are done, then learn; False where it was stopped."""
+        before = self._counts()
         self._round += 1
         losses: dict[str, torch.Tensor] = {}
         again, failed = list(self._failed), list[int]()
 
-        def count(result: EpisodeResult) -> None:
-            self.steps += result.length
+        def count(seed: int, success: bool, length: int) -> None:
+            self.steps += length
             self._episodes += 1
-            if not result.success:
-                failed.append(result.seed)
-            on_step(_ended(result.success), losses)
+            if not success:
+                failed.append(seed)
+            on_step(_ended(success), losses)
 
-        self._write(self._folder / DRIVES)
+        drives = self._write(self._folder / DRIVES)
         finished = True
         while finished and self.steps < until:
             seeds = self._seeds(until - self.steps, again)
-            finished = self._try(seeds, count, should_stop) and not should_stop()
-        self._failed = again + failed
-        return finished and self._learn(losses, should_stop)
+            known = {e.seed: e for e in open_dataset(self._folder / DATASET).episodes
+                     if e.round == self._round}
+            for seed in seeds:
+                if seed in known:  # of this round, before it was stopped or killed
+                    count(seed, known[seed].outcome is Outcome.SUCCESS, len(known[seed]))
+            finished = self._try(seeds, drives, count, should_stop) and not should_stop()
+        finished = finished and self._learn(losses, should_stop)
+        if finished:
+            self._failed = again + failed
+        else:  # the round begins again, with what is in the dataset
+            self._set(before)
+        return finished
 
     def _seeds(self, steps: int, again: list[int]) -> list[int]:
         """Of about as many episodes as there are in so many steps; takes from ``again``."""
@@ -141,14 +156,14 @@ class Filtered:
         return [*old, *range(first, first + count - len(old))]
 
     def _try(
-        self, seeds: list[int], count: Callable[[EpisodeResult], None],
+        self, seeds: list[int], drives: str, count: Callable[[int, bool, int], None],
         should_stop: Callable[[], bool],
     ) -> bool:
         factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=self._own.explore)
         place = Place(self._make_env, self._config.worlds, should_stop)
         return collect_round(
-            place, self._folder / DATASET, factory, seeds, number=self._round,
-            checkpoint=self._described.hash, on_result=count)
+            place, self._folder / DATASET, factory, seeds, number=self._round, checkpoint=drives,
+            on_result=lambda r: count(r.seed, r.success, r.length))
 
     def _learn(self, losses: dict[str, torch.Tensor], should_stop: Callable[[], bool]) -> bool:
         """Go on from the weights that tried, on everything that succeeded."""
@@ -165,9 +180,11 @@ class Filtered:
         shutil.rmtree(run, ignore_errors=True)
         return result.finished
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path) -> str:
+        """The policy as it is; its hash."""
         shutil.rmtree(folder, ignore_errors=True)
         save_checkpoint(folder, replace(self._described, hash='', step=self.steps), self._policy)
+        return read_description(folder).hash
 
     def write_into(self, policy: Policy) -> None:
         """See :class:`il_robot.algorithms.methods.Method`."""
@@ -179,15 +196,20 @@ class Filtered:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, NDArray[Any]]]:
         """See there; the episodes are in the dataset."""
-        return dict(self._policy.state_dict()), {
-            'counts': np.array([self.steps, self._episodes, self._fresh, self._round]),
-            'failed': np.array(self._failed, np.int64)}
+        return dict(self._policy.state_dict()), self._counts()
 
     def restore(
         self, tensors: Mapping[str, torch.Tensor], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """The inverse of :meth:`state`."""
         self._policy.load_state_dict(dict(tensors))
+        self._set(arrays)
+
+    def _counts(self) -> dict[str, NDArray[Any]]:
+        return {'counts': np.array([self.steps, self._episodes, self._fresh, self._round]),
+                'failed': np.array(self._failed, np.int64)}
+
+    def _set(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.steps, self._episodes, self._fresh, self._round = arrays['counts'].tolist()
         self._failed = arrays['failed'].tolist()
 

@@ -36,7 +36,6 @@ from il_robot.algorithms.policy_env import executed_steps, residual_policy
 from il_robot.algorithms.progress import FinetuneBar, evaluation_bar, finetune_bar
 from il_robot.algorithms.workers import MakeEnv
 from il_robot.algorithms.worlds import Step
-from il_robot.checkpoints import list_checkpoints
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError, SimulationError
 from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint
@@ -115,6 +114,7 @@ class _Run:
     ) -> None:
         self.output, self.config, self.around, self.method = output, config, around, method
         self.records = read_records(output)
+        self._of_decision = steps_of_decision(config, output / START)
         self.recent: deque[bool] = deque(maxlen=200)
         self.episodes = 0
         self.losses: dict[str, torch.Tensor] = {}
@@ -163,7 +163,9 @@ class _Run:
         with finetune_bar(config.steps, method.steps, shown=self.around.shown) as bar:
             method.run(until, lambda step, losses: self._count(step, losses, bar),
                        lambda: over() or self.around.should_stop())
-        self._spent = spent + (time.monotonic() - begun) / 60
+        took = (time.monotonic() - begun) / 60
+        self._spent = spent + took
+        self._learned = self._of('during')[-1].get('learning_minutes', 0.0) + took
         if self.around.should_stop():
             self._save()
             raise _StoppedError
@@ -189,6 +191,7 @@ class _Run:
         back = solved < best - config.tolerance * count
         record = self._record('during', solved, count) | {
             'minutes': getattr(self, '_spent', 0.0) + (time.monotonic() - begun) / 60,
+            'learning_minutes': getattr(self, '_learned', 0.0),
             'training_episodes': self.episodes, 'better': better, 'taken_back': back,
             'training_success': float(np.mean(self.recent)) if self.recent else None,
             **{k: float(v) for k, v in self.losses.items()}}
@@ -216,7 +219,9 @@ class _Run:
 
     def _record(self, kind: str, solved: int, count: int) -> dict[str, Any]:
         return {'kind': kind, 'algorithm': self.config.algorithm, 'seed': self.config.seed,
-                'steps': self.method.steps, 'successes': solved, 'evaluated': count,
+                'steps': self.method.steps,
+                'control_steps': self.method.steps * self._of_decision,
+                'successes': solved, 'evaluated': count,
                 'success_rate': solved / count, 'interval_95': list(wilson(solved, count))}
 
     def _add(self, record: dict[str, Any]) -> None:
@@ -237,7 +242,9 @@ class _Run:
         return sum(e.success for e in found.results.values()), len(seeds)
 
     def _best(self) -> Path:
-        return list_checkpoints(self.output)[-1]
+        """The newest that was better than all before: what a kill left is not always the last."""
+        better = [r for r in self._of('during') if r['better']]
+        return self.output / 'checkpoints' / f'{better[-1]["steps"]:09d}'
 
     def _write(self, folder: Path) -> None:
         """The policy as it is now."""
@@ -272,6 +279,15 @@ class _Run:
             raise ConfigError(
                 f'{place} is damaged ({error}); delete it to go on from the best policy') from None
         self.episodes = max((r.get('training_episodes', 0) for r in self.records), default=0)
+
+
+def steps_of_decision(config: FinetuneConfig, start: Path) -> int:
+    """Control steps that a decision of the algorithm is executed for."""
+    if config.algorithm == 'filtered':
+        return 1
+    if config.algorithm == 'residual':
+        return config.hold
+    return executed_steps(*load_checkpoint(start))
 
 
 def read_records(output: Path) -> list[dict[str, Any]]:

@@ -136,7 +136,8 @@ class OffPolicy(_Trained):
         limit = config.limit if config.algorithm == 'residual' else math.inf
         options = default_options(config) | dict(config.options)
         learner = build(RLPDConfig, options, f'{config.algorithm}: options')
-        self._worlds = Worlds(factory, config.worlds, config.seed)
+        self._worlds = Worlds(
+            factory, config.worlds, config.seed, processes=config.worlds > 1)
         demonstrations = None
         if dataset is not None:
             demonstrations = read_experience(factory, open_dataset(dataset), learner)
@@ -190,7 +191,8 @@ class OnPolicy(_Trained):
         learner = build(
             PPOConfig, {**PPO_DEFAULTS, **config.options}, f'{config.algorithm}: options')
         self._worlds = Worlds(
-            PolicyEnvFactory(make_env, start, config.reward), config.worlds, config.seed)
+            PolicyEnvFactory(make_env, start, config.reward), config.worlds, config.seed,
+            processes=config.worlds > 1)
         self._net = trained_net(start, config.algorithm)
         space = self._worlds.action_space
         actor = Actor(self._net, space.shape[0], learner.std)

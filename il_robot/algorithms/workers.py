@@ -7,8 +7,10 @@ worker that dies costs its seed, which is reported; the others go on.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -175,6 +177,7 @@ class _Worker:
 def _serve(connection: Connection, work: bytes) -> None:
     """A worker's life: build, then one job per seed received; ends with the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         make_env, make_controller, job = pickle.loads(work)
         env = make_env()
@@ -188,3 +191,11 @@ def _serve(connection: Connection, work: bytes) -> None:
         connection.send(error)
     except Exception:
         connection.send(traceback.format_exc())
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves nobody who waits for the answer, and frees its locks."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -16,6 +16,8 @@ from il_robot.errors import ConfigError, unknown
 from il_robot.resources import named_config
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from il_robot.bench.suite import Cell, Suite
 
 
@@ -24,9 +26,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         'bench', help='compare methods on several environments and write a report',
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description='Run every method of a suite on every environment with every seed, each in a '
-                    'process of its own, and write OUTPUT/report.html. Finished cells stay: the '
-                    'same command goes on where it was.',
+        description='Run every method of a suite on every environment with every seed, one after '
+                    'the other on each core, and write OUTPUT/report.html. What is finished '
+                    'stays: the same command goes on where it was.',
         epilog='examples:\n'
                '  il_robot bench --suite quick --output outputs/quick\n'
                '  il_robot bench --env CartPole-v1 --expert my_module:expert \\\n'
@@ -59,10 +61,13 @@ def run(args: argparse.Namespace) -> int:
     # read when torch and numpy are loaded, in the processes of the cells, too: one core for each
     for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
         os.environ.setdefault(name, '1')
+    from il_robot.bench.outcome import REFERENCES
     from il_robot.bench.pool import run_local, run_ray
-    from il_robot.bench.suite import FAILED, RESULTS, opened, read_results
+    from il_robot.bench.suite import FAILED, RESULTS, opened
     from il_robot.data.layout import write_json
 
+    if args.workers is not None and args.workers < 1:
+        raise ConfigError(f'--workers must be >= 1, got {args.workers}')
     suite, output = _suite(args), args.output
     failed = 0
 
@@ -79,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
         path = output / RESULTS / cell.path
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, result)
+        (output / FAILED / cell.path).with_suffix('.txt').unlink(missing_ok=True)
         last = result['points'][-1]
         print(f'  {cell.path.with_suffix("")}: {sum(last["scores"]) / len(last["scores"]):.3f}, '
               f'{result["wall_seconds"]:.0f} s', flush=True)
@@ -86,13 +92,16 @@ def run(args: argparse.Namespace) -> int:
     finished = True
     with opened(suite, output), stop_on_interrupt() as should_stop:
         if not args.report:
-            cells = [c for c in suite.cells() if not (output / RESULTS / c.path).exists()]
+            cells = list(suite.cells())
+            if all(c.method in REFERENCES for c in cells):
+                raise ConfigError('nothing to compare: rlpd is for actions that are numbers')
+            cells = [c for c in cells if not (output / RESULTS / c.path).exists()]
             print(f'{suite.name}: {len(cells)} to run')
             workers = args.workers or len(os.sched_getaffinity(0))
             finished = (
                 run_ray(cells, output, args.ray, done, should_stop) if args.ray
                 else run_local(cells, output, workers, done, should_stop))
-        _report(output, read_results(output), _command(args), args.into)
+        _report(args)
     if not finished:
         print('stopped; the same command goes on')
         return 130
@@ -123,46 +132,58 @@ def _chosen(suite: Suite, args: argparse.Namespace) -> Suite:
     """
     from il_robot.bench.suite import METHODS
 
-    methods = args.methods or [*suite.methods, *suite.pipelines]
     environments = args.environments or [*suite.applications, *suite.scenes]
     known = [*(METHODS if suite.applications else ()), *suite.pipelines]
-    for name, among in (*((m, known) for m in methods if args.methods),
+    methods = args.methods or [*suite.methods, *suite.pipelines]
+    for name, among in (*((m, known) for m in args.methods or ()),
                         *((e, [*suite.applications, *suite.scenes]) for e in environments)):
         if name not in among:
             raise ConfigError(f'{suite.name}: ' + unknown('name', name, among))
+    applications = {k: v for k, v in suite.applications.items() if k in environments}
+    scenes = {k: v for k, v in suite.scenes.items() if k in environments}
+    flat = tuple(m for m in methods if m in METHODS and m not in suite.pipelines)
+    pipelines = {k: v for k, v in suite.pipelines.items() if k in methods}
     try:
         return replace(
-            suite, methods=tuple(m for m in methods if m in METHODS) or suite.methods,
-            pipelines={k: v for k, v in suite.pipelines.items() if k in methods},
-            applications={k: v for k, v in suite.applications.items() if k in environments},
-            scenes={k: v for k, v in suite.scenes.items() if k in environments},
+            suite, methods=flat, applications=applications if flat else {}, pipelines=pipelines,
+            scenes=scenes if pipelines else {},
             seeds=tuple(args.seeds) if args.seeds else suite.seeds)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
-def _command(args: argparse.Namespace) -> str:
-    """That makes the numbers of the report."""
+def _command(args: argparse.Namespace, suite: Mapping[str, Any]) -> str:
+    """That makes all that is in the folder, whatever part of it was asked for now."""
     words = ['--suite', args.suite] if args.suite else ['--env', args.env, '--expert', args.expert]
-    for name in ('methods', 'environments', 'seeds'):
-        if chosen := getattr(args, name):
-            words += [f'--{name}', *map(str, chosen)]
+    whole = _suite(argparse.Namespace(**{
+        **vars(args), 'methods': None, 'environments': None, 'seeds': None}))
+    for name, ours, all_of_it in (
+            ('methods', [*(suite['methods'] if suite['applications'] else ()),
+                         *suite['pipelines']],
+             [*(whole.methods if whole.applications else ()), *whole.pipelines]),
+            ('environments', [*suite['applications'], *suite['scenes']],
+             [*whole.applications, *whole.scenes]),
+            ('seeds', suite['seeds'], whole.seeds)):
+        if set(ours) != set(all_of_it):
+            words += [f'--{name}', *map(str, ours)]
     return f'il_robot bench {shlex.join([*words, "--output", str(args.output)])}'
 
 
-def _report(
-    output: Path, cells: list[dict[str, Any]], command: str, documents: list[Path]
-) -> None:
+def _report(args: argparse.Namespace) -> None:
     from il_robot.bench.documents import fill
-    from il_robot.bench.measures import curves
+    from il_robot.bench.measures import curves, without_scale
     from il_robot.bench.report import write_report
-    from il_robot.bench.suite import SUITE
+    from il_robot.bench.suite import SUITE, read_failed, read_results
 
+    output, cells = args.output, read_results(args.output)
     found = curves(cells)
     if not found:
         print('nothing to report yet')
+        for name, why in without_scale(cells).items():
+            print(f'  {name}: {why}')
         return
     suite = json.loads((output / SUITE).read_text())['suite']
-    print(f'written: {write_report(cells, suite, output, command)}')
-    for path in documents:
+    page = write_report(cells, suite, output, _command(args, suite), read_failed(output))
+    print(f'written: {page}')
+    for path in args.into:
         print(f'{path}: {fill(path, suite["name"], found)} tables')

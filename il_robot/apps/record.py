@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from il_robot.apps.options import add_task_options, task_arguments
 from il_robot.config import key_values
+from il_robot.demonstrations import FINE_NOISE, NOISE
 from il_robot.errors import ConfigError, SimulationError
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 FIRST_SEED = 10_000
 """Demonstrations start here; evaluation uses the seeds from 0, so that they never meet."""
-NOISE, FINE_NOISE = (0.005, 1.0), {'insert_peg': (0.01, 0.5)}
-"""Standard deviation [rad], and the share of the time in which it acts: as much as a policy's own
-errors, and as often as the expert can correct it within a task's clearance."""
 
 
 def add_parser(subparsers: Any) -> None:

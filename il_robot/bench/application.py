@@ -38,6 +38,8 @@ class Application:
         gamma: Discount that suits its horizon.
         steps: Of the environment that reinforcement learning may take.
         demonstrations: Episodes of the expert that methods without a teacher begin with.
+        noise: Deviation of Gaussian noise on what the expert does when he demonstrates, not on
+            his labels; actions that are numbers go from -1 to 1.
     """
 
     env: str
@@ -47,8 +49,11 @@ class Application:
     gamma: float = 0.99
     steps: int = 200_000
     demonstrations: int = 10
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.noise < 1:
+            raise ValueError(f'noise must be from 0 to below 1, got {self.noise}')
         if self.score not in ('return', 'success'):
             raise ValueError(f'score must be return or success, got {self.score}')
         if not 0 < self.gamma <= 1:
@@ -60,7 +65,7 @@ class Application:
 
 @dataclass(frozen=True)
 class MakeFlat:
-    """Makes the environment, flattened; picklable."""
+    """Makes the environment, flattened; picklable. Actions with bounds go from -1 to 1."""
 
     application: Application
 
@@ -77,11 +82,13 @@ class MakeFlat:
             raise ConfigError(f'{given.env} cannot be made: {error}') from None
         if not isinstance(env, gym.Env):
             raise ConfigError(f'{given.env} made {env!r}, which is no environment of Gymnasium')
-        if not isinstance(env.action_space, gym.spaces.Discrete) and not (
-                isinstance(env.action_space, gym.spaces.Box)
-                and len(env.action_space.shape or ()) == 1):
+        space = env.action_space
+        if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+            if np.isfinite([space.low, space.high]).all():
+                env = gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
+        elif not isinstance(space, gym.spaces.Discrete) or space.start != 0:
             raise ConfigError(
-                f'{given.env} has actions of {env.action_space}: supported are Discrete and Box '
+                f'{given.env} has actions of {space}: supported are Discrete from 0 on and Box '
                 'with one axis')
         try:
             flat = gym.wrappers.FlattenObservation(env)
@@ -123,6 +130,14 @@ def load_callable(name: str) -> Callable[..., Any]:
     return called
 
 
+def _inside(env: Any, wrapper: type) -> Any:
+    """What the outermost wrapper of a kind wraps."""
+    found = False
+    while not found:
+        found, env = isinstance(env, wrapper), env.env
+    return env
+
+
 class Teacher:
     """The expert of one environment.
 
@@ -137,35 +152,50 @@ class Teacher:
     def __init__(self, application: Application, env: gym.Env[Float32, Any]) -> None:
         self._name, self._env = application.expert, env
         self._expert = load_callable(application.expert)
-        own = env
-        while not isinstance(own, gym.wrappers.FlattenObservation):
-            assert isinstance(own, gym.Wrapper)
-            own = own.env
-        self._space = own.env.observation_space
+        own: Any = _inside(env, gym.wrappers.FlattenObservation)
+        self._observations = own.observation_space
+        self._scaled = isinstance(own, gym.wrappers.RescaleAction)
+        self._actions: Any = own.env.action_space if self._scaled else own.action_space
+        self._asked: Float32 | None = None
+        self._answer: Any = None
 
     def __call__(self, obs: Float32) -> Any:
         """Its action for an observation of the flattened environment.
 
+        He is asked once for each: an expert may remember what he did.
+
         Raises:
             ConfigError: it raised, or its action is none of the environment's.
         """
-        own = gym.spaces.unflatten(self._space, obs)
+        if obs is not self._asked:
+            self._answer, self._asked = self._ask(obs), obs
+        return self._answer
+
+    def _ask(self, obs: Float32) -> Any:
+        own = gym.spaces.unflatten(self._observations, obs)
         try:
             action = self._expert(self._env, own)
         except Exception as error:
             raise ConfigError(
                 f'the expert {self._name} raised {type(error).__name__}: {error}') from error
-        space = self._env.action_space
-        if isinstance(space, gym.spaces.Box):
-            action = np.clip(np.asarray(action, np.float32), space.low, space.high)
-            fits = action.shape == space.shape and bool(np.isfinite(action).all())
-        else:
-            action = np.int64(action)
-            fits = space.contains(action)
+        space = self._actions
+        try:
+            if isinstance(space, gym.spaces.Discrete):
+                found = np.asarray(action)
+                fits = found.shape == () and found == np.int64(found) and space.contains(
+                    np.int64(found))
+                answer: Any = np.int64(found) if fits else None
+            else:
+                found = np.clip(np.asarray(action, np.float32), space.low, space.high)
+                fits = found.shape == space.shape and bool(np.isfinite(found).all())
+                answer = 2 * (found - space.low) / (space.high - space.low) - 1 \
+                    if fits and self._scaled else found
+        except (TypeError, ValueError):
+            fits = False
         if not fits:
             raise ConfigError(f'the expert {self._name} answered {action!r}; an action here is '
                               f'{space}')
-        return action
+        return answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,22 +234,30 @@ class Episode:
 
 def drive(
     env: gym.Env[Float32, Any], seed: int, act: Callable[[Float32], Any],
-    teacher: Callable[[Float32], Any] | None = None,
+    teacher: Callable[[Float32], Any] | None = None, noise: float = 0.0,
 ) -> Episode:
     """One episode.
 
     Args:
         env: Flattened.
-        seed: Of its reset.
+        seed: Of its reset, and of the noise.
         act: Drives.
         teacher: Labels every state, where there is one.
+        noise: On what is done; choices have none.
     """
     obs, _ = env.reset(seed=seed)
+    space: Any = env.action_space
+    rng = np.random.default_rng([seed, 5])
+    shaken = noise > 0 and isinstance(space, gym.spaces.Box)
     seen, did, labels, rewards = [obs], [], [], []
     while True:
         if teacher is not None:
             labels.append(teacher(obs))
-        did.append(act(obs))
+        action = act(obs)
+        if shaken:
+            action = np.clip(action + noise * rng.standard_normal(np.shape(action)), space.low,
+                             space.high).astype(np.float32)
+        did.append(action)
         obs, reward, terminated, truncated, info = env.step(did[-1])
         seen.append(obs)
         rewards.append(reward)

@@ -15,6 +15,7 @@ from il_robot.bench import tables
 from il_robot.bench.measures import Curve
 from il_robot.errors import ConfigError, unknown
 
+_END = '<!-- end of bench -->'
 _PLACE = re.compile(
     r'(<!-- bench: (\S+)((?: \S+)*?) -->\n)(.*?)(<!-- end of bench -->)', re.DOTALL)
 
@@ -29,6 +30,11 @@ def fill(path: Path, suite: str, curves: Sequence[Curve]) -> int:
         text = path.read_text(encoding='utf-8')
     except OSError as error:
         raise ConfigError(f'cannot read {path}: {error.strerror}') from None
+    for start in re.finditer(r'<!-- bench: .*? -->', text):
+        follows = text.find('<!-- bench: ', start.end())
+        end = text.find(_END, start.end())
+        if end < 0 or 0 <= follows < end:
+            raise ConfigError(f'{path}: {start[0]} has no {_END} before the next')
     methods, filled = sorted({c.method for c in curves}), 0
 
     def table(found: re.Match[str]) -> str:

@@ -28,23 +28,26 @@ SHOWN = 1_000_000
 """First reset seed of demonstrations and of what is tried; evaluations have those below."""
 HIDDEN = (64, 64)
 _BATCH, _RATE = 64, 1e-3
+_FLAT, _FAR = 1e-2, 5.0
 
 
 class Scaled(nn.Module):
-    """Observations less their mean over their deviation, then a perceptron."""
+    """Observations less their mean over their deviation, at most 5 of it, then a perceptron."""
 
     mean: torch.Tensor
     scale: torch.Tensor
 
     def __init__(self, obs: Float32, outputs: int) -> None:
         super().__init__()
+        # what has not varied yet may do so later, by its own units
+        spread = torch.from_numpy(obs.std(0))
         self.register_buffer('mean', torch.from_numpy(obs.mean(0)))
-        self.register_buffer('scale', torch.from_numpy(obs.std(0)).clamp_min(1e-2))
+        self.register_buffer('scale', torch.where(spread > _FLAT, spread, 1.0))
         self.net = mlp(obs.shape[1], HIDDEN, outputs)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """``(B, outputs)``."""
-        answer: torch.Tensor = self.net((obs - self.mean) / self.scale)
+        answer: torch.Tensor = self.net(((obs - self.mean) / self.scale).clamp(-_FAR, _FAR))
         return answer
 
 
@@ -62,6 +65,7 @@ class Task:
         none = np.zeros(0, np.float32)
         self.low: Float32 = getattr(space, 'low', none)
         self.high: Float32 = getattr(space, 'high', none)
+        space.seed(seed)
         self.outcome = Outcome()
         self._away, self._begun = 0.0, time.process_time()
         torch.manual_seed(seed)
@@ -69,7 +73,8 @@ class Task:
 
     def show(self, number: int) -> Episode:
         """A demonstration."""
-        return drive(self.env, SHOWN + 1000 * self.seed + number, self.teacher, self.teacher)
+        return drive(self.env, SHOWN + 1000 * self.seed + number, self.teacher, self.teacher,
+                     self.application.noise)
 
     def actor(self, obs: Float32, std: float = 0.5) -> Actor | Categorical:
         """An untrained policy."""
@@ -84,11 +89,16 @@ class Task:
             return action if self.choices else action.clip(self.low, self.high)
         return answer
 
-    def judge(self, actor: Actor | Categorical, *, labels: int, steps: int, switches: int = 0
-              ) -> None:
-        """Another point of the curve."""
+    @property
+    def seconds(self) -> float:
+        """Of the processor so far, without evaluations."""
+        return time.process_time() - self._begun - self._away
+
+    def judge(self, actor: Actor | Categorical, *, labels: int, steps: int, switches: int = 0,
+              seconds: float | None = None) -> None:
+        """Another point of the curve; ``seconds``: what it cost, where that is not all so far."""
         begun = time.process_time()
-        seconds = begun - self._begun - self._away
+        seconds = self.seconds if seconds is None else seconds
         found = scores(self.make, self.act(actor), self.evaluated)
         self.outcome.points.append(Point(labels, steps, seconds, found, switches))
         self._away += time.process_time() - begun
@@ -147,14 +157,23 @@ def clone(task: Task, episodes: Sequence[Episode]) -> Actor | Categorical:
     return actor
 
 
+def sizes(most: int) -> list[int]:
+    """Numbers of episodes of a curve: 1, 2, 5, 10, ... and the most."""
+    return sorted({n for n in (1, 2, 5, 10, 20, 50, 100, 200, 500) if n <= most} | {most})
+
+
 def bc(task: Task) -> Outcome:
-    """Demonstrations alone: 1, 2, 5, ... of them."""
+    """Demonstrations alone: 1, 2, 5, ... of them, each number cloned by itself."""
     shown: list[Episode] = []
-    most = task.application.demonstrations
-    for count in sorted({n for n in (1, 2, 5, 10, 20, 50, 100) if n <= most} | {most}):
+    collected = 0.0
+    for count in sizes(task.application.demonstrations):
+        begun = task.seconds
         shown += [task.show(number) for number in range(len(shown), count)]
+        collected += task.seconds - begun
+        begun = task.seconds
         actor = clone(task, shown)
-        task.judge(actor, labels=steps_of(shown), steps=steps_of(shown))
+        task.judge(actor, labels=steps_of(shown), steps=steps_of(shown),
+                   seconds=collected + task.seconds - begun)
     return task.finish(actor)
 
 
@@ -168,7 +187,7 @@ def dagger(task: Task) -> Outcome:
     actor = clone(task, episodes)
     task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes), switches=0)
     rng, switches = np.random.default_rng([task.seed, 3]), 0
-    rounds = [n for n in (1, 2, 5, 10, 20, 50, 100) if n <= task.application.demonstrations]
+    rounds = sizes(task.application.demonstrations)
     for number, (have, want) in enumerate(zip(rounds, rounds[1:]), 1):
         share, answer = 0.5**number, task.act(actor)
         for k in range(have, want):
@@ -181,10 +200,15 @@ def dagger(task: Task) -> Outcome:
 
             episodes.append(drive(
                 task.env, SHOWN + 1000 * task.seed + k, drives, task.teacher))
-            switches += int(np.sum(np.diff([False, *drove]) > 0))
+            switches += takeovers(drove)
         actor = clone(task, episodes)
         task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes), switches=switches)
     return task.finish(actor)
+
+
+def takeovers(drove: Sequence[bool]) -> int:
+    """How often somebody began to drive."""
+    return int((np.diff(np.array([False, *drove], int)) > 0).sum())
 
 
 def expert(task: Task) -> Outcome:

@@ -24,6 +24,8 @@ from il_robot.errors import ConfigError
 
 _POINTS = 8  # of a curve
 _WORLDS = 8
+_LOOKED_AT = 10  # episodes at random, of which inputs are normalised
+_PER_STEP = 10  # steps of ppo to one of rlpd, whose every step is learned from many times
 
 
 def _ppo_config(task: Task, **settings: Any) -> PPOConfig:
@@ -48,7 +50,9 @@ def _learn(task: Task, actor: Actor | Categorical, config: PPOConfig, labels: in
 
 def ppo(task: Task) -> Outcome:
     """Reinforcement learning alone (Schulman et al. 2017): no expert."""
-    obs = drive(task.env, SHOWN + task.seed, lambda _: task.env.action_space.sample()).obs
+    obs = np.concatenate([
+        drive(task.env, SHOWN + 1000 * task.seed + k, lambda _: task.env.action_space.sample()).obs
+        for k in range(_LOOKED_AT)])
     return _learn(task, task.actor(obs, 1.0), _ppo_config(task, std=1.0), 0, 0)
 
 
@@ -76,6 +80,8 @@ def gail(task: Task) -> Outcome:
 def rlpd(task: Task) -> Outcome:
     """Soft actor-critic, half of every batch demonstrations (Ball et al. 2023).
 
+    A tenth of the application's steps: off-policy learning takes fewer, and longer for each.
+
     Raises:
         ConfigError: the actions are choices.
     """
@@ -87,6 +93,8 @@ def rlpd(task: Task) -> Outcome:
         gamma=application.gamma, n_step=1, updates=0.5, actor_every=1, std=0.5, temperature=0.1,
         correlation=0.0, warmup=1000, hidden=(256, 256))
     limit = float(np.max(np.abs([task.low, task.high])))
+    if not np.isfinite(limit):
+        raise ConfigError('rlpd is for actions that have bounds; these have none')
     replay = Replay(
         steps_of(shown), shown[0].obs.shape[1], task.width, config.gamma, config.n_step)
     for e in shown:
@@ -95,7 +103,8 @@ def rlpd(task: Task) -> Outcome:
         replay.extend(Transitions(e.obs[:-1], e.did, e.reward, e.obs[1:], ends))
     obs, _ = rows_of(shown)
     net = Scaled(obs, task.width)
-    actor, steps = Actor(net, task.width, config.std, limit), application.steps // 10
+    actor = Actor(net, task.width, config.std, limit)
+    steps = max(1, application.steps // _PER_STEP)
     with Worlds(task.make, 2, seed=SHOWN + task.seed, processes=False) as worlds:
         learner = RLPD(actor, worlds.obs_dim, task.width, config, task.seed)
         trainer = Trainer(worlds, learner, replay, task.seed)

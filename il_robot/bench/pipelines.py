@@ -1,22 +1,21 @@
 """A pipeline at work on a scene: cloning, then perhaps corrections or reinforcement.
 
-Everything lies in one folder, by the very functions that the commands ``record``, ``train``,
-``dagger`` and ``finetune`` call, each of which goes on where it was; so a cell that was killed
-does, too. Evaluations are those of the suite: on seeds that neither training nor any choice of a
-checkpoint has seen, the same for every method.
+Everything lies in one folder, by the very functions that the commands ``train``, ``dagger`` and
+``finetune`` call, each of which goes on where it was; so a cell that was killed does, too. Its
+seconds are those in which it was at work, written every few seconds. Evaluations are those of the
+suite: on seeds that neither training nor any choice of a checkpoint has seen, the same for every
+method.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from il_robot.algorithms.bc import train
@@ -25,14 +24,13 @@ from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.dagger import Surroundings, dagger, read_rounds
 from il_robot.algorithms.dagger_config import CONFIG as DAGGER_FILE
 from il_robot.algorithms.dagger_config import DaggerConfig, open_dagger
-from il_robot.algorithms.evaluate import as_observation, run_episode
-from il_robot.algorithms.expert import expert_controller
 from il_robot.algorithms.finetune import Around, finetune, read_records
 from il_robot.algorithms.finetune_config import CONFIG as FINETUNE_FILE
 from il_robot.algorithms.finetune_config import FinetuneConfig, open_finetune
 from il_robot.algorithms.runs import RUN
-from il_robot.algorithms.workers import MakeController, run_seeds
-from il_robot.bench.outcome import EXPERT, Outcome, Point
+from il_robot.bench.clock import Clock, locked
+from il_robot.bench.episodes import DELAY, MakeScene, latency, measure, under
+from il_robot.bench.outcome import Outcome, Point
 from il_robot.bench.scenes import Pipeline, Scene
 from il_robot.checkpoints import find_checkpoint, list_checkpoints
 from il_robot.config import build
@@ -40,28 +38,9 @@ from il_robot.data.dataset import open_dataset
 from il_robot.data.layout import write_json
 from il_robot.errors import SimulationError
 from il_robot.policies.checkpoint import load_checkpoint, read_description
-from il_robot.types import Float32, Observation
 
 CHECKPOINT, POINTS = 'checkpoint', 'points.json'
-FIRST_SEED = 500_000
-"""Of evaluations: rounds and demonstrations take those from 1 000 000, choices those from 0."""
-DELAY = 'delay'
-"""A disturbance that is none of the scene's: of the policy's answers [s]."""
 _SEEDS_PER_RUN = 10_000
-_ASKED = 300  # answers that the latency is measured over
-
-
-@dataclass(frozen=True)
-class MakeScene:
-    """Makes the environment; picklable."""
-
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-    def __call__(self) -> Any:
-        """A fresh one."""
-        from il_robot import sim
-
-        return sim.make(**self.arguments)
 
 
 class Work:
@@ -83,24 +62,27 @@ class Work:
         self._scene, self._pipeline, self._seed = scene, pipeline, seed
         self._episodes, self._folder, self._strengths = episodes, folder, strengths
         self._make = MakeScene(scene.arguments())
-        self._shown = MakeScene(scene.arguments(action_noise=scene.noise))
+        self._shown = MakeScene(scene.arguments(**scene.shaken))
         self._recipe = pipeline.recipe(scene.task)
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> Outcome:
-        """From where it is to its end."""
+        """From where it is to its end.
+
+        Raises:
+            ConfigError: another process is at work there.
+        """
         torch.set_num_threads(1)
-        how = self._pipeline
-        if how.dagger:
-            last = self._correct()
-        elif how.finetune:
-            last = self._tune()
-        else:
-            last = self._clone()
-        kept = self._folder / CHECKPOINT
-        if not kept.exists():
-            shutil.copytree(last, kept)
-        return self._finish(kept)
+        with locked(self._folder):
+            how = self._pipeline
+            last = (self._correct() if how.dagger else self._tune() if how.finetune
+                    else self._clone())
+            kept, fresh = self._folder / CHECKPOINT, self._folder / f'.{CHECKPOINT}'
+            if not kept.exists():
+                shutil.rmtree(fresh, ignore_errors=True)
+                shutil.copytree(last, fresh)
+                fresh.rename(kept)
+            return self._finish(kept)
 
     # -- how it comes about ------------------------------------------------------------------
     def _clone(self) -> Path:
@@ -116,23 +98,25 @@ class Work:
     def _cloned(self, number: int) -> tuple[dict[str, Any], Path]:
         """What a policy of so many demonstrations cost, and its checkpoint."""
         data, run = self._folder / 'dataset', self._folder / f'cloned_{number}'
-        begun = time.monotonic()
-        if not collect_demonstrations(
-                Place(self._shown), data, enough=lambda episodes, _: episodes >= number,
-                first_seed=1_000_000 + _SEEDS_PER_RUN * self._seed):
-            raise SimulationError('demonstrations ended early')
+        showing = Clock(self._folder / 'demonstrations.json')
+        with showing.running():
+            if not collect_demonstrations(
+                    Place(self._shown, should_stop=showing.tick), data,
+                    first_seed=1_000_000 + _SEEDS_PER_RUN * self._seed,
+                    enough=lambda episodes, _: episodes >= number):
+                raise SimulationError('demonstrations ended early')
         dataset = open_dataset(data).first_episodes(number)
-        collected = self._clock('demonstrations', time.monotonic() - begun)
-        begun, steps = time.monotonic(), self._recipe.training.steps
-        found = list_checkpoints(run)
+        learning = Clock(self._folder / f'{run.name}.json')
+        found, steps = list_checkpoints(run), self._recipe.training.steps
         if not found or read_description(found[-1]).step < steps:
             recipe = replace(self._recipe, training=replace(
                 self._recipe.training, seed=self._seed))
-            train(dataset, recipe, run, resume=(run / RUN).exists())
-        trained = self._clock(run.name, time.monotonic() - begun)
+            with learning.running():
+                train(dataset, recipe, run, resume=(run / RUN).exists(),
+                      should_stop=learning.tick)
         cost = accounts(dataset, 0)
         return {'labels': cost['labels'], 'steps': cost['rows'],
-                'seconds': collected + trained}, find_checkpoint(run)
+                'seconds': showing.seconds + learning.seconds}, find_checkpoint(run)
 
     def _correct(self) -> Path:
         """Rounds of DAgger."""
@@ -140,17 +124,28 @@ class Work:
         if not (run / DAGGER_FILE).exists():
             # the rounds are judged here: one episode is the least that the run itself must see
             config = build(DaggerConfig, {
-                'demonstrations': self._begin, 'noise': scene.noise, **self._pipeline.dagger,
+                'demonstrations': self._begin, 'noise': scene.shaken['action_noise'],
+                **self._pipeline.dagger,
                 'evaluate_episodes': 1, 'seed': self._seed}, 'dagger')
             open_dagger(run, config, self._recipe, {
                 'env': self._make.arguments, 'demonstrations': self._shown.arguments})
-        dagger(run, Surroundings(self._make, self._shown, shown=False))
-        seconds, rounds, last = 0.0, read_rounds(run), run
+        clock, spent = Clock(self._folder / 'clock.json'), self._folder / 'seconds.json'
+        seconds: dict[str, float] = json.loads(spent.read_text()) if spent.exists() else {}
+
+        def note(record: Mapping[str, Any]) -> None:
+            seconds[str(record['round'])] = clock.seconds
+            write_json(spent, seconds)
+
+        with clock.running():
+            dagger(run, Surroundings(self._make, self._shown, should_stop=clock.tick,
+                                     on_round=note, shown=False))
+        rounds, last = read_rounds(run), run
         for record in rounds:
-            seconds += record['collect_wall_seconds'] + record['train_wall_seconds']
-            last = find_checkpoint(run / 'rounds' / f'{record["round"]:02d}' / 'run')
-            self._judge(f'round_{record["round"]}', last, {
-                'labels': record['labels'], 'steps': record['rows'], 'seconds': seconds,
+            number = record['round']
+            last = find_checkpoint(run / 'rounds' / f'{number:02d}' / 'run')
+            took = seconds.get(str(number), clock.seconds)  # else killed between the two files
+            self._judge(f'round_{number}', last, {
+                'labels': record['labels'], 'steps': record['rows'], 'seconds': took,
                 'switches': record['switches']}, record is rounds[-1])
         return last
 
@@ -168,8 +163,8 @@ class Work:
         records = [r for r in read_records(run) if r['kind'] == 'during']
 
         def spent(record: Mapping[str, Any]) -> dict[str, Any]:
-            return {'labels': cost['labels'], 'steps': cost['steps'] + record['steps'],
-                    'seconds': cost['seconds'] + 60.0 * record['minutes']}
+            return {'labels': cost['labels'], 'steps': cost['steps'] + record['control_steps'],
+                    'seconds': cost['seconds'] + 60.0 * record['learning_minutes']}
 
         best = find_checkpoint(run)
         for record in records[1:]:
@@ -183,14 +178,6 @@ class Work:
     @property
     def _begin(self) -> int:
         return self._pipeline.begin or self._scene.demonstrations[0]
-
-    def _clock(self, name: str, seconds: float) -> float:
-        """Seconds that a stage took, over all times that it was gone on with."""
-        path = self._folder / 'seconds.json'
-        known = json.loads(path.read_text()) if path.exists() else {}
-        known[name] = known.get(name, 0.0) + seconds
-        write_json(path, known)
-        return float(known[name])
 
     # -- how good it is ----------------------------------------------------------------------
     def _judge(self, name: str, checkpoint: Path, cost: Mapping[str, Any], last: bool) -> None:
@@ -216,8 +203,11 @@ class Work:
             sum(p.numel() for p in policy.parameters()),
             latency(self._make, checkpoint), points[-1]['jerk'])
         for name, values in self._strengths.items():
+            own = float(self._scene.disturbances.get(name, 0.0))
             outcome.robustness[name] = [
-                (float(value), self._under(name, value, checkpoint)) for value in values]
+                (own, points[-1]['scores']),
+                *((float(value), self._under(name, value, checkpoint)) for value in values
+                  if value != own)]
         return outcome
 
     def _under(self, name: str, value: float, checkpoint: Path) -> list[float]:
@@ -226,100 +216,8 @@ class Work:
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             delay = float(value) if name == DELAY else 0.0
-            make = self._make if name == DELAY else MakeScene(
-                self._scene.arguments(**{name: value}))
             write_json(path, {'scores': measure(
-                make, PolicyFactory(checkpoint, delay=delay), self._episodes)[0]})
+                under(self._scene, name, value), PolicyFactory(checkpoint, delay=delay),
+                self._episodes)[0]})
         scores: list[float] = json.loads(path.read_text())['scores']
         return scores
-
-
-def reference(name: str, scene: Scene, episodes: int) -> Outcome:
-    """The expert, or joint targets at random: the ends of the scale."""
-    make = MakeScene(scene.arguments())
-    controller = expert_controller if name == EXPERT else RandomController
-    scores, jerk = measure(make, controller, episodes)
-    return Outcome([Point(0, 0, 0.0, scores)], jerk=jerk)
-
-
-class RandomController:
-    """Joint targets at random within the limits, a new one each control step."""
-
-    def __init__(self, env: Any) -> None:
-        self._robot = env.unwrapped.robot
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Whatever it draws follows from this."""
-        self._rng = rng
-
-    def act(self, observation: Observation) -> Float32:
-        """``(D,)`` [rad, m]."""
-        action: Float32 = self._rng.uniform(
-            self._robot.lower, self._robot.upper).astype(np.float32)
-        return action
-
-
-class _Noted:
-    """A controller whose commands are noted."""
-
-    def __init__(self, controller: Any) -> None:
-        self._controller, self.commands = controller, list[Float32]()
-
-    def reset(self, rng: np.random.Generator) -> None:
-        self._controller.reset(rng)
-
-    def act(self, observation: Observation) -> Float32:
-        self.commands.append(self._controller.act(observation))
-        return self.commands[-1]
-
-
-def _measured(env: Any, controller: Any, seed: int) -> tuple[float, float, int]:
-    """Success of an episode, the sum of squares of its commands' jerk, and of how many."""
-    noted = _Noted(controller)
-    result = run_episode(env, noted, seed)
-    robot = env.unwrapped.robot
-    arms = [i for i, name in enumerate(robot.joint_names) if name not in robot.gripper_names]
-    third = np.diff(np.stack(noted.commands)[:, arms].astype(float), 3, axis=0) / robot.dt**3
-    return float(result.success), float((third**2).sum()), third.size
-
-
-def measure(
-    make: MakeScene, make_controller: MakeController, episodes: int
-) -> tuple[list[float], float]:
-    """Success of each episode, in the order of seeds, and the jerk over all [rad/s^3].
-
-    Raises:
-        SimulationError: one broke.
-    """
-    found: dict[int, tuple[float, float, int]] = {}
-    broken: dict[int, str] = {}
-
-    def finish(seed: int, outcome: Any) -> bool:
-        (broken if isinstance(outcome, str) else found)[seed] = outcome
-        return not broken
-
-    run_seeds(make, make_controller, _measured,
-              range(FIRST_SEED, FIRST_SEED + episodes), finish)
-    for seed, why in broken.items():
-        raise SimulationError(f'the evaluation broke at seed {seed}: {why}')
-    successes, squares, sizes = zip(*(found[seed] for seed in sorted(found)))
-    return list(successes), float(np.sqrt(sum(squares) / max(sum(sizes), 1)))
-
-
-def latency(make: MakeScene, checkpoint: Path) -> tuple[float, float]:
-    """p50 and p99 of one answer of the network [ms], as Outcome has it."""
-    env = make()
-    try:
-        runner = PolicyFactory(checkpoint)(env).runner
-        observation = as_observation(env.reset(seed=FIRST_SEED)[0], 0.0)
-        runner.reset(np.random.default_rng(0))
-        took = []
-        for _ in range(_ASKED):
-            runner.observe(observation)
-            begun = time.thread_time()
-            runner.predict()
-            took.append(1e3 * (time.thread_time() - begun))
-    finally:
-        env.close()
-    p50, p99 = np.quantile(took[_ASKED // 10:], (0.5, 0.99)).tolist()
-    return p50, p99

@@ -1,7 +1,7 @@
 """Cells in parallel: processes of this machine, or of many through Ray.
 
-Either way a cell does the same: it is one process with one thread, and its seed decides what it
-draws. Where a cell fails the others go on.
+Either way a cell does the same on one thread, and its seed decides what it draws. Where a cell
+fails the others go on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from il_robot import __version__
 from il_robot.algorithms.workers import run_seeds
 from il_robot.bench.suite import Cell
 from il_robot.errors import ConfigError, IlRobotError
@@ -106,15 +107,19 @@ def run_ray(
         raise ConfigError(f'no Ray cluster at {address}: {error}') from None
     try:
         remote = ray.remote(num_cpus=1, max_retries=1)(attempt)
-        running = {remote.remote(cell, output): cell for cell in cells}
+        running = {remote.remote(cell, output.resolve()): cell for cell in cells}
         while running and not should_stop():
             done, _ = ray.wait(list(running), timeout=0.5)
             for reference in done:
                 cell = running.pop(reference)
                 try:
-                    on_done(cell, ray.get(reference))
+                    result = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    on_done(cell, f'its process died: {error}')
+                    result = f'its process died: {error}'
+                if isinstance(result, dict) and result['version'] != __version__:
+                    result = (f'a machine of the cluster has il_robot {result["version"]}, this '
+                              f'one {__version__}: they would not be comparable')
+                on_done(cell, result)
         return not running
     finally:
         ray.shutdown()

@@ -16,6 +16,7 @@ import numpy as np
 
 from il_robot.bench import measures, tables
 from il_robot.bench.measures import Curve
+from il_robot.bench.outcome import EXPERT
 from il_robot.bench.tables import Table
 
 STYLE = """
@@ -45,7 +46,7 @@ def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
     columns = min(3, len(environments))
     rows = -(-len(environments) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout='constrained')
-    axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).ravel()
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for ax, environment in zip(axes, environments):
         for number, method in enumerate(methods):
             own = [c for c in curves if (c.method, c.environment) == (method, environment)]
@@ -53,19 +54,35 @@ def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
             if not own:
                 continue
             for c in own:
-                ax.plot(getattr(c, what), 100 * c.score, color=f'C{number}', alpha=0.25,
+                ax.plot(getattr(c, what), 100 * c.score, '.-', color=f'C{number}', alpha=0.25,
                         linewidth=1)
-            count = min(len(c.score) for c in own)
-            middle = np.median([getattr(c, what)[:count] for c in own], axis=0)
-            ax.plot(middle, 100 * np.mean([c.score[:count] for c in own], axis=0), '.-',
-                    color=f'C{number}', label=method)
+            ax.plot(*together(own, what), color=f'C{number}', label=method)
         ax.axhline(100, color='0.6', linewidth=0.8, linestyle=':')
-        ax.set(title=environment, xlabel=label, ylim=(-25, 112), xscale='symlog')
+        ax.set(title=environment, xlabel=label, xscale='symlog')
+        ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
     for ax in axes[len(environments):]:
         ax.axis('off')
     _legend(figure, axes)
     return figure
+
+
+def together(own: Sequence[Curve], what: str) -> tuple[Any, Any]:
+    """Mean score of all seeds over what was taken, from where each has one.
+
+    Every curve is a staircase: between two evaluations, and after the last, the older one counts.
+    """
+    steps = [np.asarray(getattr(c, what), float) for c in own]
+    grid = np.unique(np.concatenate(steps))
+    grid = grid[grid >= max(x[0] for x in steps)]
+    at = [100 * c.score[np.searchsorted(x, grid, side='right') - 1] for c, x in zip(own, steps)]
+    return grid, np.mean(at, axis=0)
+
+
+def _shown(limits: tuple[float, float]) -> tuple[float, float]:
+    """From below 0 to above 100; what is far worse than chance is not all shown."""
+    low, high = limits
+    return max(min(low, -5.0), -60.0), max(high, 105.0)
 
 
 def draw_robustness(curves: Sequence[Curve]) -> Any:
@@ -80,7 +97,7 @@ def draw_robustness(curves: Sequence[Curve]) -> Any:
     columns = min(3, len(pairs))
     rows = -(-len(pairs) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout='constrained')
-    axes = np.atleast_1d(figure.subplots(rows, columns, sharey=True)).ravel()
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for ax, (environment, disturbance) in zip(axes, pairs):
         for number, method in enumerate(methods):
             tried = [measures.under(c, disturbance) for c in curves
@@ -90,7 +107,8 @@ def draw_robustness(curves: Sequence[Curve]) -> Any:
                 ax.plot([strength for strength, _ in tried[0]],
                         100 * np.mean([[score for _, score in t] for t in tried], axis=0), '.-',
                         color=f'C{number}', label=method)
-        ax.set(title=environment, xlabel=disturbance, ylim=(-5, 112))
+        ax.set(title=environment, xlabel=disturbance)
+        ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
     for ax in axes[len(pairs):]:
         ax.axis('off')
@@ -113,8 +131,50 @@ def svg(figure: Any) -> str:
     return f'<figure>{text[text.index("<svg"):]}</figure>'
 
 
-def write_report(cells: Sequence[Mapping[str, Any]], suite: Mapping[str, Any], folder: Path,
-                 command: str) -> Path:
+class _Page:
+    """The page and the same in Markdown, section by section."""
+
+    def __init__(self, title: str, about: str, folder: Path) -> None:
+        self._title, self._about, self._folder = title, about, folder
+        self._parts, self._lines = list[str](), [f'# {title}', '', about, '']
+
+    def section(self, title: str, text: str, *shown: tuple[Table, Any]) -> None:
+        """Tables, each with the colours of its cells or None."""
+        self._parts.append(f'<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>')
+        self._lines.extend([f'## {title}', '', text, ''])
+        for table, shade in shown:
+            self._parts.append(table.html(shade))
+            self._lines.extend([table.markdown(), ''])
+
+    def picture(self, figure: Any, name: str, title: str) -> None:
+        """Inside the page, and as a file."""
+        figure.savefig(self._folder / f'{name}.png', dpi=110)
+        self._parts.append(svg(figure))
+        self._lines.extend([f'![{title}]({name}.png)', ''])
+
+    def command(self, text: str) -> None:
+        """As it is typed."""
+        self._parts.append(f'<pre>{html.escape(text)}</pre>')
+        self._lines.extend(['```', text, '```', ''])
+
+    def write(self) -> Path:
+        """Both files; the page's path."""
+        page = self._folder / 'report.html'
+        title = html.escape(f'il_robot: {self._title}')
+        page.write_text(
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+            f'content="width=device-width,initial-scale=1"><title>{title}</title><style>{STYLE}'
+            f'</style></head><body><main><h1>{title}</h1><p class="dim">'
+            f'{html.escape(self._about)}</p>{"".join(self._parts)}</main></body></html>',
+            encoding=TEXT)
+        (self._folder / 'report.md').write_text('\n'.join(self._lines), encoding=TEXT)
+        return page
+
+
+def write_report(
+    cells: Sequence[Mapping[str, Any]], suite: Mapping[str, Any], folder: Path, command: str,
+    failed: Mapping[str, str] | None = None,
+) -> Path:
     """report.html, report.md and the pictures; the page's path.
 
     Args:
@@ -122,65 +182,67 @@ def write_report(cells: Sequence[Mapping[str, Any]], suite: Mapping[str, Any], f
         suite: What was compared (suite.json).
         folder: Where to.
         command: That makes these numbers again.
+        failed: Why there is no result, by environment, method and seed.
     """
     curves = measures.curves(cells)
-    parts, lines = [], [f'# {suite["name"]}', '', suite.get('about', ''), '']
-
-    def section(title: str, text: str, *shown: tuple[Table, Any]) -> None:
-        parts.append(f'<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>')
-        lines.extend([f'## {title}', '', text, ''])
-        for table, shade in shown:
-            parts.append(table.html(shade))
-            lines.extend([table.markdown(), ''])
-
-    def picture(figure: Any, name: str, title: str) -> None:
-        figure.savefig(folder / f'{name}.png', dpi=110)
-        parts.append(svg(figure))
-        lines.extend([f'![{title}]({name}.png)', ''])
-
-    seeds = sorted({c.seed for c in curves})
-    section('Ranking', 'Over all environments and seeds, interquartile mean of the score: 100 is '
-            'the expert, 0 is acting at random. Labels and seconds are medians of whole runs.',
-            (tables.ranking(curves), None))
-    section('Who is first, by question', 'The order alone: whether a difference of scores is '
-            'shown at all, "Pairs" says. Medians over all environments and seeds; what was never '
-            'reached in most of them has no place.', (tables.questions(curves), None))
-    section('Where each is strong', f'Mean over {len(seeds)} training seeds.', tables.heat(curves))
-    section('Pairs', 'The same environments and seeds on both sides. Where the interval holds 0, '
-            'no difference is shown.', (tables.comparisons(curves), None))
+    page = _Page(suite['name'], suite.get('about', ''), folder)
+    _whole(page, curves, len(suite['seeds']),
+           {**measures.without_scale(cells), **(failed or {})})
     for what, label in (('labels', 'labels of the expert'), ('steps', 'steps of the environment'),
                         ('seconds', 'seconds of collecting and training')):
-        figure = draw(curves, what, label)
-        section(f'Score over {label}', 'Thin lines are seeds, thick ones their mean.')
-        picture(figure, what, f'score over {label}')
-    strong = draw_robustness(curves)
-    if strong is not None:
-        section('Score under disturbances', 'Of the last policy of each run, by the strength of '
-                'what it was not trained for; the tables are with the environments.')
-        picture(strong, 'robustness', 'score under disturbances')
-    for environment in sorted({c.environment for c in curves}):
-        section(environment, '"to 90": until 90 % of the expert was reached, median over seeds; '
-                'labels, takeovers and seconds are of whole runs.',
-                (tables.quality(curves, environment), None),
-                (tables.costs(curves, environment), None))
-        for name in measures.disturbances(curves, environment):
-            section(f'{environment} under {name}', 'The policies of the table above, tried '
-                    'where they were not trained.',
-                    tables.robustness(curves, environment, name))
+        page.section(f'Score over {label}', 'Thin lines are seeds, thick ones their mean; dots '
+                     'are evaluations, on the way with fewer episodes on bimanual tasks.')
+        page.picture(draw(curves, what, label), what, f'score over {label}')
+    experts = [c for c in measures.curves(cells, lambda name: name == EXPERT)
+               if c.cell['robustness']]
+    _each(page, curves, experts)
     machines = sorted({c['machine'] for c in cells})
     packages = sorted({f'{k} {v}' for c in cells for k, v in c['packages'].items()})
-    section('How to get these numbers', f'{len(cells)} results of il_robot '
-            f'{", ".join(sorted({c["version"] for c in cells}))}; {"; ".join(machines)}; '
-            f'{", ".join(packages)}.')
-    parts.append(f'<pre>{html.escape(command)}</pre>')
-    lines.extend(['```', command, '```', ''])
-    page = folder / 'report.html'
-    title = html.escape(f'il_robot: {suite["name"]}')
-    page.write_text(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
-        f'content="width=device-width,initial-scale=1"><title>{title}</title><style>{STYLE}'
-        f'</style></head><body><main><h1>{title}</h1><p class="dim">'
-        f'{html.escape(suite.get("about", ""))}</p>{"".join(parts)}</main></body></html>',
-        encoding=TEXT)
-    (folder / 'report.md').write_text('\n'.join(lines), encoding=TEXT)
-    return page
+    page.section('How to get these numbers', f'{len(cells)} results of il_robot '
+                 f'{", ".join(sorted({c["version"] for c in cells}))}; {"; ".join(machines)}; '
+                 f'{", ".join(packages)}. One of them alone: add --environments, --methods and '
+                 '--seeds.')
+    page.command(command)
+    return page.write()
+
+
+def _whole(
+    page: _Page, curves: Sequence[Curve], seeds: int, lacking: Mapping[str, str]
+) -> None:
+    """What is said of all environments together."""
+    page.section(
+        'Ranking', 'Over all environments and seeds, interquartile mean of the score: 100 is the '
+        'expert, 0 is acting at random. Labels and seconds are medians of whole runs.',
+        (tables.ranking(curves, seeds), None))
+    if lacking:
+        page.section('What is missing', 'Not in any table or picture.', (Table(
+            ['what', 'why'], sorted(map(list, lacking.items()))), None))
+    page.section(
+        'Who is first, by question', 'The order alone: whether a difference of scores is shown at '
+        'all, "Pairs" says. Of the methods that were tried everywhere; medians over all '
+        'environments and seeds; what was not reached in most of them has no place.',
+        (tables.questions(curves), None))
+    page.section('Where each is strong', 'Mean over training seeds.', tables.heat(curves))
+    page.section(
+        'Pairs', 'The same environments and seeds on both sides; p by Holm for as many pairs as '
+        'there are. From 0.05 on no difference is shown.', (tables.comparisons(curves), None))
+
+
+def _each(page: _Page, curves: Sequence[Curve], experts: Sequence[Curve]) -> None:
+    """What is said of every environment, and under disturbances."""
+    strong = draw_robustness([*curves, *experts])
+    if strong is not None:
+        page.section('Score under disturbances', 'Of the last policy of each run, by the strength '
+                     'of what it was not trained for; the tables are with the environments.')
+        page.picture(strong, 'robustness', 'score under disturbances')
+    for environment in sorted({c.environment for c in curves}):
+        page.section(
+            environment, '"to 90": until it stayed above 90 % of the expert, median over seeds; '
+            'labels, takeovers and seconds are of whole runs.',
+            (tables.quality(curves, environment), None),
+            (tables.costs(curves, environment), None))
+        for name in measures.disturbances(curves, environment):
+            page.section(
+                f'{environment} under {name}', 'The policies of the table above, tried where they '
+                'were not trained, and the expert himself.',
+                tables.robustness([*curves, *experts], environment, name))

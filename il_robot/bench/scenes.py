@@ -15,12 +15,14 @@ from il_robot.algorithms.finetune_config import FinetuneConfig
 from il_robot.algorithms.recipe import Recipe, load_recipe
 from il_robot.bench.application import Application
 from il_robot.config import build
+from il_robot.demonstrations import FINE_NOISE, NOISE
 from il_robot.errors import ConfigError, unknown
 from il_robot.resources import named_config
 from il_robot.sim import task_names
 from il_robot.sim.disturbances import Disturbances
 from il_robot.sim.registration import ENV_IDS
 
+_HALF_RANGE = 3.0  # about, of a joint [rad]: actions of applications go from -1 to 1
 FLAT = ('gail', 'ppo', 'rlpd', 'bc_ppo')
 """Methods of applications that a pipeline may name."""
 
@@ -36,7 +38,8 @@ class Scene:
         task_options: Of the task, for example ``clearance`` [m].
         demonstrations: Numbers of episodes that are cloned, ascending; whatever follows the
             cloning begins with the first.
-        noise: On what the expert does when he demonstrates, not on his labels [rad].
+        noise: On what the expert does when he demonstrates, not on his labels [rad]; None: as
+            ``il_robot record`` has it for the task (:mod:`il_robot.demonstrations`).
     """
 
     task: str = 'transfer_cube'
@@ -44,7 +47,7 @@ class Scene:
     disturbances: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
     demonstrations: tuple[int, ...] = (10, 20, 50)
-    noise: float = 0.005
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if self.task not in task_names():
@@ -53,6 +56,14 @@ class Scene:
                 set(self.demonstrations)) or self.demonstrations[0] < 1:
             raise ValueError(f'demonstrations must ascend from 1, got {self.demonstrations}')
         build(Disturbances, self.disturbances, 'disturbances')
+
+    @property
+    def shaken(self) -> dict[str, float]:
+        """Disturbances of the demonstrations, beside the scene's own."""
+        noise, share = FINE_NOISE.get(self.task, NOISE)
+        if self.noise is not None:
+            noise, share = self.noise, 1.0
+        return {'action_noise': noise, 'noise_share': share}
 
     def arguments(self, **disturbances: float) -> dict[str, Any]:
         """Of :func:`il_robot.sim.make`, with these disturbances instead of the scene's own."""
@@ -65,7 +76,8 @@ class Scene:
         options = {k: v for k, v in self.arguments().items() if k != 'task'}
         return Application(
             f'il_robot.sim:{env_id}', 'il_robot.bench.experts:bimanual', options, 'success',
-            gamma=0.99, steps=steps, demonstrations=demonstrations)
+            gamma=0.99, steps=steps, demonstrations=demonstrations,
+            noise=self.shaken['action_noise'] / _HALF_RANGE)
 
 
 @dataclass(frozen=True)
@@ -95,8 +107,10 @@ class Pipeline:
     steps: int = 200_000
 
     def __post_init__(self) -> None:
-        if self.dagger and self.finetune:
-            raise ValueError('dagger and finetune exclude one another')
+        if sum(map(bool, (self.dagger, self.finetune, self.flat))) > 1:
+            raise ValueError('dagger, finetune and flat exclude one another')
+        if self.dagger.get('compare'):
+            raise ValueError('dagger: compare is what another pipeline is for; leave it out')
         if self.flat and self.flat not in FLAT:
             raise ValueError(unknown('flat', self.flat, FLAT))
         build(DaggerConfig, self.dagger, 'dagger')

@@ -14,7 +14,6 @@ with those of this one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -25,23 +24,27 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from il_robot import __version__
 from il_robot.bench import flat, flat_rl
 from il_robot.bench.application import Application, MakeFlat
+from il_robot.bench.clock import locked
+from il_robot.bench.episodes import DELAY, FIRST_SEED, reference
 from il_robot.bench.outcome import EXPERT, RANDOM, REFERENCES, Outcome
-from il_robot.bench.pipelines import DELAY, FIRST_SEED, Work, reference
+from il_robot.bench.pipelines import Work
 from il_robot.bench.scenes import Pipeline, Scene
 from il_robot.config import build, load_yaml, to_dict
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError, unknown
 from il_robot.sim.disturbances import Disturbances
 
-SUITE, RESULTS, FAILED, WORK, LOCK = 'suite.json', 'results', 'failed', 'work', '.lock'
+SUITE, RESULTS, FAILED, WORK = 'suite.json', 'results', 'failed', 'work'
 METHODS: dict[str, Callable[[flat.Task], Outcome]] = {
     'bc': flat.bc, 'dagger': flat.dagger, 'gail': flat_rl.gail, 'ppo': flat_rl.ppo,
     'bc_ppo': flat_rl.bc_ppo, 'rlpd': flat_rl.rlpd}
 """On applications."""
+_KINDS = 'applications', 'scenes', 'pipelines', 'recipes'
 _ENDS = {EXPERT: flat.expert, RANDOM: flat.random}
 
 
@@ -58,7 +61,7 @@ class Suite:
         strengths: Disturbances that the last policy of a pipeline is tried under, and how strong:
             fields of :class:`il_robot.sim.disturbances.Disturbances`, and ``delay`` [s].
         seeds: Training seeds of each.
-        episodes: Of every evaluation.
+        episodes: Of every evaluation; those on the way on a scene have a quarter.
         about: What it is for, a sentence of the report.
     """
 
@@ -82,11 +85,18 @@ class Suite:
                 'a suite needs seeds, and applications with methods or scenes with pipelines')
         if self.applications.keys() & self.scenes.keys():
             raise ValueError('an application and a scene have the same name')
+        for name in (*REFERENCES, *METHODS):
+            if name in self.pipelines and (name in REFERENCES or self.applications):
+                raise ValueError(f'{name!r} is no name for a pipeline here: it is taken')
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f'seeds must differ and be >= 0, got {self.seeds}')
         if self.episodes < 1:
             raise ValueError(f'episodes must be >= 1, got {self.episodes}')
         for name, values in self.strengths.items():
             if not isinstance(values, list | tuple) or not values:
                 raise ValueError(f'strengths: {name} must be a list, got {values!r}')
+            if list(values) != sorted(set(values)) or values[0] < 0:
+                raise ValueError(f'strengths: {name} must ascend from 0 on, got {values}')
             if name != DELAY:
                 for value in values:
                     build(Disturbances, {name: value}, 'strengths')
@@ -134,7 +144,7 @@ class Cell:
     @property
     def path(self) -> Path:
         """Of its result, below :data:`RESULTS`."""
-        return Path(self.environment) / self.method / f'{self.seed}.json'
+        return Path(quote(self.environment, safe=':'), self.method, f'{self.seed}.json')
 
     def run(self, output: Path) -> dict[str, Any]:
         """Its result; what it needs in between is in the folder of the run."""
@@ -150,7 +160,7 @@ class Cell:
             return (METHODS | _ENDS)[self.method](
                 flat.Task(where, self.seed, range(self.episodes)))
         if self.method in REFERENCES:
-            return reference(self.method, where, self.episodes)
+            return reference(self.method, where, self.episodes, self.strengths)
         assert how is not None, 'every other method of a scene is a pipeline'
         if how.flat:
             return METHODS[how.flat](flat.Task(
@@ -182,40 +192,52 @@ def opened(suite: Suite, output: Path) -> Iterator[None]:
     Raises:
         ConfigError: another suite, another version or another process is there.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(output / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f'another run writes into {output}; wait, or give another '
-                              '--output') from None
-        _check(suite, output)
-        write_json(output / SUITE, {'version': __version__, 'suite': to_dict(suite)})
+    with locked(output):
+        write_json(output / SUITE, {'version': __version__, 'suite': _grown(suite, output)})
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _check(suite: Suite, output: Path) -> None:
+def _grown(suite: Suite, output: Path) -> dict[str, Any]:
+    """What is compared in a folder, with what is added now.
+
+    Everything that decides results is in it, the recipes of pipelines, too.
+
+    Raises:
+        ConfigError: what is there already is of another version, or other than now.
+    """
+    now = json.loads(json.dumps({**to_dict(suite), 'recipes': {
+        f'{name} on {task}': to_dict(pipeline.recipe(task))
+        for name, pipeline in suite.pipelines.items() if not pipeline.flat
+        for task in sorted({scene.task for scene in suite.scenes.values()})}}))
     path = output / SUITE
     if not path.exists():
-        return
+        return now
     there = json.loads(path.read_text())
     if there['version'] != __version__:
         raise ConfigError(
             f'the results in {output} are of version {there["version"]}, this is {__version__}: '
             'they would not be comparable; give another --output')
-    before, now = there['suite'], json.loads(json.dumps(to_dict(suite)))
-    other = [name for kind in ('applications', 'scenes', 'pipelines')
-             for name, old in before[kind].items() if now[kind].get(name, old) != old]
+    before = there['suite']
+    other = [name for kind in _KINDS for name, old in before[kind].items()
+             if now[kind].get(name, old) != old]
     other += [key for key in ('episodes', 'strengths') if before[key] != now[key]]
     if other:
         raise ConfigError(f'{output} has results of another {", ".join(other)}; give another '
                           '--output')
+    now |= {kind: before[kind] | now[kind] for kind in _KINDS}
+    return now | {key: sorted({*before[key], *now[key]}) for key in ('seeds', 'methods')}
 
 
 def read_results(output: Path) -> list[dict[str, Any]]:
     """All cells that are finished."""
     return [json.loads(path.read_text())
             for path in sorted((output / RESULTS).glob('*/*/*.json'))]
+
+
+def read_failed(output: Path) -> dict[str, str]:
+    """The last line of why a cell has no result, by environment, method and seed."""
+    found = {}
+    for path in sorted((output / FAILED).glob('*/*/*.txt')):
+        name = f'{unquote(path.parts[-3])}, {path.parts[-2]}, seed {path.stem}'
+        found[name] = path.read_text().strip().splitlines()[-1]
+    return found

@@ -45,12 +45,14 @@ def percent(value: float) -> str:
 
 
 def interval(found: Estimate) -> str:
-    """A normalised score and its interval."""
+    """A normalised score and its interval, where there is one."""
+    if not np.isfinite(found.low):
+        return f'{percent(found.value)} [one seed]'
     return f'{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]'
 
 
 def amount(value: float) -> str:
-    """Labels, steps or seconds; what was never reached is a dash."""
+    """Labels, steps or seconds; what was never reached, or is not known, is a dash."""
     if not np.isfinite(value):
         return '-'
     for size, letter in ((1e6, 'M'), (1e3, 'k')):
@@ -77,31 +79,46 @@ def _score(curve: Curve) -> float:
     return float(curve.score[curve.best])
 
 
-def ranking(curves: Sequence[Curve]) -> Table:
-    """Methods over all environments, the best first."""
+def ranking(curves: Sequence[Curve], seeds: int = 0) -> Table:
+    """Methods over all environments, the best first.
+
+    Args:
+        curves: Of all.
+        seeds: That each should have on each environment; those of the most complete one if 0.
+    """
     by_method = finals(curves)
     everywhere = {c.environment for c in curves}
+    wanted = seeds or max(len(s) for found in by_method.values() for s in found.values())
     rows = []
     for method, environments in by_method.items():
-        scores = {e: [_score(c) for c in seeds.values()] for e, seeds in environments.items()}
-        found = measures.over_environments(scores)
-        worst = min(min(v) for v in scores.values())
-        reached = sum(np.mean(v) >= measures.CONVERGED for v in scores.values())
-        labels = np.median([c.labels[c.best] for s in environments.values() for c in s.values()])
-        seconds = np.median([c.seconds[c.best] for s in environments.values() for c in s.values()])
+        own = {e: list(found.values()) for e, found in environments.items()}
+        found = measures.over_environments(own)
+        every = [c for s in own.values() for c in s]
+        reached = sum(np.mean([_score(c) for c in s]) >= measures.CONVERGED for s in own.values())
+        labels, seconds = (float(np.median([getattr(c, what)[c.best] for c in every]))
+                           for what in ('labels', 'seconds'))
+        remarks = []
+        if environments.keys() != everywhere:
+            remarks.append('not on ' + ', '.join(sorted(everywhere - environments.keys())))
+        if short := [e for e, s in own.items() if len(s) < wanted]:
+            remarks.append('seeds missing on ' + ', '.join(sorted(short)))
         rows.append((found.value, [
-            method, interval(found), f'{reached} of {len(environments)}', percent(worst),
-            amount(float(labels)), amount(float(seconds)),
-            '' if environments.keys() == everywhere
-            else 'not on ' + ', '.join(sorted(everywhere - environments.keys()))]))
+            method, interval(found), f'{reached} of {len(environments)}',
+            percent(min(map(_score, every))),
+            f'{len(every)} of {wanted * len(everywhere)}', amount(labels), amount(seconds),
+            '; '.join(remarks)]))
     rows.sort(key=lambda r: -r[0])
-    return Table(['method', 'score, IQM [95 %]', '>= 90 on', 'worst seed', 'labels',
+    return Table(['method', 'score, IQM [95 %]', '>= 90 on', 'worst seed', 'runs', 'labels',
                   'seconds', 'remarks'], [r for _, r in rows])
 
 
 def questions(curves: Sequence[Curve]) -> Table:
-    """The first three methods for each thing that one may ask for."""
-    by_method = finals(curves)
+    """The first three methods for each thing that one may ask for.
+
+    Of those that were tried on every environment: means over others would not be comparable.
+    """
+    everywhere = {c.environment for c in curves}
+    by_method = {m: found for m, found in finals(curves).items() if found.keys() == everywhere}
     every = {m: [c for seeds in found.values() for c in seeds.values()]
              for m, found in by_method.items()}
 
@@ -150,7 +167,7 @@ def heat(curves: Sequence[Curve]) -> tuple[Table, dict[tuple[int, int], str]]:
             if not seeds:
                 row.append('-')
                 continue
-            mean = measures.over_seeds([_score(c) for c in seeds.values()])
+            mean = measures.over_seeds(list(seeds.values()))
             row.append(interval(mean))
             shade[i, k] = colour(mean.value)
         rows.append(row)
@@ -159,16 +176,19 @@ def heat(curves: Sequence[Curve]) -> tuple[Table, dict[tuple[int, int], str]]:
 
 def comparisons(curves: Sequence[Curve]) -> Table:
     """Every pair of methods, over what both have."""
-    scores = {method: {(e, s): _score(c) for e, seeds in found.items() for s, c in seeds.items()}
-              for method, found in finals(curves).items()}
-    rows, names = [], sorted(scores)
+    by_method: dict[str, list[Curve]] = {}
+    for c in curves:
+        by_method.setdefault(c.method, []).append(c)
+    names, pairs = sorted(by_method), list[tuple[str, Estimate]]()
     for i, a in enumerate(names):
         for b in names[i + 1:]:
-            found = measures.difference(scores[a], scores[b])
-            if found is not None:
-                word = measures.verdict(found)
-                rows.append([f'{a} against {b}', interval(found), word])
-    return Table(['pair', 'difference of scores [95 %]', 'the first is'], rows)
+            if found := measures.difference(by_method[a], by_method[b]):
+                pairs.append((f'{a} against {b}', found))
+    adjusted = measures.holm([found for _, found in pairs])
+    return Table(
+        ['pair', 'difference of scores [95 %]', 'p (Holm)', 'the first is'],
+        [[name, interval(found), '-' if np.isnan(p) else f'{p:.3f}', measures.verdict(found, p)]
+         for (name, found), p in zip(pairs, adjusted)])
 
 
 def _of(curves: Sequence[Curve], environment: str) -> dict[str, list[Curve]]:
@@ -186,7 +206,7 @@ def quality(curves: Sequence[Curve], environment: str) -> Table:
         jerk = float(np.median([c.cell['jerk'] for c in seeds]))
         rows.append([
             method, str(len(seeds)), f'{np.mean([c.raw[c.best] for c in seeds]):.4g}',
-            interval(measures.over_seeds(values)), percent(float(np.std(values))),
+            interval(measures.over_seeds(seeds)), percent(float(np.std(values))),
             percent(min(values)), f'{jerk:.0f}' if jerk else '-'])
     return Table(['method', 'seeds', 'raw', 'score [95 %]', 'spread', 'worst seed',
                   'jerk [rad/s^3]'], rows)
@@ -211,7 +231,11 @@ def costs(curves: Sequence[Curve], environment: str) -> Table:
 def robustness(
     curves: Sequence[Curve], environment: str, disturbance: str
 ) -> tuple[Table, dict[tuple[int, int], str]]:
-    """Scores of each method under one disturbance, by its strength, and a colour for each."""
+    """Scores of each method under one disturbance, by its strength, and a colour for each.
+
+    The expert's are among them where the curves hold him: what he cannot do either is not the
+    policy's fault.
+    """
     rows, shade, strengths = list[list[str]](), dict[tuple[int, int], str](), list[float]()
     for method, seeds in _of(curves, environment).items():
         tried = [measures.under(c, disturbance) for c in seeds]
@@ -220,7 +244,7 @@ def robustness(
             continue
         strengths, row = [strength for strength, _ in tried[0]], [method]
         for k in range(len(strengths)):
-            found = measures.over_seeds([t[k][1] for t in tried])
+            found = measures.mean([t[k][1] for t in tried])
             row.append(interval(found))
             shade[len(rows), k + 1] = colour(found.value)
         rows.append(row)

@@ -51,7 +51,16 @@ def test_a_suite_of_both_kinds_runs_and_goes_on(suite, tmp_path, capsys):
     assert f'il_robot bench --suite {suite} --output {output}' in report
     assert 'cube under shoves' in report and 'two of everything' in report
     result = json.loads((output / 'results/cube/chunk/1.json').read_text())
-    assert result['robustness']['shoves'][0][0] == 1
+    assert [strength for strength, _ in result['robustness']['shoves']] == [0, 1]
+
+
+def test_a_part_is_only_that_part(suite, tmp_path, capsys):
+    output = tmp_path / 'out'
+    assert bench('--suite', suite, '--output', output, '--methods', 'chunk', '--seeds', 0) == 0
+    assert 'small: 3 to run' in capsys.readouterr().out
+    assert not (output / 'results/wheel').exists()
+    report = (output / 'report.md').read_text()
+    assert '--methods chunk --environments cube --seeds 0' in report
 
 
 def test_your_own_environment_and_expert(tmp_path, monkeypatch, capsys):
@@ -81,7 +90,11 @@ def test_what_failed_is_kept_said_and_tried_again(tmp_path, capsys):
     (['--suite', 'quik'], 'quick'),
     (['--suite', 'quick', '--methods', 'bcc'], "did you mean 'bc'"),
     (['--suite', 'quick', '--environments', 'cart'], 'cartpole'),
-    (['--suite', 'quick', '--seeds', '0', '--ray', 'nowhere:1'], 'Ray'),
+    (['--suite', 'quick', '--seeds', '0', '--ray', 'nowhere.invalid:1'], 'Ray'),
+    (['--suite', 'quick', '--seeds', '0', '0'], 'seeds must differ'),
+    (['--suite', 'quick', '--workers', '0'], '--workers must be'),
+    (['--env', 'CartPole-v1', '--expert', 'il_robot.bench.experts:cartpole', '--methods', 'rlpd'],
+     'numbers'),
 ])
 def test_mistakes_are_said_in_one_line(tmp_path, capsys, words, says):
     assert bench(*words, '--output', tmp_path / 'out') == 2

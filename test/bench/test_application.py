@@ -1,6 +1,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import wheel
 
 from il_robot.bench.application import Application, MakeFlat, Teacher, drive, load_callable, scores
 from il_robot.config import build
@@ -28,7 +29,8 @@ def test_ids_of_gymnasium_are_made(name):
     ('no_such_module:Thing-v0', {}, 'cannot be made'),
     ('wheel:Wheel', {'colour': 3}, 'cannot be made'),
     ('wheel:expert', {'env': None, 'obs': {'angle': [0.0]}}, 'no environment of Gymnasium'),
-    ('wheel:Switches', {}, 'supported are Discrete and Box'),
+    ('wheel:Switches', {}, 'supported are Discrete from 0 on and Box'),
+    ('wheel:FromOne', {}, 'supported are Discrete from 0 on and Box'),
     ('wheel:Words', {}, 'cannot be written as one row'),
 ])
 def test_what_is_no_such_environment_is_said(env, options, says):
@@ -45,13 +47,47 @@ def test_an_expert_that_is_none_is_said(name, says):
 
 
 @pytest.mark.parametrize(('expert', 'says'), [
-    ('tired', 'raised RuntimeError: no more'), ('confused', 'answered'), ('wide', 'answered')])
+    ('tired', 'raised RuntimeError: no more'), ('confused', 'answered'), ('wide', 'answered'),
+    ('silent', 'answered None'), ('wordy', "answered 'left'")])
 def test_an_expert_that_does_not_answer_is_named(expert, says):
     application = Application('wheel:Wheel', f'wheel:{expert}')
     env = MakeFlat(application)()
     teacher = Teacher(application, env)
     with pytest.raises(ConfigError, match=f'wheel:{expert} {says}'):
         drive(env, 0, teacher)
+
+
+@pytest.mark.parametrize('expert', ['silent', 'wordy', 'half'])
+def test_a_choice_that_is_none_is_named(expert):
+    application = Application('CartPole-v1', f'wheel:{expert}')
+    env = MakeFlat(application)()
+    with pytest.raises(ConfigError, match=f'wheel:{expert} answered'):
+        drive(env, 0, Teacher(application, env))
+
+
+def test_actions_go_from_minus_one_to_one_and_the_expert_keeps_his_own():
+    application = Application('wheel:Valve', 'wheel:valve_expert')
+    env = MakeFlat(application)()
+    assert env.action_space.low == [-1.0] and env.action_space.high == [1.0]
+    episode = drive(env, 0, Teacher(application, env))
+    assert episode.did[0] == [0.5] and episode.reward[0] == 7.5  # of 0 to 10
+
+
+def test_the_expert_is_asked_once_for_each_step():
+    application = Application('wheel:Wheel', 'wheel:counting')
+    env = MakeFlat(application)()
+    teacher, before = Teacher(application, env), wheel.ASKED[0]
+    episode = drive(env, 0, teacher, teacher)
+    assert wheel.ASKED[0] - before == len(episode.did)
+
+
+def test_noise_is_on_what_is_done_and_not_on_the_labels():
+    env = MakeFlat(WHEEL)()
+    teacher = Teacher(WHEEL, env)
+    first, again = (drive(env, 0, teacher, teacher, 0.1) for _ in range(2))
+    assert (first.did != first.labels).any() and np.abs(first.did).max() <= 1
+    assert (first.did == again.did).all() and (first.obs == again.obs).all()
+    assert all(teacher(obs) == label for obs, label in zip(first.obs, first.labels))
 
 
 def test_the_expert_sees_its_own_observation_and_is_clipped():
@@ -86,7 +122,8 @@ def test_success_that_nobody_says_is_refused():
 
 
 @pytest.mark.parametrize(('key', 'value'), [
-    ('score', 'fun'), ('gamma', 0.0), ('gamma', 1.5), ('steps', 0), ('demonstrations', 0)])
+    ('score', 'fun'), ('gamma', 0.0), ('gamma', 1.5), ('steps', 0), ('demonstrations', 0),
+    ('noise', -0.1)])
 def test_settings_are_checked(key, value):
     with pytest.raises(ConfigError, match=key):
         build(Application, {'env': 'a', 'expert': 'b', key: value}, 'suite')

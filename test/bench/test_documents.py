@@ -44,5 +44,8 @@ def test_mistakes_are_said(document, tmp_path):
     document.write_text(TEXT.replace('dagger', 'daggre'))
     with pytest.raises(ConfigError, match="did you mean 'dagger'"):
         fill(document, 'mine', CURVES)
+    document.write_text(TEXT.replace('<!-- end of bench -->', '', 1))
+    with pytest.raises(ConfigError, match='has no <!-- end of bench -->'):
+        fill(document, 'mine', CURVES)
     with pytest.raises(ConfigError, match='cannot read'):
         fill(tmp_path / 'nowhere.md', 'mine', CURVES)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from il_robot.bench.application import Application
-from il_robot.bench.flat import Task, fit_steps
+from il_robot.bench.flat import Task, fit_steps, sizes, takeovers
 from il_robot.bench.outcome import EXPERT, RANDOM
 from il_robot.bench.suite import _ENDS, METHODS
 from il_robot.errors import ConfigError
@@ -41,7 +41,9 @@ def test_imitation_comes_close_to_the_expert(method, ends):
 
 @pytest.mark.parametrize('method', [m for m in METHODS if m != 'rlpd'])
 def test_choices_are_learned_too(method):
-    assert len(run(method, POLE).points[-1].scores) == len(SMALL)
+    points = run(method, POLE).points
+    if method in ('bc', 'dagger', 'bc_ppo'):
+        assert np.mean(points[-1].scores) > 150  # by chance it stands for 20 steps
 
 
 def test_numbers_are_asked_of_rlpd():
@@ -49,7 +51,7 @@ def test_numbers_are_asked_of_rlpd():
         run('rlpd', POLE)
 
 
-@pytest.mark.parametrize('method', ['bc', 'dagger', 'bc_ppo'])
+@pytest.mark.parametrize('method', METHODS)
 def test_a_seed_repeats(method):
     first, again, other = (run(method, seed=seed) for seed in (0, 0, 1))
     assert [p.scores for p in first.points] == [p.scores for p in again.points]
@@ -58,6 +60,17 @@ def test_a_seed_repeats(method):
 
 def test_dagger_begins_as_cloning_one_demonstration_does():
     assert run('dagger').points[0].scores == run('bc').points[0].scores
+
+
+def test_a_takeover_is_where_somebody_begins():
+    assert takeovers([True, True, False, True, False, False]) == 2
+    assert takeovers([]) == 0 and takeovers([False]) == 0
+
+
+@pytest.mark.parametrize(('most', 'found'), [
+    (1, [1]), (5, [1, 2, 5]), (30, [1, 2, 5, 10, 20, 30])])
+def test_a_curve_ends_with_all_demonstrations(most, found):
+    assert sizes(most) == found
 
 
 def test_imitation_takes_as_many_steps_as_it_has_rows():

@@ -4,9 +4,10 @@ from html.parser import HTMLParser
 import pytest
 from cells import cell, ends
 
-from il_robot.bench.report import write_report
+from il_robot.bench import measures
+from il_robot.bench.report import together, write_report
 
-SUITE = {'name': 'mine', 'about': 'Is <this> & that so?'}
+SUITE = {'name': 'mine', 'about': 'Is <this> & that so?', 'seeds': [0, 1, 2]}
 VOID = {'meta', 'br', 'hr', 'img', 'link', 'input'}
 
 
@@ -32,13 +33,16 @@ class Page(HTMLParser):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('report')
-    cells = [*ends('a'), *ends('b')]
+    cells = [*ends('a'), *ends('b'), cell('c', 'bc', 0, 0.5), cell(
+        'a', 'expert', 0, 1.0, robustness={'shoves': [[0, [1.0]], [1, [0.9]], [2, [0.7]]]})]
     for seed in range(3):
         for method, last in (('bc', 0.5), ('dagger', 0.9)):
             for environment in 'ab':
-                cells.append(cell(environment, method, seed, 0.1, last, robustness={
-                    'shoves': [[1, [0.5]], [2, [0.2]]]} if environment == 'a' else {}))
-    assert write_report(cells, SUITE, path, 'il_robot bench --suite mine') == path / 'report.html'
+                under = {'shoves': [[0, [last]], [1, [0.5]], [2, [0.2]]]}
+                cells.append(cell(environment, method, seed, 0.1, last,
+                                  robustness=under if environment == 'a' else {}))
+    assert write_report(cells, SUITE, path, 'il_robot bench --suite mine',
+                        {'b, gail, seed 1': 'it broke'}) == path / 'report.html'
     return path
 
 
@@ -56,7 +60,8 @@ def test_it_says_what_where_and_how(folder):
     page.feed((folder / 'report.html').read_text())
     text = ' '.join(page.text)
     for words in ('Is <this> & that so?', 'Ranking', 'no difference is shown', 'a machine',
-                  'torch 2', 'il_robot bench --suite mine', 'a under shoves', 'dagger'):
+                  'torch 2', 'il_robot bench --suite mine', 'a under shoves', 'dagger', 'it broke',
+                  'no result of expert and random'):
         assert words in text
 
 
@@ -66,3 +71,11 @@ def test_markdown_and_pictures_are_beside_it(folder):
     assert set(named) == {'labels.png', 'steps.png', 'seconds.png', 'robustness.png'}
     assert all((folder / name).stat().st_size > 5000 for name in named)
     assert '| dagger |' in text
+
+
+def test_a_mean_of_curves_of_different_lengths_ends_with_the_last_of_each():
+    curves = measures.curves([*ends('x'), cell('x', 'bc', 0, 0.0, 0.2, 0.4, 0.9),
+                              cell('x', 'bc', 1, 0.1, 0.5)])
+    grid, mean = together(curves, 'labels')
+    assert grid.tolist() == [10, 20, 30, 40]
+    assert mean.tolist() == pytest.approx([5, 35, 45, 70])

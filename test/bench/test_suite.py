@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from il_robot.algorithms.expert import expert_controller
 from il_robot.bench import suite as suites
 from il_robot.bench.application import Application
+from il_robot.bench.episodes import MakeScene, measure
 from il_robot.bench.scenes import Pipeline, Scene
-from il_robot.bench.suite import Suite, load_suite, opened, read_results
-from il_robot.config import build
+from il_robot.bench.suite import Cell, Suite, load_suite, opened, read_failed, read_results
+from il_robot.config import build, to_dict
 from il_robot.errors import ConfigError
 from il_robot.resources import named_config
 
@@ -61,7 +63,14 @@ def test_the_recipe_made_for_a_task_is_taken():
     ({'applications': {}}, 'applications with methods'), ({'episodes': 0}, 'episodes must be'),
     ({'strengths': {'shoves': 3}}, 'must be a list'),
     ({'strengths': {'shovs': [3]}}, "did you mean 'shoves'"),
-    ({'scenes': {'wheel': {}}, 'pipelines': {'bc': {}}}, 'the same name'),
+    ({'strengths': {'shoves': [3, 1]}}, 'must ascend'),
+    ({'strengths': {'delay': [-0.1]}}, 'must ascend'),
+    ({'seeds': [0, 0]}, 'seeds must differ'), ({'seeds': [-1]}, 'seeds must differ'),
+    ({'scenes': {'a': {}}, 'pipelines': {'expert': {}}}, 'it is taken'),
+    ({'pipelines': {'bc': {}}}, 'it is taken'),
+    ({'pipelines': {'a': {'dagger': {'compare': True}}}}, 'compare'),
+    ({'pipelines': {'a': {'flat': 'gail', 'dagger': {'rounds': 3}}}}, 'exclude'),
+    ({'scenes': {'wheel': {}}, 'pipelines': {'x': {}}}, 'the same name'),
     ({'scenes': {'a': {'task': 'transfer_cub'}}}, 'transfer_cube'),
     ({'scenes': {'a': {'demonstrations': [5, 3]}}}, 'must ascend'),
     ({'scenes': {'a': {'disturbances': {'shove': 1}}}}, "did you mean 'shoves'"),
@@ -103,6 +112,53 @@ def test_another_suite_is_refused_there(tmp_path, other):
         pass
     with pytest.raises(ConfigError, match='another --output'), opened(other, tmp_path):
         pass
+
+
+def test_a_part_does_not_forget_the_rest(tmp_path):
+    two = replace(SUITE, applications={'wheel': WHEEL, 'more': WHEEL}, methods=('bc', 'gail'))
+    with opened(two, tmp_path):
+        pass
+    with opened(replace(SUITE, seeds=(7,)), tmp_path):
+        pass
+    changed = replace(two, applications={'wheel': WHEEL, 'more': replace(WHEEL, gamma=0.5)})
+    with pytest.raises(ConfigError, match='another more'), opened(changed, tmp_path):
+        pass
+    known = json.loads((tmp_path / suites.SUITE).read_text())['suite']
+    assert known['applications'].keys() == {'wheel', 'more'}
+    assert known['seeds'] == [0, 1, 7] and known['methods'] == ['bc', 'gail']
+
+
+def test_another_recipe_is_another_pipeline(tmp_path, monkeypatch):
+    suite = Suite('mine', scenes={'cube': Scene()}, pipelines={'chunk': Pipeline('chunk_mlp')})
+    with opened(suite, tmp_path):
+        pass
+    other = Pipeline('chunk_mlp', ('training.steps=7',)).recipe('transfer_cube')
+    monkeypatch.setattr(Pipeline, 'recipe', lambda self, task: other)
+    with pytest.raises(ConfigError, match='another chunk on transfer_cube'), \
+            opened(suite, tmp_path):
+        pass
+
+
+def test_names_with_a_slash_have_results_too(tmp_path):
+    cell = Cell('il_robot.sim:il_robot/TransferCube-v0', 'expert', 0, 1, WHEEL)
+    path = tmp_path / suites.RESULTS / cell.path
+    path.parent.mkdir(parents=True)
+    path.write_text('{"a": 1}')
+    assert read_results(tmp_path) == [{'a': 1}]
+    failed = (tmp_path / suites.FAILED / cell.path).with_suffix('.txt')
+    failed.parent.mkdir(parents=True)
+    failed.write_text('Traceback ...\nthe reason\n')
+    assert read_failed(tmp_path) == {
+        'il_robot.sim:il_robot/TransferCube-v0, expert, seed 0': 'the reason'}
+
+
+@pytest.mark.parametrize('name', ['bimanual', 'labels', 'robustness'])
+def test_the_expert_of_a_shipped_scene_can_demonstrate_it(name):
+    """With the noise of demonstrations; else a cell would learn from lucky ones, or from none."""
+    scenes = load_suite(named_config('bench', name)).scenes
+    for scene in {json.dumps(to_dict(s)): s for s in scenes.values()}.values():
+        scores, _ = measure(MakeScene(scene.arguments(**scene.shaken)), expert_controller, 6)
+        assert sum(scores) >= 4, scene
 
 
 def test_results_of_another_version_are_not_mixed_in(tmp_path, monkeypatch):

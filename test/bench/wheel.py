@@ -31,6 +31,22 @@ class Switches(Wheel):
     action_space = gym.spaces.MultiBinary(3)
 
 
+class FromOne(Wheel):
+    """Choices that do not begin with 0."""
+
+    action_space = gym.spaces.Discrete(2, start=1)
+
+
+class Valve(Wheel):
+    """An action from 0 to 10, which is the reward."""
+
+    action_space = gym.spaces.Box(0, 10, (1,), np.float32)
+
+    def step(self, action):
+        obs, _, terminated, truncated, info = super().step([0.0])
+        return obs, float(action[0]), terminated, truncated, info
+
+
 class Words(Wheel):
     """Observations that are no numbers."""
 
@@ -55,6 +71,30 @@ def wide(env, obs):
 
 def deadly(env, obs):
     os._exit(3)
+
+
+def silent(env, obs):
+    return None
+
+
+def wordy(env, obs):
+    return 'left'
+
+
+def half(env, obs):
+    return 0.5
+
+
+def valve_expert(env, obs):
+    return np.array([7.5])
+
+
+ASKED = [0]
+
+
+def counting(env, obs):
+    ASKED[0] += 1
+    return expert(env, obs)
 
 
 not_callable = 3
