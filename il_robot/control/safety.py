@@ -177,8 +177,12 @@ class SafetyGate:
         # What is outside may stay there or come in.
         self._low, self._high = np.minimum(self._lower, before), np.maximum(self._upper, before)
         inside = self._inside = np.clip(command, self._low, self._high).astype(np.float64)
-        self._speed = self._slowed(
-            inside if target is None else np.clip(target, self._low, self._high), reasons)
+        goal = inside if target is None else np.clip(target, self._low, self._high)
+        self._speed = self._slowed(goal, reasons)
+        if target is not None:
+            # A command on the way to what is wanted is no place to stop at.
+            on_the_way = (goal - inside) * (inside - before) >= 0  # false where nobody drives
+            self._inside = np.where(on_the_way, goal, inside)
         slow, limited = np.empty((2, len(inside)))
         comfortable(inside, before, dt, self._speed, self._lower, self._upper, self._comfort, slow,
                     limited)
