@@ -5,9 +5,9 @@ Regression for Operational Space Control", ICML 2007) where the reward of an epi
 with a learned policy in between also known as expert iteration (Anthony et al., NeurIPS 2017) and
 ReST (Gulcehre et al. 2023). All it needs of a policy is that it can be cloned, so it is for every
 kind, chunks and generative ones included, and nothing is bootstrapped that could diverge: the
-demonstrations stay, and each round adds what the policy itself did in episodes that succeeded,
-with some noise so that it also finds what it would not do. Successes alone would come ever more
-from the scenes that are easy anyway, so scenes in which it failed are tried again, once a round.
+demonstrations stay, and each round adds what the policy itself did in episodes that succeeded.
+Successes alone would come ever more from the scenes that are easy anyway, so scenes in which it
+failed are tried again, once a round, with some noise, so that it finds there what it would not do.
 
 The episodes lie in OUTPUT/dataset beside the demonstrations, in the format of all datasets.
 """
@@ -56,13 +56,14 @@ class FilteredConfig:
     """Of a round.
 
     Attributes:
-        explore: Deviation of the noise on the joints while the policy tries [rad].
+        explore: Deviation of the noise on the joints where it failed before [rad]; elsewhere
+            there is none, since fine work hardly succeeds with any.
         again: Share of the tries in scenes where it failed in an earlier round.
         train_steps: Of the imitation after each round, which goes on from the weights that tried.
         learning_rate: Of it.
     """
 
-    explore: float = 0.005
+    explore: float = 0.002
     again: float = 0.5
     train_steps: int = 3000
     learning_rate: float = 5e-4
@@ -131,13 +132,15 @@ class Filtered:
         drives = self._write(self._folder / DRIVES)
         finished = True
         while finished and self.steps < until:
-            seeds = self._seeds(until - self.steps, again)
+            old, fresh = self._seeds(until - self.steps, again)
             known = {e.seed: e for e in open_dataset(self._folder / DATASET).episodes
                      if e.round == self._round}
-            for seed in seeds:
+            for seed in (*old, *fresh):
                 if seed in known:  # of this round, before it was stopped or killed
                     count(seed, known[seed].outcome is Outcome.SUCCESS, len(known[seed]))
-            finished = self._try(seeds, drives, count, should_stop) and not should_stop()
+            for seeds, explore in ((old, self._own.explore), (fresh, 0.0)):
+                finished = finished and not should_stop() and self._try(
+                    seeds, explore, drives, count, should_stop)
         finished = finished and self._learn(losses, should_stop)
         if finished:
             self._failed = again + failed
@@ -145,21 +148,21 @@ class Filtered:
             self._set(before)
         return finished
 
-    def _seeds(self, steps: int, again: list[int]) -> list[int]:
-        """Of about as many episodes as there are in so many steps; takes from ``again``."""
+    def _seeds(self, steps: int, again: list[int]) -> tuple[list[int], list[int]]:
+        """Of about as many episodes as so many steps have: old ones, of ``again``, and new ones."""
         length = self.steps / self._episodes if self._episodes else _LENGTH
         count = max(2 * self._config.worlds, math.ceil(steps / length))
         old = again[:int(self._own.again * count)]
         del again[:len(old)]
         first = _FIRST_SEED + _SEEDS_PER_RUN * self._config.seed + self._fresh
         self._fresh += count - len(old)
-        return [*old, *range(first, first + count - len(old))]
+        return old, list(range(first, first + count - len(old)))
 
     def _try(
-        self, seeds: list[int], drives: str, count: Callable[[int, bool, int], None],
-        should_stop: Callable[[], bool],
+        self, seeds: list[int], explore: float, drives: str,
+        count: Callable[[int, bool, int], None], should_stop: Callable[[], bool],
     ) -> bool:
-        factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=self._own.explore)
+        factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=explore)
         place = Place(self._make_env, self._config.worlds, should_stop)
         return collect_round(
             place, self._folder / DATASET, factory, seeds, number=self._round, checkpoint=drives,
