@@ -149,7 +149,7 @@ class Filtered:
         return finished
 
     def _seeds(self, steps: int, again: list[int]) -> tuple[list[int], list[int]]:
-        """Of about as many episodes as so many steps have: old ones, of ``again``, and new ones."""
+        """Old ones (of ``again``) and new ones; together about so many steps."""
         length = self.steps / self._episodes if self._episodes else _LENGTH
         count = max(2 * self._config.worlds, math.ceil(steps / length))
         old = again[:int(self._own.again * count)]
