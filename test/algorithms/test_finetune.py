@@ -131,9 +131,9 @@ def demonstrations(tmp_path_factory):
     return path
 
 
-FILTERED = {'algorithm': 'filtered', 'steps': 1600, 'every': 800, 'final_episodes': 40,
+FILTERED = {'algorithm': 'filtered', 'steps': 3600, 'every': 1200, 'final_episodes': 40,
             'evaluate_episodes': 40,
-            'options': {'train_steps': 150, 'explore': 0.02, 'learning_rate': 3e-3}}
+            'options': {'train_steps': 150, 'explore': 0.1, 'learning_rate': 3e-3}}
 
 
 def test_own_successes_are_imitated_and_failures_tried_again(source, demonstrations, tmp_path):
