@@ -97,8 +97,8 @@ class Task:
     def judge(self, actor: Actor | Categorical, *, labels: int, steps: int, switches: int = 0,
               seconds: float | None = None) -> None:
         """Another point of the curve; ``seconds``: what it cost, where that is not all so far."""
-        begun = time.process_time()
         seconds = self.seconds if seconds is None else seconds
+        begun = time.process_time()
         found = scores(self.make, self.act(actor), self.evaluated)
         self.outcome.points.append(Point(labels, steps, seconds, found, switches))
         self._away += time.process_time() - begun

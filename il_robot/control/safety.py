@@ -36,6 +36,8 @@ _ANY_ACCELERATION, _ANY_JERK = 1e9, 1e12
 _PARTS = (0.5, 0.2, 0.05, 0.0)
 # Of distances [m].
 _ROUNDING = 1e-9
+# Of positions: a command in float32 and what it stands for [rad, m].
+_SAME = 1e-6
 # The first command after a start is reached when no joint is further away than that [rad].
 _REACHED = 0.05
 
@@ -180,9 +182,8 @@ class SafetyGate:
         goal = inside if target is None else np.clip(target, self._low, self._high)
         self._speed = self._slowed(goal, reasons)
         if target is not None:
-            # A command on the way to what is wanted is no place to stop at.
-            on_the_way = (goal - inside) * (inside - before) >= 0  # false where nobody drives
-            self._inside = np.where(on_the_way, goal, inside)
+            # A command on the way to what is wanted, or to rest, is no place to stop at.
+            self._inside = np.where(np.abs(goal - inside) <= _SAME, inside, np.nan)
         slow, limited = np.empty((2, len(inside)))
         comfortable(inside, before, dt, self._speed, self._lower, self._upper, self._comfort, slow,
                     limited)

@@ -110,7 +110,7 @@ def _nearest(x: float, v: float, a: float, h: float, goal: float, wanted: float,
     high = max(safe, min(goal, a + step, most, fast))
     if high > safe:
         high = _under(high, safe, x, v, h, upper, 0.0, most, jerk)
-    if safe < high < goal:
+    if safe < high < goal and wanted == wanted:
         high = _under(high, safe, x, v, h, wanted, pace, most, jerk)
     return sign * high
 
@@ -254,7 +254,7 @@ class JointLimits:
             a: Its acceleration [rad/s^2].
             h: Time since then [s].
             goal: The acceleration that is wanted [rad/s^2].
-            wanted: The target that lies behind it [rad].
+            wanted: The target that lies behind it [rad]; NaN: it is no place to stop at.
             pace: How fast it moves [rad/s].
             speed: Velocity limit now [rad/s].
             lower: Position limits now, see :meth:`broken`.

@@ -26,7 +26,8 @@ def test_every_method_tells_its_costs_and_scores(method):
     outcome = run(method)
     points = outcome.points
     assert len(points) > 1 and all(len(p.scores) == len(SMALL) for p in points)
-    for what in ('labels', 'steps', 'seconds'):
+    # cloning 5 demonstrations takes what it takes, however long cloning 2 of them took
+    for what in ('labels', 'steps', *(['seconds'] if method != 'bc' else [])):
         taken = [getattr(p, what) for p in points]
         assert taken == sorted(taken)
     assert points[-1].labels == {'ppo': 0}.get(method, 5 * 30)
