@@ -52,6 +52,7 @@ class Ride:
 
         At the one with which a handover ends, a driver's own change may be larger; and who drove
         alone before may have accelerated more, which then falls as fast as the jerk limit allows.
+        Who drove fast towards a position limit leaves no choice but to brake harder before it.
         """
         x = np.array(self.commands, np.float64)
         dt = np.diff(self.times)[:, None]
@@ -70,6 +71,9 @@ class Ride:
         fall = SPEC.safety.acceleration * SPEC.acceleration / SPEC.safety.jerk_time * dt
         before = np.concatenate([np.zeros((1, SPEC.dim)), a[:-1]])
         limit = np.maximum(limit, before - fall)
+        ending = np.array([[name in d.limited.joints.get('braking', ()) for name in
+                            SPEC.joint_names] for d in self.decisions])
+        limit = np.where(ending[1:], np.inf, limit)
         share = np.where(watched, a / limit, 0.0)
         assert share.max() <= 1 + ROUNDING, np.unravel_index(share.argmax(), share.shape)
         return share
