@@ -9,9 +9,11 @@ cut short is still worth its minutes; Ctrl-C ends it early, and its real length 
 
     python3 benchmarks/soak.py [--minutes 120] [--log soak.jsonl] [--launch real_time:=40 ...]
 
-Writes benchmarks/results/soak.json and soak.png. Flat means: over the second half of the run,
-the straight line through the minutes of a process's PSS rises by less than 2 % of its mean per
-hour or by less than 1 MB per hour, whichever is more, and handles and threads by less than one.
+Writes benchmarks/results/soak.json and soak.png; ``--table`` only makes both again from the
+minutes in soak.json. Flat means: over the second half of the run, the straight line through the
+minutes of a process's RSS rises by less than 2 % of its mean per hour or by less than 1 MB per
+hour, whichever is more, and handles and threads by less than one. (PSS is noted, too, but rises
+and falls with other programs that share a library: it shrinks wherever another torch starts.)
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ def flatness(samples: list[dict[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name in sorted(names - {'starting'}):
         row: dict[str, Any] = {'flat': True}
-        for key in ('pss_mb', 'handles', 'threads'):
+        for key in ('rss_mb', 'handles', 'threads'):
             values = [s['resources'][name][key] for s in half]
             rise = slope([s['minute'] for s in half], values)
             bound = max(RISE * float(np.mean(values)), LEAST)
@@ -110,10 +112,10 @@ def plot(samples: list[dict[str, Any]], path: Path) -> None:
     names = sorted({n for s in samples for n in s['resources']} - {'starting'})
     for name in names:
         rows = [s['resources'].get(name, {}) for s in samples]
-        memory_axes.plot(minutes, [r.get('pss_mb', np.nan) for r in rows], label=name)
+        memory_axes.plot(minutes, [r.get('rss_mb', np.nan) for r in rows], label=name)
         handle_axes.plot(minutes, [r.get('handles', np.nan) for r in rows], label=name)
         handle_axes.plot(minutes, [r.get('threads', np.nan) for r in rows], ':')
-    memory_axes.set(ylabel='PSS [MB]', ylim=(0, None))
+    memory_axes.set(ylabel='RSS [MB]', ylim=(0, None))
     memory_axes.legend(fontsize=7)
     handle_axes.set(ylabel='file handles (lines), threads (dots)', ylim=(0, None))
     for name, label in ((topics.COMMAND, 'command'), ('empty', 'empty node')):
@@ -147,14 +149,29 @@ def write(samples: list[dict[str, Any]], table: dict[str, Any], args: Any, more:
     print(json.dumps({k: v for k, v in result.items() if k != 'samples'}, indent=1))
 
 
+def again() -> int:
+    """Table and picture from the minutes that are there."""
+    path = HERE / 'results' / 'soak.json'
+    result = json.loads(path.read_text())
+    result['flatness_of_second_half'] = flatness(result['samples'])
+    path.write_text(json.dumps(result, indent=1) + '\n')
+    plot(result['samples'], path.with_suffix('.png'))
+    for name, row in result['flatness_of_second_half'].items():
+        print(name, row)
+    return 0
+
+
 def main() -> int:
     """Run until the time is over or Ctrl-C."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--minutes', type=float, default=120.0)
     parser.add_argument('--log', type=Path, default=Path('soak.jsonl'))
+    parser.add_argument('--table', action='store_true')
     parser.add_argument('--launch', nargs='*', default=[], metavar='KEY:=VALUE')
     args = parser.parse_args()
+    if args.table:
+        return again()
     samples: list[dict[str, Any]] = []
     with place() as folder, running(folder, act_checkpoint(
             folder / 'policy', {'mode': 'blend', 'n_action_steps': 8}), args.launch) as graph:
