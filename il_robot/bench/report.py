@@ -39,14 +39,9 @@ TEXT = 'utf-8'
 
 def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
     """Score over ``labels``, ``steps`` or ``seconds``: a small picture per environment."""
-    from matplotlib.figure import Figure
-
     environments = sorted({c.environment for c in curves})
     methods = sorted({c.method for c in curves})
-    columns = min(3, len(environments))
-    rows = -(-len(environments) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout='constrained')
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    figure, axes = _grid(len(environments))
     for ax, environment in zip(axes, environments):
         for number, method in enumerate(methods):
             own = [c for c in curves if (c.method, c.environment) == (method, environment)]
@@ -61,8 +56,6 @@ def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
         ax.set(title=environment, xlabel=label, xscale='symlog')
         ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
-    for ax in axes[len(environments):]:
-        ax.axis('off')
     _legend(figure, axes)
     return figure
 
@@ -87,17 +80,12 @@ def _shown(limits: tuple[float, float]) -> tuple[float, float]:
 
 def draw_robustness(curves: Sequence[Curve]) -> Any:
     """Score over the strength of each disturbance, by environment; None where none was tried."""
-    from matplotlib.figure import Figure
-
     pairs = [(e, d) for e in sorted({c.environment for c in curves})
              for d in measures.disturbances(curves, e)]
     if not pairs:
         return None
     methods = sorted({c.method for c in curves})
-    columns = min(3, len(pairs))
-    rows = -(-len(pairs) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout='constrained')
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    figure, axes = _grid(len(pairs))
     for ax, (environment, disturbance) in zip(axes, pairs):
         for number, method in enumerate(methods):
             tried = [measures.under(c, disturbance) for c in curves
@@ -110,10 +98,21 @@ def draw_robustness(curves: Sequence[Curve]) -> Any:
         ax.set(title=environment, xlabel=disturbance)
         ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
-    for ax in axes[len(pairs):]:
-        ax.axis('off')
     _legend(figure, axes)
     return figure
+
+
+def _grid(count: int) -> tuple[Any, Any]:
+    """A figure with so many small pictures, at most three in a row."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout='constrained')
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for ax in axes[count:]:
+        ax.axis('off')
+    return figure, axes[:count]
 
 
 def _legend(figure: Any, axes: Any) -> None:
