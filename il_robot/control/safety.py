@@ -94,7 +94,7 @@ class SafetyGate:
         self._quiet: dict[str, Any] = {
             'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
             'braking': 1e-3, 'hard': 1e-4}
-        self._x = self._inside = self._goal = np.zeros(spec.dim)
+        self._x = self._inside = self._target = self._goal = np.zeros(spec.dim)
         self._low, self._high = self._lower, self._upper
         self._speed = self._fastest
         self._wanted = [self._x, self._x]
@@ -180,6 +180,7 @@ class SafetyGate:
         self._low, self._high = np.minimum(self._lower, before), np.maximum(self._upper, before)
         inside = self._inside = np.clip(command, self._low, self._high).astype(np.float64)
         goal = inside if target is None else np.clip(target, self._low, self._high)
+        self._target = goal
         self._speed = self._slowed(goal, reasons)
         if target is not None:
             # A command on the way to what is wanted, or to rest, is no place to stop at.
@@ -215,9 +216,9 @@ class SafetyGate:
         # Grippers are inside position limits and rate already, and that is all.
         broken = (bits > 0) & ~self._gripper
         if not broken.any():
-            self._wanted, self._goal = [self._inside, self._wanted[0]], goal
+            self._wanted, self._goal = [self._target, self._wanted[0]], goal
             return None
-        pace = self._pace(self._inside, h)
+        pace = self._pace(self._target, h)
         safe, a = limits.brakes(v, self._a, h), goal.copy()
         for i in np.flatnonzero(broken).tolist():
             a[i] = limits.nearest(i, float(x[i]), float(v[i]), float(self._a[i]), h,
