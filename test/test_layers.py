@@ -24,7 +24,7 @@ MAY_IMPORT = {
     'algorithms': {'core', 'control', 'data', 'policies'},
     'bench': {'core', 'control', 'data', 'sim', 'policies', 'algorithms'},
     'apps': PURE,
-    'nodes': {'core', 'control', 'data', 'policies', 'sim', 'algorithms.plots'},
+    'nodes': {'core', 'control', 'data', 'policies', 'sim', 'algorithms.live_rounds'},
 }
 # 'ros' stands for rclpy, message packages, launch and the ament index.
 NEVER = {
@@ -134,7 +134,7 @@ def test_the_document_says_the_same():
     documented = {}
     for layers, may in re.findall(r'^\| ([`a-z].*?) \| (.*?) \|', section, re.MULTILINE):
         words = set(re.findall(r'[a-z_.]+', may))
-        parts = {'control.chunks', 'data.normalizer', 'data.pictures', 'algorithms.plots'}
+        parts = {'control.chunks', 'data.normalizer', 'data.pictures', 'algorithms.live_rounds'}
         named = PURE if 'all pure layers' in may else words & {*PURE, *parts}
         if layers.startswith('core'):
             core = set(re.findall(r'\w+', layers.split(':')[1]))

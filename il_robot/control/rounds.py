@@ -165,6 +165,18 @@ class Rounds:
         if self.baseline is not None or not self.config.evaluate_episodes:
             self.number, self.stage = 1, Stage.COLLECT
 
+    @classmethod
+    def after(cls, config: RoundsConfig, past: list[Past]) -> Rounds:
+        """As they were when the last of ``past`` was over."""
+        scores = [p.score for p in past if p.taken and p.score]
+        rounds = cls(config, scores[-1] if scores else None)
+        rounds.past = past
+        if past:
+            last = past[-1].number >= config.rounds
+            rounds.number = past[-1].number + (not last)
+            rounds.stage = Stage.DONE if last else Stage.COLLECT
+        return rounds
+
     def step(self, facts: Facts) -> Order:
         """What to do next; '' while there is nothing to do but wait."""
         handler = {

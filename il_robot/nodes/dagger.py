@@ -11,8 +11,6 @@ brings back the policy before the present one.
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import time as wall
 from collections.abc import Sequence
@@ -27,14 +25,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from il_robot.algorithms.live_rounds import PICTURE, LiveRounds, Orders, table
 from il_robot.checkpoints import find_checkpoint
 from il_robot.config import build
 from il_robot.control.reminder import Reminder
-from il_robot.control.rounds import Facts, Past, Rounds, RoundsConfig, Score, Stage
+from il_robot.control.rounds import Facts, Past, Rounds, RoundsConfig, Stage
 from il_robot.control.session import Phase, Session
 from il_robot.control.session_view import SessionConfig
-from il_robot.data.layout import write_json
-from il_robot.errors import ConfigError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.child import Child
 from il_robot.nodes.node import Complaints, declare, run_node
@@ -44,9 +41,6 @@ from il_robot.types import ControlMode
 
 _PERIOD, _STATUS_PERIOD, _SAY = 0.02, 1.0, 10.0
 _SEEDS_PER_ROUND = 1000
-_EVALUATION_SEED = 900_000
-"""Nothing else starts there: neither demonstrations nor what is reported."""
-ROUNDS, PICTURE = 'rounds.json', 'rounds.png'
 
 
 class DaggerNode(Node):
@@ -56,19 +50,19 @@ class DaggerNode(Node):
         super().__init__('dagger')
         fixed = partial(declare, self, read_only=True)
         fixed('robot', 'sim_dual_arm', 'robot: a name in config/robots, or a file')
-        self.output = Path(fixed('output', 'outputs/dagger', 'folder of everything'))
-        self.policy = Path(fixed('policy', '', 'checkpoint or run that drives at first'))
-        self._recipe = fixed('recipe', 'chunk_mlp', 'of the training: a name, or a file')
-        self._settings = [s for s in fixed(
-            'settings', [''], 'KEY=VALUE of the recipe') if s]
-        self._warm_steps = fixed(
-            'warm_steps', 0, 'above 0: new policies go on from the present one with so many '
-            'steps; 0: from fresh weights', low=0)
-        self._environment = [w for w in fixed(
-            'environment', [''], 'words of "il_robot evaluate": task, width, disturbances') if w]
-        self._assess = fixed(
-            'assess', 0.0, 'above 0: new policies learn to call for help in this share of the '
-            'states', low=0.0, high=0.99)
+        output = Path(fixed('output', 'outputs/dagger', 'folder of everything'))
+        orders = Orders(
+            policy=Path(fixed('policy', '', 'checkpoint or run that drives at first')),
+            recipe=fixed('recipe', 'chunk_mlp', 'of the training: a name, or a file'),
+            settings=tuple(filter(None, fixed('settings', [''], 'KEY=VALUE of the recipe'))),
+            warm_steps=fixed(
+                'warm_steps', 0, 'above 0: new policies go on from the present one with so many '
+                'steps; 0: from fresh weights', low=0),
+            environment=tuple(filter(None, fixed(
+                'environment', [''], 'words of "il_robot evaluate": task, width, disturbances'))),
+            assess=fixed(
+                'assess', 0.0, 'above 0: new policies learn to call for help in this share of '
+                'the states', low=0.0, high=0.99))
         self._seed = fixed('seed', 30_000, 'of the first episode', low=0, high=2**31 - 1)
         self._seconds = fixed('max_seconds', 20.0, 'longest episode [s of robot time]', low=0.0)
         default = RoundsConfig()
@@ -82,8 +76,8 @@ class DaggerNode(Node):
                 'of each new policy; 0: always taken', low=0),
             'keep_old': fixed('keep_old', default.keep_old, 'worse, surely or never'),
             'margin': fixed('margin', default.margin, 'see keep_old', low=0.0)}, 'dagger')
-        self._bring_data(fixed('dataset', '', 'demonstrations to begin with'))
-        self.rounds, self._driving = self._resumed()
+        self._folder = LiveRounds(
+            output, self.config, orders, fixed('dataset', '', 'demonstrations to begin with'))
         self._complain, self._reminder = Complaints(self), Reminder()
         self._session: Session | None = None
         self._child: Child | None = None
@@ -113,48 +107,10 @@ class DaggerNode(Node):
             self._child.stop()
         super().destroy_node()
 
-    # -- files ------------------------------------------------------------------------------
     @property
-    def _dataset(self) -> Path:
-        return self.output / 'dataset'
-
-    def _folder(self, number: int) -> Path:
-        return self.output / 'rounds' / f'{number:02d}'
-
-    def _bring_data(self, source: str) -> None:
-        """Copy the demonstrations, unless that has been done."""
-        if not source or self._dataset.exists():
-            return
-        if not (Path(source) / 'meta' / 'info.json').exists():
-            raise ConfigError(f'dataset:={source}: no dataset there')
-        half = self._dataset.with_suffix('.copy')
-        shutil.rmtree(half, ignore_errors=True)
-        try:
-            shutil.copytree(source, half)
-            half.rename(self._dataset)
-        except OSError as error:
-            raise ConfigError(f'cannot copy {source} to {self._dataset}: {error}') from None
-
-    def _resumed(self) -> tuple[Rounds, list[Path]]:
-        """The state after the last round that is over, and the policies that drove, in order."""
-        path = self.output / ROUNDS
-        if not path.exists():
-            return Rounds(self.config), [self.policy]
-        data = json.loads(path.read_text())
-        past = [build(Past, p, str(path)) for p in data['past']]
-        scores = [p.score for p in past if p.taken and p.score]
-        rounds = Rounds(self.config, scores[-1] if scores else None)
-        rounds.past = past
-        if past:
-            last = past[-1].number >= self.config.rounds
-            rounds.number = past[-1].number + (not last)
-            rounds.stage = Stage.DONE if last else Stage.COLLECT
-        return rounds, [Path(p) for p in data['driving']]
-
-    def _save(self) -> None:
-        write_json(self.output / ROUNDS, {
-            'past': [_plain(p) for p in self.rounds.past],
-            'driving': [str(p) for p in self._driving]})
+    def rounds(self) -> Rounds:
+        """Where it is."""
+        return self._folder.rounds
 
     # -- one step ---------------------------------------------------------------------------
     def _step(self) -> None:
@@ -167,7 +123,7 @@ class DaggerNode(Node):
         elif order == 'hold':
             self._port.carry_out(['hold'])
         elif order == 'swap':
-            self._load(self._folder(self.rounds.number) / 'run')
+            self._load(self._folder.run(self.rounds.number))
         place = (self.rounds.number, self.rounds.stage)
         if place != self._place:
             self._place = place
@@ -183,13 +139,14 @@ class DaggerNode(Node):
         state = 'none'
         if child is not None:
             state = {None: 'running', 0: 'done'}.get(child.code, 'failed')
+        evaluating = self.rounds.stage is Stage.EVALUATE
         return Facts(
             episodes=len(results), corrections=sum(r.interventions for r in results),
             saved=session is not None and session.phase is Phase.DONE,
             holding=self._port.view.mode in (ControlMode.HOLD, ControlMode.STOPPED),
             child=state,  # type: ignore[arg-type]
             trouble=self._trouble or (child.trouble if child else ''),
-            score=self._score() if state == 'done' else None,
+            score=self._folder.evaluated() if state == 'done' and evaluating else None,
             swap=self._swap, skip=self._skip)  # type: ignore[arg-type]
 
     def _collect(self, *, stop: bool) -> None:
@@ -217,45 +174,16 @@ class DaggerNode(Node):
 
     def _start(self, what: str) -> None:
         """Train or evaluate in a child."""
-        folder = self._folder(self.rounds.number)
-        run = folder / 'run'
-        if what == 'evaluate':
-            policy = run if self.rounds.number else self.policy
-            report = folder / 'evaluation.json'
-            words = ['evaluate', '--policy', str(policy), *self._environment, '--episodes',
-                     str(self.config.evaluate_episodes), '--seed0', str(_EVALUATION_SEED),
-                     '--workers', '1', '--output', str(report),
-                     *(['--resume'] if report.exists() else [])]
-        elif (run / 'run.json').exists():
-            words = ['train', '--output', str(run), '--resume']
-        else:
-            # What an expert says beside a policy that drives well in its own way is hard to
-            # learn, and does harm; what he does when he drives is worth it (HG-DAgger). That is
-            # little: with half of all weight (IWR) it counts, without it a round brings nothing.
-            settings = [f'training.seed={self.rounds.number}', 'training.weights.policy=0',
-                        'training.weights.share=0.5', *self._settings]
-            words = ['train', '--config', self._recipe, '--dataset', str(self._dataset),
-                     '--output', str(run), *(w for s in settings for w in ('--set', s))]
-            if self._warm_steps:
-                words += ['--start', str(self._driving[-1]), '--steps', str(self._warm_steps)]
-        if what == 'train' and self._assess:
-            words += ['--assess', str(self._assess)]
+        words = (self._folder.training() if what == 'train' else self._folder.evaluation())
         self.get_logger().info(f'round {self.rounds.number}: il_robot {" ".join(words)}')
-        self._child = Child(words, folder / f'{what}.log')
-
-    def _score(self) -> Score | None:
-        path = self._folder(self.rounds.number) / 'evaluation.json'
-        if self.rounds.stage is not Stage.EVALUATE or not path.exists():
-            return None
-        summary = json.loads(path.read_text())['summary']
-        return Score(summary['successes'], summary['episodes'])
+        self._child = Child(words, self._folder.folder(self.rounds.number) / f'{what}.log')
 
     def _end(self, past: Past) -> None:
         """A round is over."""
         if past.taken and past.number:
-            self._driving.append(self._folder(past.number) / 'run')
+            self._folder.driving.append(self._folder.run(past.number))
             self._expected = ''
-        self._save()
+        self._folder.save()
         self._draw()
         text = f'round {past.number}: {past.reason}'
         if past.taken:
@@ -269,13 +197,10 @@ class DaggerNode(Node):
             raise SystemExit(0)
 
     def _draw(self) -> None:
-        # here, because matplotlib takes a while to load, and only the end of a round has time
-        from il_robot.algorithms.plots import plot_live_rounds
-
         try:
-            plot_live_rounds(self.rounds.past, self.output / PICTURE)
+            self._folder.draw()
         except OSError as error:
-            self._complain('picture', f'{self.output / PICTURE} was not drawn: {error}')
+            self._complain('picture', f'{self._folder.output / PICTURE} was not drawn: {error}')
 
     # -- the policy node --------------------------------------------------------------------
     def _load(self, folder: Path) -> None:
@@ -294,11 +219,11 @@ class DaggerNode(Node):
         if not running or self._swap == 'asked' or self.rounds.stage is Stage.SWAP:
             return
         if not self._expected:
-            self._expected = read_description(find_checkpoint(self._driving[-1])).hash
+            self._expected = read_description(find_checkpoint(self._folder.driving[-1])).hash
         if running != self._expected:
             self.get_logger().warning(
-                f'the policy node runs {running}: loading {self._driving[-1]} again')
-            self._load(self._driving[-1])
+                f'the policy node runs {running}: loading {self._folder.driving[-1]} again')
+            self._load(self._folder.driving[-1])
 
     def _loaded(self, future: Any) -> None:
         answer = future.result()
@@ -306,7 +231,7 @@ class DaggerNode(Node):
         self._trouble = '' if answer.success else answer.message
         if not answer.success:  # what a reload of tomorrow would take
             self._set_policy.call_async(
-                _parameters(checkpoint=str(self._driving[-1].absolute())))
+                _parameters(checkpoint=str(self._folder.driving[-1].absolute())))
 
     def _on_skip(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self.rounds.stage is Stage.COLLECT
@@ -317,18 +242,18 @@ class DaggerNode(Node):
 
     def _on_rollback(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         """Back to the policy before; it drives from the moment it is loaded."""
-        if len(self._driving) < 2 or self.rounds.stage is Stage.SWAP:
+        if len(self._folder.driving) < 2 or self.rounds.stage is Stage.SWAP:
             response.success = False
             response.message = ('a swap is under way' if self.rounds.stage is Stage.SWAP
                                 else 'there is no policy before this one')
             return response
-        rejected = self._driving.pop()
+        rejected = self._folder.driving.pop()
         self.rounds.roll_back()
         self._expected = ''
-        self._load(self._driving[-1])
-        self._save()
+        self._load(self._folder.driving[-1])
+        self._folder.save()
         response.success = True
-        response.message = f'{rejected} is put aside, {self._driving[-1]} is loaded'
+        response.message = f'{rejected} is put aside, {self._folder.driving[-1]} is loaded'
         self.get_logger().warning(f'rollback: {response.message}')
         return response
 
@@ -339,7 +264,8 @@ class DaggerNode(Node):
         values: dict[str, Any] = {
             'round': rounds.number, 'rounds': self.config.rounds, 'stage': rounds.stage.value,
             'episodes': facts.episodes, 'corrections': facts.corrections,
-            'policy': self._driving[-1], 'waiting': self._session.waiting if self._session else '',
+            'policy': self._folder.driving[-1],
+            'waiting': self._session.waiting if self._session else '',
             'success': '' if rounds.baseline is None else rounds.baseline.rate,
             **self._progress()}
         text = f'round {rounds.number} of {self.config.rounds}: {rounds.stage.value}'
@@ -352,45 +278,15 @@ class DaggerNode(Node):
 
     def _progress(self) -> dict[str, Any]:
         """Of the child, from the files it writes."""
-        folder = self._folder(self.rounds.number)
         if self.rounds.stage is Stage.TRAIN:
-            lines = _lines(folder / 'run' / 'metrics.jsonl')
-            if not lines:
-                return {}
-            last = json.loads(lines[-1])
-            return {'step': last['step'], **{k: last[k] for k in ('loss', 'rate') if k in last}}
-        if self.rounds.stage is Stage.EVALUATE and (folder / 'evaluation.json').exists():
-            summary = json.loads((folder / 'evaluation.json').read_text())['summary']
-            return {'evaluated': summary['episodes'], 'successes': summary['successes']}
-        return {}
-
-
-def _lines(path: Path) -> list[str]:
-    """Complete lines of a file that is being written."""
-    try:
-        return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('\n')]
-    except OSError:
-        return []
+            return self._folder.trained()
+        score = self._folder.evaluated() if self.rounds.stage is Stage.EVALUATE else None
+        return {'evaluated': score.episodes, 'successes': score.successes} if score else {}
 
 
 def _parameters(**values: Any) -> SetParameters.Request:
     return SetParameters.Request(parameters=[
         Parameter(name, value=value).to_parameter_msg() for name, value in values.items()])
-
-
-def _plain(past: Past) -> dict[str, Any]:
-    score = past.score
-    return {**vars(past), 'score': None if score is None else vars(score)}
-
-
-def table(past: Sequence[Past]) -> list[str]:
-    """What the rounds brought, as lines for the terminal."""
-    lines = ['round  episodes  corrections  success                  drives']
-    for p in past:
-        score = '-' if p.score is None else str(p.score)
-        lines.append(f'{p.number:5}  {p.episodes:8}  {p.corrections:11}  {score:23}  '
-                     f'{"yes" if p.taken else "no: " + p.reason}')
-    return lines
 
 
 def main(args: Sequence[str] | None = None) -> int:
