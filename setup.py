@@ -80,7 +80,7 @@ setup(
     install_requires=[
         'numpy>=1.23', 'pyyaml>=5.4', 'rich>=12.0', 'pyarrow>=14.0', 'av>=12.0', 'matplotlib>=3.5',
         'numba>=0.55', 'pillow>=9.0', 'mcap>=1.5', 'mcap-ros2-support>=0.5', 'lz4>=4.0',
-        'zstandard>=0.18',
+        'zstandard>=0.18', 'trimesh>=4.0',
     ],
     extras_require={
         'sim': ['pybullet>=3.2.5', 'gymnasium>=1.0', 'xacro>=2.0', 'moderngl>=5.8'],

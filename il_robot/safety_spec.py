@@ -57,6 +57,37 @@ class Workspace:
 
 
 @dataclass(frozen=True)
+class Model:
+    """A URDF whose collision shapes are watched, for robots without ``geometry:``.
+
+    Attributes:
+        urdf: The file, of one arm or of all (made by xacro, not the xacro itself); a relative
+            one lies beside the robot file.
+        joint_name: What it calls a joint, with ``{joint}``, and with ``{arm}`` or ``{prefix}``
+            where it has all arms; the first arm is read.
+        base: The link whose frame is the arm's ``base``; empty: what the first joint hangs on.
+        tool: The link whose origin the workspace box holds; empty: there is no box.
+        meshes: Folder for file names that begin with ``package://``; empty: where ROS has the
+            package.
+    """
+
+    urdf: str
+    joint_name: str = '{joint}'
+    base: str = ''
+    tool: str = ''
+    meshes: str = ''
+
+    def __post_init__(self) -> None:
+        try:
+            name = self.joint_name.format(joint='a', arm='', prefix='')
+        except (KeyError, IndexError, ValueError):
+            name = ''
+        if 'a' not in name or '{joint}' not in self.joint_name:
+            raise ValueError('model.joint_name needs {joint}, and may have {arm} and {prefix}, '
+                             f'got {self.joint_name!r}')
+
+
+@dataclass(frozen=True)
 class SafetySpec:
     """The ``safety:`` section.
 
@@ -77,6 +108,7 @@ class SafetySpec:
         following_time: After so long of that, everything holds where it is measured [s].
         clearance: See :class:`Clearance`; needs the robot's model.
         workspace: See :class:`Workspace`; none: no box.
+        model: See :class:`Model`; none: that of ``geometry``, or no distances.
     """
 
     mode: Mode = 'clip'
@@ -90,6 +122,7 @@ class SafetySpec:
     following_time: float = 0.5
     clearance: Clearance = field(default_factory=Clearance)
     workspace: Workspace | None = None
+    model: Model | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.acceleration < inf:

@@ -21,6 +21,7 @@ import numpy as np
 from il_robot.control.body import Body
 from il_robot.control.clearance_kernel import Rows, rooms
 from il_robot.control.compiled import warm
+from il_robot.errors import SpecError
 from il_robot.types import Float64
 
 
@@ -65,8 +66,11 @@ class Clearances:
         for a, arm in enumerate(spec.arms):
             about += [(a,)] * len(over_table)
             self.names += [f'{arm.prefix}{body.shapes[i].link} - table' for i in over_table]
-        tool = body.links.index('eef') if box is not None else -1
+        tool = body.tool if box is not None else -1
         if box is not None:
+            if tool < 0:
+                raise SpecError(f'{spec.name}: safety.workspace needs to know the tool point: '
+                                f'name its link in safety.model.tool, one of {body.links}')
             about += [(a,) for a in range(len(spec.arms)) for _ in range(6)]
             self.names += [f'workspace {arm.name}' for arm in spec.arms for _ in range(6)]
         corners = np.array([box.lower, box.upper] if box is not None else np.zeros((2, 3)))

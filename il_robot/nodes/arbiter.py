@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -36,7 +37,7 @@ from il_robot.nodes.node import Complaints, declare, events_executor, run_node
 from il_robot.nodes.proposals import Proposals
 from il_robot.nodes.stop_latch import StopLatch, stop_file
 from il_robot.resources import named_config
-from il_robot.sim.description import urdf_text
+from il_robot.sim.meshes import has_model, robot_model
 from il_robot.spec import load_robot_spec
 from il_robot.types import ControlMode, Float32, Source
 
@@ -85,13 +86,21 @@ class ArbiterNode(Node):
         wanted = declare(
             self, 'distances', True, 'keep arms apart from each other and above the table',
             read_only=True)
-        if not wanted or self.spec.geometry is None:
+        if not wanted or not has_model(self.spec):
             self.get_logger().warning(
                 'distances between arms and to the table are not watched: ' + (
-                    f'{self.spec.name} has no `geometry` to build a model from' if wanted
-                    else 'parameter distances is false'))
+                    f'{self.spec.name} has no model; name its URDF in safety.model of the robot '
+                    'file (docs/safety.md)' if wanted else 'parameter distances is false'))
             return None
-        return Clearances(Body(self.spec, urdf_text(self.spec)))
+        clearances = Clearances(Body(self.spec, *robot_model(self.spec)))
+        at_rest = clearances.exact(self.spec.rest.astype(np.float64))
+        near = [clearances.names[i] for i in np.flatnonzero(at_rest < 0)]
+        if near:
+            self.get_logger().warning(
+                f'closer in the rest posture than they may be: {", ".join(near[:5])}'
+                f'{" ..." if len(near) > 5 else ""}. Do arms.base, safety.model and '
+                'safety.clearance of the robot file fit the robot?')
+        return clearances
 
     def _config(self) -> ArbiterConfig:
         default = ArbiterConfig()

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip('rclpy')
 
@@ -18,6 +19,7 @@ import il_robot.sim as sim
 from il_robot.control.body import Body
 from il_robot.control.clearance import Clearances
 from il_robot.nodes import convert, topics
+from il_robot.resources import named_config
 from il_robot.sim.description import urdf_text
 from il_robot.types import ActionChunk
 
@@ -226,7 +228,21 @@ def test_a_stop_outlives_the_arbiter_until_somebody_clears_it(robot):
     assert 'still stopped' not in robot.arbiter.output
 
 
-def test_no_policy_drives_the_arms_into_each_other(robot):
+def own_model(folder):
+    """A robot file without geometry that names a URDF of one arm."""
+    data = yaml.safe_load(named_config('robots', 'sim_dual_arm').read_text())
+    del data['geometry']
+    data['safety'] = {'model': {'urdf': 'arm.urdf', 'joint_name': 'left_{joint}'}}
+    (folder / 'arm.urdf').write_text(urdf_text(SPEC, 'left'))
+    path = folder / 'robot.yaml'
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+@pytest.mark.parametrize('model', ['ours', 'its own'])
+def test_no_policy_drives_the_arms_into_each_other(graph, tmp_path, model):
+    robot = Robot(graph, lockstep=True, lockstep_timeout=3.0,
+                  robot='sim_dual_arm' if model == 'ours' else str(own_model(tmp_path)))
     watched = Clearances(Body(SPEC, urdf_text(SPEC)))
     there = SPEC.rest.copy()
     for arm in SPEC.arms:
@@ -237,6 +253,16 @@ def test_no_policy_drives_the_arms_into_each_other(robot):
     robot.until_mode('AUTONOMOUS', 'run')
     rooms = [watched.exact(robot.step().astype(np.float64)).min() for _ in range(80)]
     assert -1e-6 <= min(rooms) < 0.02
+    assert 'not watched' not in robot.arbiter.output
+
+
+def test_a_model_that_is_not_there_ends_it(graph, tmp_path):
+    path = own_model(tmp_path)
+    (tmp_path / 'arm.urdf').unlink()
+    arbiter = graph.start('arbiter', robot=str(path))
+    graph.processes.remove(arbiter)  # its exit code is no mistake
+    assert arbiter.popen.wait(60) == 2
+    assert f'safety.model.urdf: cannot read {tmp_path / "arm.urdf"}' in arbiter.output
 
 
 def test_proposals_for_the_last_episode_do_not_count(robot):
