@@ -56,21 +56,26 @@ class FilteredConfig:
     """Of a round.
 
     Attributes:
-        explore: Deviation of the noise on the joints where it failed before [rad]; elsewhere
-            there is none, since fine work hardly succeeds with any.
+        explore: Deviation of the noise on the joints where it failed before [rad].
+        explore_new: In scenes that it has not tried.
+        last_rounds: How many of the newest rounds are imitated beside the demonstrations: what
+            an older policy did pulls back to it; 0: all.
         again: Share of the tries in scenes where it failed in an earlier round.
         train_steps: Of the imitation after each round, which goes on from the weights that tried.
         learning_rate: Of it.
     """
 
     explore: float = 0.002
+    explore_new: float = 0.0
+    last_rounds: int = 0
     again: float = 0.5
     train_steps: int = 3000
     learning_rate: float = 5e-4
 
     def __post_init__(self) -> None:
-        if not 0 <= self.explore <= 0.1:
-            raise ValueError(f'explore must be 0 to 0.1 rad, got {self.explore}')
+        for name in ('explore', 'explore_new'):
+            if not 0 <= getattr(self, name) <= 0.1:
+                raise ValueError(f'{name} must be 0 to 0.1 rad, got {getattr(self, name)}')
         if not 0 <= self.again <= 1:
             raise ValueError(f'again must be 0 to 1, got {self.again}')
         if self.train_steps < 1 or not self.learning_rate > 0:
@@ -138,7 +143,7 @@ class Filtered:
             for seed in (*old, *fresh):
                 if seed in known:  # of this round, before it was stopped or killed
                     count(seed, known[seed].outcome is Outcome.SUCCESS, len(known[seed]))
-            for seeds, explore in ((old, self._own.explore), (fresh, 0.0)):
+            for seeds, explore in ((old, self._own.explore), (fresh, self._own.explore_new)):
                 finished = finished and not should_stop() and self._try(
                     seeds, explore, drives, count, should_stop)
         finished = finished and self._learn(losses, should_stop)
@@ -235,7 +240,8 @@ def recipe_of(described: Checkpoint, seed: int, config: FilteredConfig) -> Recip
     training = replace(
         build(Training, known, 'checkpoint: training'), seed=seed, policy_successes=True,
         outcomes=('success', 'unknown'),
-        steps=config.train_steps, learning_rate=config.learning_rate, evaluate_every=0)
+        last_rounds=config.last_rounds, steps=config.train_steps,
+        learning_rate=config.learning_rate, evaluate_every=0)
     return make_recipe({
         'policy': described.policy, 'model': to_dict(described.model),
         'training': to_dict(training), 'execution': dict(described.execution),

@@ -52,6 +52,8 @@ class Training:
         weights: How much demonstrations, the policy's own rows, what came before a takeover, and
             the two parts of a correction count (:mod:`il_robot.algorithms.weights`).
         outcomes: Which episodes are used.
+        last_rounds: Of the DAgger rounds only so many of the newest are used, beside the
+            demonstrations; 0: all.
         validation: Share of episodes held out for the validation loss.
         normalization: Of features and actions.
         seed: Of weights, order of the windows, split, and noise.
@@ -84,6 +86,7 @@ class Training:
     policy_successes: bool = False
     weights: Weights = Weights()
     outcomes: tuple[Literal['success', 'failure', 'unknown'], ...] = ('success', 'unknown')
+    last_rounds: int = 0
     validation: float = 0.1
     normalization: Literal['mean_std', 'min_max', 'identity'] = 'mean_std'
     seed: int = 0
@@ -104,7 +107,7 @@ class Training:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
         for name in ('warmup_steps', 'weight_decay', 'grad_clip', 'feature_noise', 'feature_floor',
                      'feature_clip', 'recombine', 'recombine_distance', 'threads', 'seed',
-                     'evaluate_every'):
+                     'evaluate_every', 'last_rounds'):
             if getattr(self, name) < 0:
                 raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         if self.learning_rate <= 0:

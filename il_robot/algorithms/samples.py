@@ -333,7 +333,10 @@ def _split(
 
     Those without a row ``(N,)`` at which a window may begin are neither.
     """
-    chosen = np.flatnonzero(episode_mask(dataset, outcomes=config.outcomes))
+    rounds = {e.round for e in dataset.episodes}
+    if config.last_rounds:
+        rounds = {0} & rounds | {*sorted(rounds - {0})[-config.last_rounds:]}
+    chosen = np.flatnonzero(episode_mask(dataset, outcomes=config.outcomes, rounds=rounds))
     if not chosen.size:
         found = sorted({e.outcome.value for e in dataset.episodes})
         raise DatasetError(

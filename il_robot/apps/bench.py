@@ -44,7 +44,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--environments', nargs='*', metavar='NAME',
                         help="only these of the suite's")
     parser.add_argument('--seeds', type=int, nargs='*', help="instead of the suite's")
-    parser.add_argument('--workers', type=int, help='processes (default: one per core)')
+    parser.add_argument('--workers', type=int, help='processes, also of --ray local (default: one '
+                                                    'per core)')
     parser.add_argument('--ray', metavar='ADDRESS', default='',
                         help="a Ray cluster instead: auto, local, or its address (needs "
                              "'il_robot[ray]')")
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.workers is not None and args.workers < 1:
         raise ConfigError(f'--workers must be >= 1, got {args.workers}')
+    if args.workers and args.ray not in ('', 'local'):
+        raise ConfigError('--workers is for this machine; the cluster itself says how many it has')
     suite, output = _suite(args), args.output
     failed = 0
 
@@ -99,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             print(f'{suite.name}: {len(cells)} to run')
             workers = args.workers or len(os.sched_getaffinity(0))
             finished = (
-                run_ray(cells, output, args.ray, done, should_stop) if args.ray
+                run_ray(cells, output, args.ray, done, should_stop, args.workers) if args.ray
                 else run_local(cells, output, workers, done, should_stop))
         _report(args)
     if not finished:

@@ -80,7 +80,7 @@ def run_local(
 
 def run_ray(
     cells: Sequence[Cell], output: Path, address: str, on_done: OnDone,
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool] = lambda: False, workers: int | None = None,
 ) -> bool:
     """All cells on the machines of a Ray cluster; False where it was stopped.
 
@@ -91,6 +91,7 @@ def run_ray(
         address: Of the cluster, ``auto``, or ``local`` for one made here.
         on_done: Called with each that has ended.
         should_stop: Asked often.
+        workers: Of a cluster made here; None: one per core.
 
     Raises:
         ConfigError: Ray is not installed, or there is no such cluster.
@@ -101,8 +102,8 @@ def run_ray(
         raise ConfigError("--ray needs Ray: pip install 'il_robot[ray]'") from None
     try:
         _check_address(address)
-        ray.init(address=None if address == 'local' else address, log_to_driver=False,
-                 logging_level=logging.WARNING)
+        own = {'num_cpus': workers} if address == 'local' else {'address': address}
+        ray.init(**own, log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f'no Ray cluster at {address}: {error}') from None
     try:

@@ -180,6 +180,16 @@ def test_outcomes_choose_the_episodes():
         samples_of(dataset, replace(CONFIG, outcomes=('unknown',)))
 
 
+@pytest.mark.parametrize(('last', 'expected'), [
+    (0, {0, 1, 2, 3, 4}), (1, {0, 4}), (2, {0, 2, 3, 4}), (9, {0, 1, 2, 3, 4})])
+def test_of_the_rounds_the_newest_may_be_chosen_beside_the_demonstrations(last, expected):
+    dataset = toy.toy_dataset(5, outcomes=['success'] * 5)
+    dataset = replace(dataset, episodes=tuple(
+        replace(e, round=r) for e, r in zip(dataset.episodes, (0, 1, 3, 3, 5))))
+    samples = samples_of(dataset, replace(CONFIG, last_rounds=last, validation=0.0))
+    assert set(dataset.episode_of_row[samples.train.anchors]) == expected
+
+
 def test_values_that_are_not_finite_are_told():
     dataset = toy.toy_dataset(2)
     action = dataset.action.copy()

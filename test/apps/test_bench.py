@@ -93,6 +93,7 @@ def test_what_failed_is_kept_said_and_tried_again(tmp_path, capsys):
     (['--suite', 'quick', '--seeds', '0', '--ray', 'nowhere.invalid:1'], 'Ray'),
     (['--suite', 'quick', '--seeds', '0', '0'], 'seeds must differ'),
     (['--suite', 'quick', '--workers', '0'], '--workers must be'),
+    (['--suite', 'quick', '--workers', '2', '--ray', 'auto'], '--workers is for this machine'),
     (['--env', 'CartPole-v1', '--expert', 'il_robot.bench.experts:cartpole', '--methods', 'rlpd'],
      'numbers'),
 ])
