@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 import sys
 import time
@@ -25,6 +26,8 @@ from il_robot.real_time import RealTime, make_real_time
 
 COMPLAINT_PERIOD = 5.0
 """The same complaint is logged at most this often [wall s]."""
+_SLOW_END = 30.0
+"""A node that takes longer to end says where it is [wall s]."""
 
 
 def run_node(
@@ -71,9 +74,14 @@ def run_node(
         # A second Ctrl-C (terminal and supervisor both send one) must not cut the clean-up.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        # A node that hangs here once in thousands of ends: where, is then said.
+        faulthandler.dump_traceback_later(_SLOW_END)
         if node is not None:
+            executor.remove_node(node)  # nothing is to be called while its parts disappear
             node.destroy_node()
+        executor.shutdown()
         rclpy.try_shutdown()
+        faulthandler.cancel_dump_traceback_later()
     return 0
 
 
