@@ -15,7 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-_NICE = '10'
+from il_robot.processes import BACKGROUND, apart
 
 
 class ConvertProcess:
@@ -102,12 +102,12 @@ class ConvertProcess:
         return 0
 
     def _start(self) -> None:
-        # A session of its own: Ctrl-C in the terminal must not cut a commit.
+        # Ctrl-C in the terminal must not cut a commit.
         self._process = subprocess.Popen(
-            ['nice', '-n', _NICE, sys.executable, '-m', 'il_robot', 'dataset', 'convert', '-',
-             '--output', str(self._dataset)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, 'OMP_NUM_THREADS': '1'})
+            ['nice', '-n', str(BACKGROUND), sys.executable, '-m', 'il_robot', 'dataset', 'convert',
+             '-', '--output', str(self._dataset)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'}, **apart())
         self._reader = threading.Thread(
             target=self._read, args=(self._process,), name='converter', daemon=True)
         self._reader.start()

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from il_robot.processes import die_with_parent
+from il_robot.processes import BACKGROUND, apart, die_with_parent
 
-_NICE = 10
 _PATIENCE = 20.0
 
 
@@ -32,7 +31,7 @@ class Child:
                 [sys.executable, '-m', 'il_robot', *words], stdin=subprocess.DEVNULL,
                 stdout=file, stderr=subprocess.STDOUT, env={**os.environ, 'OMP_NUM_THREADS': '1'},
                 # Ctrl-C in the terminal is for the node, which passes it on
-                start_new_session=True, preexec_fn=_be_nice)
+                preexec_fn=_be_nice, **apart())
 
     @property
     def pid(self) -> int:
@@ -70,6 +69,6 @@ class Child:
 
 
 def _be_nice() -> None:
-    os.nice(_NICE)
+    os.nice(BACKGROUND)
     # a node that is killed takes its child along: the next one finds the folder free
     die_with_parent(signal.SIGTERM)

@@ -9,6 +9,7 @@ old one goes on.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time as wall
@@ -38,6 +39,7 @@ from il_robot.nodes.loaded_policy import LoadedPolicy, load_policy
 from il_robot.nodes.node import Complaints, declare, run_node
 from il_robot.nodes.policy_inputs import PolicyInputs
 from il_robot.policies.runtime import AUTO
+from il_robot.processes import BEHIND
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
 from il_robot.statistics import Percentiles
@@ -306,6 +308,7 @@ class PolicyNode(LifecycleNode):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node; the exit code."""
+    os.nice(BEHIND)
     return run_node(PolicyNode, args, real_time=True)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from il_robot.errors import IlRobotError, SimulationError
+from il_robot.processes import BEHIND
 from il_robot.sim.bullet import p
 from il_robot.sim.tasks.task import Task
 from il_robot.sim.world import World
@@ -138,6 +140,7 @@ def _serve(
 ) -> None:
     """The process's life: a copy of the world, then pictures until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    os.nice(BEHIND)
     try:
         with World(spec) as world:
             task.build(world)
