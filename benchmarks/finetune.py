@@ -41,6 +41,7 @@ STUDIES: dict[str, tuple[str, int, tuple[str, ...]]] = {
 }
 METHODS: dict[str, tuple[str, ...]] = {
     'filtered': ('--algorithm', 'filtered', '--steps', '100000000'),
+    'awr': ('--algorithm', 'awr', '--steps', '100000000'),
     'residual': ('--algorithm', 'residual'),
     'rlpd': ('--algorithm', 'rlpd'),
     'ppo': ('--algorithm', 'ppo'),
@@ -48,7 +49,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     'naive': ('--algorithm', 'ppo', '--set', 'warmup=0', '--set', 'anchor=0', '--set',
               'target_kl=0', '--set', 'max_kl=0', '--set', 'learning_rate=3e-4'),
 }
-WITH_DEMONSTRATIONS = ('filtered', 'residual', 'rlpd', 'scratch')
+WITH_DEMONSTRATIONS = ('filtered', 'awr', 'residual', 'rlpd', 'scratch')
 
 
 def il_robot(log: Path, *words: Any) -> None:

@@ -21,10 +21,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from il_robot.algorithms.advantage import Tries, advantages, values, weights
 from il_robot.algorithms.bc import train
 from il_robot.algorithms.collect_rounds import Place, collect_round
 from il_robot.algorithms.corrections import GatedFactory
@@ -34,7 +36,8 @@ from il_robot.algorithms.workers import MakeEnv
 from il_robot.algorithms.worlds import Step
 from il_robot.checkpoints import find_checkpoint
 from il_robot.config import build, to_dict
-from il_robot.data.dataset import open_dataset
+from il_robot.data import keys
+from il_robot.data.dataset import Dataset, open_dataset
 from il_robot.errors import ConfigError
 from il_robot.policies.checkpoint import (
     Checkpoint,
@@ -42,6 +45,7 @@ from il_robot.policies.checkpoint import (
     read_description,
     save_checkpoint,
 )
+from il_robot.policies.features import batch_features, robot_hands
 from il_robot.policies.policy import Policy
 from il_robot.types import Outcome
 
@@ -58,8 +62,17 @@ class FilteredConfig:
     Attributes:
         explore: Deviation of the noise on the joints where it failed before [rad].
         explore_new: In scenes that it has not tried.
+        cut: A try ends after this many times the length that 95 % of the successes so far stay
+            below: who is stuck stays stuck; 0: as the environment ends it.
         last_rounds: How many of the newest rounds are imitated beside the demonstrations: what
             an older policy did pulls back to it; 0: all.
+        temperature: Above 0, every step of all tries is imitated by its advantage
+            (:mod:`il_robot.algorithms.advantage`), with this temperature in deviations of the
+            advantage; 0: successes, all the same.
+        gamma: Discount of the advantages per control step.
+        trace: How far ahead they look, see there.
+        value_steps: Gradient steps of each of the networks behind them.
+        demonstrations: Share of demonstrations in all weights then.
         again: Share of the tries in scenes where it failed in an earlier round.
         train_steps: Of the imitation after each round, which goes on from the weights that tried.
         learning_rate: Of it.
@@ -67,7 +80,13 @@ class FilteredConfig:
 
     explore: float = 0.002
     explore_new: float = 0.0
+    cut: float = 0.0
     last_rounds: int = 0
+    temperature: float = 0.0
+    gamma: float = 0.99
+    trace: float = 0.9
+    value_steps: int = 1500
+    demonstrations: float = 0.1
     again: float = 0.5
     train_steps: int = 3000
     learning_rate: float = 5e-4
@@ -76,12 +95,20 @@ class FilteredConfig:
         for name in ('explore', 'explore_new'):
             if not 0 <= getattr(self, name) <= 0.1:
                 raise ValueError(f'{name} must be 0 to 0.1 rad, got {getattr(self, name)}')
-        if not 0 <= self.again <= 1:
-            raise ValueError(f'again must be 0 to 1, got {self.again}')
+        for name in ('again', 'gamma', 'trace', 'demonstrations'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f'{name} must be 0 to 1, got {getattr(self, name)}')
+        for name in ('cut', 'last_rounds', 'temperature'):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         if self.train_steps < 1 or not self.learning_rate > 0:
             raise ValueError(
                 f'train_steps must be >= 1 and learning_rate > 0, got {self.train_steps} and '
                 f'{self.learning_rate}')
+
+
+AWR = {'explore': 0.001, 'explore_new': 0.001, 'cut': 1.5, 'last_rounds': 2, 'temperature': 1.0}
+"""What ``awr`` changes: all tries have noise, and each step of them counts by its advantage."""
 
 
 class Filtered:
@@ -103,10 +130,12 @@ class Filtered:
         self, config: FinetuneConfig, start: Path, make_env: MakeEnv, dataset: Path | None
     ) -> None:
         if dataset is None:
-            raise ConfigError('filtered imitates demonstrations and its own successes: --dataset '
-                              'is needed')
+            raise ConfigError(f'{config.algorithm} imitates demonstrations and its own tries: '
+                              '--dataset is needed')
         self._config, self._make_env, self._folder = config, make_env, start.parent
-        self._own = build(FilteredConfig, dict(config.options), 'filtered: options')
+        default = AWR if config.algorithm == 'awr' else {}
+        self._own = build(
+            FilteredConfig, {**default, **config.options}, f'{config.algorithm}: options')
         self._described, self._policy = load_checkpoint(start)
         self._recipe = recipe_of(self._described, config.seed, self._own)
         if not (self._folder / DATASET).exists():
@@ -168,7 +197,12 @@ class Filtered:
         count: Callable[[int, bool, int], None], should_stop: Callable[[], bool],
     ) -> bool:
         factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=explore)
-        place = Place(self._make_env, self._config.worlds, should_stop)
+        make_env = self._make_env
+        if self._own.cut:
+            made = [len(e) for e in open_dataset(self._folder / DATASET).episodes
+                    if e.outcome is Outcome.SUCCESS]
+            make_env = _Shorter(make_env, math.ceil(self._own.cut * np.quantile(made, 0.95)))
+        place = Place(make_env, self._config.worlds, should_stop)
         return collect_round(
             place, self._folder / DATASET, factory, seeds, number=self._round, checkpoint=drives,
             on_result=lambda r: count(r.seed, r.success, r.length))
@@ -181,7 +215,10 @@ class Filtered:
         def note(record: Any) -> None:
             losses['loss'] = torch.tensor(float(record['loss']))
 
-        result = train(open_dataset(self._folder / DATASET), self._recipe, run,
+        dataset = open_dataset(self._folder / DATASET)
+        if self._own.temperature:
+            dataset = weighted(dataset, self._described, self._own, self._config.seed)
+        result = train(dataset, self._recipe, run,
                        start=self._folder / DRIVES, on_log=note, should_stop=should_stop)
         if result.finished:
             self._policy = load_checkpoint(find_checkpoint(run))[1]
@@ -235,17 +272,53 @@ def recipe_of(described: Checkpoint, seed: int, config: FilteredConfig) -> Recip
     """
     known = {k: v for k, v in described.training.items() if k in Training.__dataclass_fields__}
     if not known:
-        raise ConfigError('the checkpoint does not say how it was trained; filtered needs one of '
+        raise ConfigError('the checkpoint does not say how it was trained; this needs one of '
                           '"il_robot train"')
     training = replace(
         build(Training, known, 'checkpoint: training'), seed=seed, policy_successes=True,
-        outcomes=('success', 'unknown'),
+        outcomes=('success', 'unknown', 'failure') if config.temperature else (
+            'success', 'unknown'),
+        recombine=0.0 if config.temperature else known.get('recombine', 0.0),
         last_rounds=config.last_rounds, steps=config.train_steps,
         learning_rate=config.learning_rate, evaluate_every=0)
     return make_recipe({
         'policy': described.policy, 'model': to_dict(described.model),
         'training': to_dict(training), 'execution': dict(described.execution),
         'observation': to_dict(described.observation)}, where='checkpoint')
+
+
+def weighted(
+    dataset: Dataset, described: Checkpoint, config: FilteredConfig, seed: int
+) -> Dataset:
+    """The same with weights: tries of the newest rounds by advantage, and demonstrations."""
+    rounds = sorted({e.round for e in dataset.episodes} - {0})[-(config.last_rounds or 10**9):]
+    episodes = [e for e in dataset.episodes if e.round in rounds]
+    rows = np.concatenate([np.arange(e.start, e.stop) for e in episodes])
+    hands = robot_hands(dataset.spec)
+    objects = {name: dataset.objects[rows, i] for i, name in enumerate(dataset.object_names)}
+    seen = described.normalizer.normalize('features', batch_features(
+        dataset.state[rows], objects, described.layout, hands))
+    tries = Tries(seen, np.cumsum([len(e) for e in episodes]),
+                  np.array([e.outcome is Outcome.SUCCESS for e in episodes]))
+    value = values(tries, config.gamma, config.value_steps, seed)
+    weight = np.zeros(len(dataset), np.float32)
+    weight[rows] = (1 - config.demonstrations) * weights(
+        advantages(tries, value, config.gamma, config.trace), config.temperature)
+    shown = np.concatenate([np.arange(e.start, e.stop) for e in dataset.episodes
+                            if e.round == 0 and e.outcome is not Outcome.FAILURE])
+    weight[shown] = config.demonstrations * len(rows) / len(shown)
+    return replace(dataset, columns={**dataset.columns, keys.WEIGHT: weight})
+
+
+@dataclass(frozen=True)
+class _Shorter:
+    """Makes environments whose episodes end earlier; picklable."""
+
+    make_env: MakeEnv
+    steps: int
+
+    def __call__(self) -> Any:
+        return gym.wrappers.TimeLimit(self.make_env(), self.steps)
 
 
 def _ended(success: bool) -> Step:

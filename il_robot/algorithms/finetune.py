@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import evaluate
-from il_robot.algorithms.finetune_config import FinetuneConfig, read_finetune
+from il_robot.algorithms.finetune_config import TRYING, FinetuneConfig, read_finetune
 from il_robot.algorithms.methods import Method, make_method
 from il_robot.algorithms.policy_env import executed_steps, residual_policy
 from il_robot.algorithms.progress import FinetuneBar, evaluation_bar, finetune_bar
@@ -100,7 +100,7 @@ def _prepare(output: Path, config: FinetuneConfig, start: Path) -> None:
             checkpoint, policy, config.hidden, config.limit, config.hold)
         save_checkpoint(output / START, described, corrected)
     else:
-        if config.algorithm != 'filtered':
+        if config.algorithm not in TRYING:
             executed_steps(checkpoint, policy)
         save_checkpoint(output / START, replace(
             checkpoint, start=checkpoint.hash, hash='', step=0), policy)
@@ -283,7 +283,7 @@ class _Run:
 
 def steps_of_decision(config: FinetuneConfig, start: Path) -> int:
     """Control steps that a decision of the algorithm is executed for."""
-    if config.algorithm == 'filtered':
+    if config.algorithm in TRYING:
         return 1
     if config.algorithm == 'residual':
         return config.hold

@@ -14,6 +14,8 @@ from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError
 
 CONFIG = 'finetune.json'
+TRYING = 'filtered', 'awr'
+"""Algorithms that imitate tries of a round; their decisions are control steps."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class FinetuneConfig:
     """One run.
 
     Attributes:
-        algorithm: ``filtered`` imitates the policy's own successes, ``residual`` corrects it as
-            it is, ``rlpd`` and ``ppo`` change it.
+        algorithm: ``filtered`` imitates the policy's own successes, ``awr`` each step of its tries
+            by its advantage, ``residual`` corrects it as it is, ``rlpd`` and ``ppo`` change it.
         steps: Most decisions; a decision of a chunk policy that is changed is executed for
             several control steps.
         minutes: Most wall time of learning and evaluation [min].
@@ -41,7 +43,7 @@ class FinetuneConfig:
         options: Of the algorithm's own configuration.
     """
 
-    algorithm: Literal['filtered', 'residual', 'rlpd', 'ppo'] = 'residual'
+    algorithm: Literal['filtered', 'awr', 'residual', 'rlpd', 'ppo'] = 'residual'
     steps: int = 1_000_000
     minutes: float = 45.0
     every: int = 25_000

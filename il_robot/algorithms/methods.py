@@ -14,7 +14,7 @@ from torch import nn
 
 from il_robot.algorithms.actor import Actor
 from il_robot.algorithms.filtered import Filtered
-from il_robot.algorithms.finetune_config import FinetuneConfig
+from il_robot.algorithms.finetune_config import TRYING, FinetuneConfig
 from il_robot.algorithms.policy_env import PolicyEnvFactory, Recorded, executed_steps
 from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer
 from il_robot.algorithms.replay import Replay, Transitions
@@ -236,7 +236,7 @@ def make_method(
         ConfigError: a policy that it cannot change.
         DatasetError: nothing in the dataset can be learned from.
     """
-    if config.algorithm == 'filtered':
+    if config.algorithm in TRYING:
         return Filtered(config, start, make_env, dataset)
     if config.algorithm == 'ppo':
         return OnPolicy(config, start, make_env)

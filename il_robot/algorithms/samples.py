@@ -142,7 +142,7 @@ def labels_of(
     Args:
         dataset: The dataset.
         label: See ``Training.label``.
-        policy_successes: See ``Training``.
+        policy_successes: See ``Training``; where rows of the dataset have weights, these decide.
 
     Returns:
         ``(N, D)`` labels, 0 where there is none; ``(N,)`` whether there is one: with
@@ -155,7 +155,9 @@ def labels_of(
         return np.where(kept[:, None], dataset.action, np.float32(0)), kept, kept
     proposed, by_policy = row_mask(dataset, labelled=True), _by_policy(dataset)
     own = np.zeros(len(dataset), dtype=bool)
-    if policy_successes:
+    if dataset.weight is not None:
+        own = by_policy & ~proposed & (dataset.weight > 0)
+    elif policy_successes:
         own = by_policy & ~proposed & row_mask(
             dataset, episodes=episode_mask(dataset, outcomes=['success']))
     usable = kept & (proposed | ~by_policy | own)
@@ -238,7 +240,8 @@ def make_samples(
         torch.from_numpy(labels).to(device),
         train, windows(held_out) if held_out.size else None, normalizer,
         None if base is None else torch.from_numpy(base).to(device),
-        weights=None if config.weights == Weights() else torch.from_numpy(weights).to(device),
+        weights=(None if config.weights == Weights() and dataset.weight is None
+                 else torch.from_numpy(weights).to(device)),
     )
 
 

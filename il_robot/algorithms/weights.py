@@ -135,6 +135,8 @@ def row_weights(dataset: Dataset, usable: NDArray[np.bool_], weights: Weights) -
     phase = phases(dataset, weights.before_seconds, weights.recovery_seconds)
     table = np.array([getattr(weights, p.name.lower()) for p in Phase])
     out = np.where(usable, table[phase], 0.0)
+    if dataset.weight is not None:
+        out *= dataset.weight
     if weights.standing != 1.0:
         out[standing(dataset, weights.standing_seconds)] *= weights.standing
     corrected = phase >= Phase.RECOVERY

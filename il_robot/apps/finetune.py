@@ -43,7 +43,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--algorithm', default='residual', metavar='NAME',
                         help='residual (default): correct the policy as it is, whatever its kind; '
                              'filtered: imitate its own successes, again and again, whatever its '
-                             'kind; rlpd, ppo: change a perceptron')
+                             'kind; awr: every step of its tries by its advantage; rlpd, ppo: '
+                             'change a perceptron')
     parser.add_argument('--dataset', type=Path, help='demonstrations and corrections to learn '
                         'from beside its own experience')
     parser.add_argument('--reward', default='sparse',
@@ -53,8 +54,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--steps', type=int, default=1_000_000,
                         help='most decisions (default %(default)s)')
     parser.add_argument('--every', type=int, metavar='N',
-                        help='evaluate every N decisions (default 25000; filtered: 100000, the '
-                             'length of a round)')
+                        help='evaluate every N decisions (default 25000; filtered, awr: 100000, '
+                             'the length of a round)')
     parser.add_argument('--evaluate-episodes', type=int, default=200, metavar='N')
     parser.add_argument('--target', type=float, default=0.98,
                         help='success rate at which it ends (default %(default)g)')
@@ -110,14 +111,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> FinetuneConfig:
-    from il_robot.algorithms.finetune_config import FinetuneConfig
+    from il_robot.algorithms.finetune_config import TRYING, FinetuneConfig
     from il_robot.config import build
 
     names = ('algorithm', 'steps', 'minutes', 'every', 'evaluate_episodes', 'target', 'patience',
              'worlds', 'seed', 'reward', 'limit', 'hold')
     values = {name: getattr(args, name) for name in names}
     if args.every is None:
-        values['every'] = 100_000 if args.algorithm == 'filtered' else 25_000
+        values['every'] = 100_000 if args.algorithm in TRYING else 25_000
     return build(FinetuneConfig, {
         **values, 'final_episodes': args.evaluate_episodes,
         'options': key_values(args.set, '--set')}, 'finetune')

@@ -175,6 +175,11 @@ class Dataset:
         """``(N,)`` reward of the transition out of the row."""
         return self._default(keys.REWARD, np.float32)
 
+    @property
+    def weight(self) -> Float32 | None:
+        """``(N,)`` how much each row counts in training, where an algorithm has said so."""
+        return self.columns.get(keys.WEIGHT)
+
     def _default(self, key: str, dtype: type[np.generic]) -> NDArray[Any]:
         return self.columns[key] if key in self.columns else np.zeros(len(self), dtype=dtype)
 

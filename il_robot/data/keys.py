@@ -23,6 +23,9 @@ TASK = 'task_index'
 #: What every LeRobotDataset has.
 REQUIRED = (TIMESTAMP, FRAME, EPISODE, INDEX, TASK)
 
+#: How much a row counts; algorithms add it in memory, no file has it.
+WEIGHT = 'weight'
+
 POSE_FIELDS = ('x', 'y', 'z', 'qx', 'qy', 'qz', 'qw')
 
 #: Value of ``source`` in a dataset that does not say who drove (LeRobot's own recordings).

@@ -10,6 +10,7 @@ from tuned import cloned
 from il_robot.algorithms.collect_rounds import Place, collect_demonstrations
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import evaluate
+from il_robot.algorithms.filtered import FilteredConfig, weighted
 from il_robot.algorithms.finetune import RECORDS, STATE, Around, finetune, read_records
 from il_robot.algorithms.finetune_config import (
     CONFIG,
@@ -152,6 +153,31 @@ def test_own_successes_are_imitated_and_failures_tried_again(source, demonstrati
     assert checkpoint.policy == 'chunk_mlp' and checkpoint.training['finetune'] == 'filtered'
 
 
+def test_every_step_of_all_tries_counts_by_its_advantage(source, demonstrations, tmp_path):
+    folder = opened(tmp_path / 'run', source, demonstrations, **{
+        **FILTERED, 'algorithm': 'awr', 'steps': 2400, 'options': {
+            **FILTERED['options'], 'explore_new': 0.1, 'value_steps': 100}})
+    assert go_on(folder)
+    own = open_dataset(folder / 'dataset')
+    described, _ = load_checkpoint(find_checkpoint(folder), robot=toy.SPEC)
+    config = FilteredConfig(temperature=1.0, value_steps=100, last_rounds=1, demonstrations=0.25)
+    weight = weighted(own, described, config, 0).weight
+    newest = max(e.round for e in own.episodes)
+    row_round = np.array([own.episodes[e].round for e in own.episode_of_row])
+    assert (weight[row_round == newest] > 0).all()
+    assert not weight[(row_round > 0) & (row_round < newest)].any()
+    assert weight[row_round == 0].sum() / weight.sum() == pytest.approx(0.25, abs=0.01)
+
+
+def test_who_is_stuck_is_not_waited_for(source, demonstrations, tmp_path):
+    folder = opened(tmp_path / 'run', source, demonstrations, **{
+        **FILTERED, 'steps': 1200, 'options': {**FILTERED['options'], 'cut': 1.0}})
+    assert go_on(folder)
+    episodes = open_dataset(folder / 'dataset').episodes
+    longest = np.quantile([len(e) for e in episodes if not e.round], 0.95)
+    assert max(len(e) for e in episodes if e.round == 1) <= np.ceil(longest)
+
+
 def test_a_stopped_round_keeps_its_episodes(source, demonstrations, tmp_path):
     folder = opened(tmp_path / 'run', source, demonstrations, **FILTERED, worlds=1)
     calls = [0]
@@ -171,6 +197,7 @@ def test_a_stopped_round_keeps_its_episodes(source, demonstrations, tmp_path):
 
 @pytest.mark.parametrize(('options', 'says'), [
     ({'explore': 1.0}, 'explore must be'), ({'again': 2.0}, 'again must be'),
+    ({'cut': -1.0}, 'cut must be'), ({'temperature': float('nan')}, 'temperature must be'),
     ({'train_steps': 0}, 'train_steps must be'), ({'explor': 0.0}, "did you mean 'explore'")])
 def test_options_of_filtered_are_checked(source, demonstrations, tmp_path, options, says):
     folder = opened(tmp_path / 'run', source, demonstrations, algorithm='filtered',
