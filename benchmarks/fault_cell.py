@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 import il_robot.sim as sim  # noqa: E402
 from il_robot.control.arbiter import ArbiterConfig  # noqa: E402
 from il_robot.nodes import convert, topics  # noqa: E402
+from il_robot.types import ControlMode  # noqa: E402
 
 SPEC = sim.default_robot()
 JOINTS = np.array([name not in SPEC.gripper_names for name in SPEC.joint_names])
@@ -71,7 +72,7 @@ class Cell:
         self.heard = dict.fromkeys(self.settings, 0.0)
         self.newest = dict.fromkeys(self.settings, -np.inf)
         self.state: Any = SPEC.rest
-        self.moved = (0.0, 0.0)
+        self.moved = 0.0
         self.modes: list[tuple[float, dict[str, str]]] = []
         self.recordings = graph.collect(DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
         for kind, topic, callback in (
@@ -108,12 +109,14 @@ class Cell:
         before, self.state = self.state, np.array(message.position)
         self._keeper('sim')(message)
         if np.abs(self.state - before)[JOINTS].max() > 1e-4:
-            self.moved = (time.monotonic(), stamp_of(message))
+            self.moved = stamp_of(message)
 
     def _on_mode(self, message: DiagnosticArray) -> None:
         if 'mode' in self.deaf:
             return
         values = convert.status_values(message)
+        if values.get('mode') not in ControlMode.__members__:  # nonsense of our own that was late
+            return
         if 'holding where it is' in values.get('reason', ''):
             self.lives += 1  # the commands begin anew where the arms are
         self.modes.append((stamp_of(message), values))

@@ -24,7 +24,6 @@ import os
 import platform
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def fault(cell: Cell, rng: np.random.Generator, nodes: list[str]) -> dict[str, A
         cell.ask('engage', 'CORRECTION', 'TELEOP')
         driver = 'expert'
     cell.wait(rng.uniform(0.3, 1.0))
-    count, at = len(cell.modes), time.monotonic()
+    count = len(cell.modes)
     cell.signal(name, kind)
     cell.wait(1.2 / FACTOR)
     row: dict[str, Any] = {'node': name, 'kind': kind, 'drove': driver}
@@ -71,11 +70,11 @@ def fault(cell: Cell, rng: np.random.Generator, nodes: list[str]) -> dict[str, A
         row['periods_after_timeout'] = round(
             (held[0][0] - last - TIMEOUTS[name]) / SPEC.dt, 2) if held else None
     elif name == 'arbiter':
-        row['moved_on_s'] = round(max(cell.moved[0] - at, 0.0) * FACTOR, 3)
+        row['moved_on_s'] = round(max(cell.moved - cell.newest[name], 0.0), 3)
     elif name != 'sim':  # nobody who drives, or answers: all goes on
         row['held'] = bool(held)
     if held:
-        row['why'] = held[0][1]['reason'].split(':')[0]
+        row['why'] = held[0][1]['reason']
     row['hung'] = cell.restore(name, kind)
     return row
 
