@@ -86,11 +86,13 @@ class Measured:
     def row(self) -> dict[str, Any]:
         """Until now."""
         cell, now = self._cell, self._cell.newest['sim']
-        modes = cell.modes[max(self._count - 1, 0):]
-        at = [max(t, self._begun) for t, _ in modes[:1]] + [t for t, _ in modes[1:]] + [now]
+        begin = max(self._count - 1, 0)
+        modes = cell.modes[begin:]
+        # by the robot's clock, whatever the arbiter takes for the time
+        at = [*np.maximum(cell.modes_at[begin:], self._begun), now]
         drove = sum(b - a for (_, v), a, b in zip(modes, at, at[1:]) if v['mode'] == 'AUTONOMOUS')
         reasons = sorted({v['reason'].split(':')[0] for _, v in modes[1:] if v['mode'] == 'HOLD'})
-        return {'policy_drove': round(drove / max(now - self._begun, 1e-9), 3),
+        return {'policy_drove': round(float(drove) / max(now - self._begun, 1e-9), 3),
                 'held_for': reasons,
                 'fastest_joint_over_limit': round(self._fastest, 3), **cell.violations()}
 

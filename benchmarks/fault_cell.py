@@ -74,6 +74,7 @@ class Cell:
         self.state: Any = SPEC.rest
         self.moved = 0.0
         self.modes: list[tuple[float, dict[str, str]]] = []
+        self.modes_at: list[float] = []
         self.recordings = graph.collect(DiagnosticArray, topics.RECORDING, topics.LATCHED_QOS)
         for kind, topic, callback in (
                 (JointState, topics.COMMAND, self._on_command),
@@ -98,6 +99,9 @@ class Cell:
             return
         if len(message.position) != SPEC.dim:  # nonsense of our own that was late
             return
+        stamp, last = stamp_of(message), self.newest['arbiter']
+        if not last <= stamp < last + 10.0:  # another clock: nothing is known of the way there
+            self.lives += 1
         self._keeper('arbiter')(message)
         self.commands.append((self.lives, stamp_of(message), np.array(message.position)))
 
@@ -120,6 +124,7 @@ class Cell:
         if 'holding where it is' in values.get('reason', ''):
             self.lives += 1  # the commands begin anew where the arms are
         self.modes.append((stamp_of(message), values))
+        self.modes_at.append(self.newest['sim'])
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
