@@ -47,8 +47,8 @@ def run_node(
     line and exit code 2.
     """
     words = None if args is None else list(args)
-    # Read by Fast DDS. Through shared memory a node that was killed and started again can stay deaf
-    # to those that were running (Fast DDS issue 5469), here one in some hundred times.
+    # Read by Fast DDS. Through shared memory a node that was killed and started again may stay
+    # deaf to those that went on (its issue 5469).
     os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     executor = make_executor()
