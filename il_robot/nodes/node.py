@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
 import sys
 import time
@@ -47,9 +46,6 @@ def run_node(
     line and exit code 2.
     """
     words = None if args is None else list(args)
-    # Read by Fast DDS. Through shared memory a node that was killed and started again may stay
-    # deaf to those that went on (its issue 5469).
-    os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
     rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
     executor = make_executor()
     stopped: list[int] = []

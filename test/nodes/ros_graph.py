@@ -28,8 +28,6 @@ from std_msgs.msg import String
 from il_robot.bringup import parameter_text
 
 ROOT = Path(__file__).parents[2]
-# as the nodes do, which tests kill
-os.environ.setdefault('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
 TIMEOUT = 60.0
 # Above 101 the ports of a domain can meet those the kernel hands out.
 DOMAINS = range(1, 101)
