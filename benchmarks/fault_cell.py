@@ -164,7 +164,7 @@ class Cell:
         """Start it again, or let it go on, until everything is heard of.
 
         A node that is not heard of within half a minute is asked where it is (SIGABRT prints the
-        stacks of its threads), and started once more; what it said comes back.
+        stacks of its threads), and started once more, then all of them; what it said comes back.
         """
         self.lives += 1
         if kind == 'kill':
@@ -191,8 +191,15 @@ class Cell:
         self.graph.processes.append(process)
         self._start(name)
         now = time.monotonic()
+        self.graph.until(lambda: self._all_heard(now) or time.monotonic() > now + 30.0)
+        if self._all_heard(now):
+            return said
+        for other, running in self.running.items():
+            running.kill()
+            self._start(other)
+        now = time.monotonic()
         self.graph.until(lambda: self._all_heard(now), f'everybody after {said}')
-        return said
+        return f'everything had to be started anew: {said}'
 
     def _start(self, name: str) -> None:
         self.graph.processes.remove(self.running[name])
