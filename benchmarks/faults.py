@@ -59,11 +59,12 @@ def fault(cell: Cell, rng: np.random.Generator, nodes: list[str]) -> dict[str, A
         cell.ask('engage', 'CORRECTION', 'TELEOP')
         driver = 'expert'
     cell.wait(rng.uniform(0.3, 1.0))
-    count = len(cell.modes)
+    count, mode = len(cell.modes), cell.mode
     cell.signal(name, kind)
     cell.wait(1.2 / FACTOR)
-    row: dict[str, Any] = {'node': name, 'kind': kind, 'drove': driver}
+    row: dict[str, Any] = {'node': name, 'kind': kind, 'drove': driver, 'mode_before': mode}
     held = [(t, v) for t, v in cell.modes[count:] if v['mode'] == 'HOLD']
+    row['modes'] = [(round(t, 2), v['mode'], v['reason']) for t, v in cell.modes[count - 1:]]
     if name == driver:
         last = cell.newest[name] if kind == 'stop' or held else np.nan
         row['held'] = bool(held)
@@ -141,6 +142,7 @@ def nonsense(cell: Cell, rng: np.random.Generator, messages: int) -> dict[str, A
     cell.deaf |= {'command'}
     _send(cell, [(JointState, topics.COMMAND, topics.COMMAND_QOS, joints)], messages // 10,
           'nonsense for the robot')
+    cell.wait(5.0)  # until the last of it has come
     cell.deaf = set()
     cell.lives += 1
     alive = {name: process.popen.poll() is None for name, process in cell.running.items()}
@@ -218,6 +220,8 @@ def main() -> int:
                    f'--messages {args.messages}',
         'machine': f'{os.cpu_count()} cores, {platform.machine()}', 'seed': args.seed,
         'timeouts_s': TIMEOUTS, 'faults': summary(rows),
+        'surprises': [r for r in rows if (r['node'] == r['drove']) is not r.get(
+            'held', r['node'] == r['drove'])],
         'hung_at_start': [*(r['hung'] for r in rows if r['hung']), *cell.hung],
         'limits': stream_after, 'limits_before_nonsense': stream, 'nonsense': fuzz,
         'episodes': {'finished': finished, 'in_the_dataset': kept}}
