@@ -73,6 +73,7 @@ def test_the_manifest_and_setup_need_the_same(metadata):
         'pyyaml': 'python3-yaml', 'torch': 'python3-pytorch-pip', 'xacro': 'xacro',
         'gymnasium': 'python3-gymnasium-pip', 'pybullet': 'python3-pybullet-pip',
         'pillow': 'python3-pil', 'mcap-ros2-support': 'mcap-ros2-support',
+        'trimesh': 'python3-trimesh-pip',
     }
     no_key = {'av', 'moderngl', 'pyarrow', 'safetensors', 'mcap', 'lz4', 'zstandard', 'onnx',
               'onnxruntime', 'openvino', 'highway-env', 'PyFlyt', 'minigrid', 'ray'}

@@ -100,10 +100,12 @@ class Robot:
 
     def until_mode(self, mode, *requests, limit=200):
         """Tick, repeating the request, until the mode is reported."""
-        for _ in range(limit):
+        for tick in range(limit):
             self.step(*requests)
             if self.mode().get('mode') == mode:
                 return self.mode()
+            if tick > 20:  # an arbiter that has just started may still be finding the others
+                time.sleep(0.03)
         raise AssertionError(f'{mode} never came: {self.mode()}\n{self.graph.output()}')
 
 
