@@ -143,7 +143,10 @@ class Filtered:
             shutil.rmtree(fresh, ignore_errors=True)
             shutil.copytree(dataset, fresh)
             fresh.rename(self._folder / DATASET)
-        self.steps = self._episodes = self._fresh = self._round = 0
+        self.steps = self._episodes = self._fresh = 0
+        # its own rounds follow those of corrections that it was given
+        self._given = self._round = max(
+            (e.round for e in open_dataset(dataset).episodes), default=0)
         self._failed: list[int] = []
 
     def run(
@@ -217,7 +220,8 @@ class Filtered:
 
         dataset = open_dataset(self._folder / DATASET)
         if self._own.temperature:
-            dataset = weighted(dataset, self._described, self._own, self._config.seed)
+            dataset = weighted(
+                dataset, self._described, self._own, self._config.seed, self._given)
         result = train(dataset, self._recipe, run,
                        start=self._folder / DRIVES, on_log=note, should_stop=should_stop)
         if result.finished:
@@ -279,7 +283,8 @@ def recipe_of(described: Checkpoint, seed: int, config: FilteredConfig) -> Recip
         outcomes=('success', 'unknown', 'failure') if config.temperature else (
             'success', 'unknown'),
         recombine=0.0 if config.temperature else known.get('recombine', 0.0),
-        last_rounds=config.last_rounds, steps=config.train_steps,
+        # where rows have weights, these decide
+        last_rounds=0 if config.temperature else config.last_rounds, steps=config.train_steps,
         learning_rate=config.learning_rate, evaluate_every=0)
     return make_recipe({
         'policy': described.policy, 'model': to_dict(described.model),
@@ -288,10 +293,14 @@ def recipe_of(described: Checkpoint, seed: int, config: FilteredConfig) -> Recip
 
 
 def weighted(
-    dataset: Dataset, described: Checkpoint, config: FilteredConfig, seed: int
+    dataset: Dataset, described: Checkpoint, config: FilteredConfig, seed: int, given: int = 0
 ) -> Dataset:
-    """The same with weights: tries of the newest rounds by advantage, and demonstrations."""
-    rounds = sorted({e.round for e in dataset.episodes} - {0})[-(config.last_rounds or 10**9):]
+    """The same with weights: tries of the newest rounds by advantage, and what was given.
+
+    Tries are of the rounds after ``given``.
+    """
+    rounds = sorted({e.round for e in dataset.episodes if e.round > given})
+    rounds = rounds[-(config.last_rounds or len(rounds)):]
     episodes = [e for e in dataset.episodes if e.round in rounds]
     rows = np.concatenate([np.arange(e.start, e.stop) for e in episodes])
     hands = robot_hands(dataset.spec)
@@ -305,8 +314,8 @@ def weighted(
     weight[rows] = (1 - config.demonstrations) * weights(
         advantages(tries, value, config.gamma, config.trace), config.temperature)
     shown = np.concatenate([np.arange(e.start, e.stop) for e in dataset.episodes
-                            if e.round == 0 and e.outcome is not Outcome.FAILURE])
-    weight[shown] = config.demonstrations * len(rows) / len(shown)
+                            if e.round <= given and e.outcome is not Outcome.FAILURE])
+    weight[shown] = config.demonstrations * len(rows) / max(1, len(shown))
     return replace(dataset, columns={**dataset.columns, keys.WEIGHT: weight})
 
 

@@ -7,8 +7,9 @@ import pytest
 import toy
 from tuned import cloned
 
-from il_robot.algorithms.collect_rounds import Place, collect_demonstrations
+from il_robot.algorithms.collect_rounds import Place, collect_demonstrations, collect_round
 from il_robot.algorithms.controller import PolicyFactory
+from il_robot.algorithms.corrections import GatedFactory
 from il_robot.algorithms.evaluate import evaluate
 from il_robot.algorithms.filtered import FilteredConfig, weighted
 from il_robot.algorithms.finetune import RECORDS, STATE, Around, finetune, read_records
@@ -167,6 +168,16 @@ def test_every_step_of_all_tries_counts_by_its_advantage(source, demonstrations,
     assert (weight[row_round == newest] > 0).all()
     assert not weight[(row_round > 0) & (row_round < newest)].any()
     assert weight[row_round == 0].sum() / weight.sum() == pytest.approx(0.25, abs=0.01)
+
+
+def test_own_rounds_follow_those_of_corrections(source, demonstrations, tmp_path):
+    given = tmp_path / 'given'
+    shutil.copytree(demonstrations, given)
+    assert collect_round(Place(ENV), given, GatedFactory(source, explore=0.0), [77], number=3)
+    folder = opened(tmp_path / 'run', source, given, **{**FILTERED, 'steps': 1200})
+    assert go_on(folder)
+    rounds = [e.round for e in open_dataset(folder / 'dataset').episodes]
+    assert rounds.count(3) == 1 and set(rounds) == {0, 3, 4}
 
 
 def test_who_is_stuck_is_not_waited_for(source, demonstrations, tmp_path):
