@@ -57,6 +57,7 @@ from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from il_robot.config import load_yaml  # noqa: E402
+from il_robot.launch_options import loopback  # noqa: E402
 from il_robot.nodes import convert, topics  # noqa: E402
 from il_robot.nodes.node import events_executor, run_node  # noqa: E402
 from il_robot.resources import named_config  # noqa: E402
@@ -370,7 +371,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, (
             nullcontext(given) if given else ros_domain()) as domain:
         os.environ |= {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': name,
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+                       **loopback({})}
         rates = {f'{rate:g}_hz': measure(rate, args, Path(name)) for rate in args.rates}
     result = {
         'command': 'python3 benchmarks/command_latency.py --rates '

@@ -60,9 +60,13 @@ def fault(cell: Cell, rng: np.random.Generator, nodes: list[str]) -> dict[str, A
         driver = 'expert'
     cell.wait(rng.uniform(0.3, 1.0))
     count, mode = len(cell.modes), cell.mode
+    before = dict(cell.newest)
     cell.signal(name, kind)
     cell.wait(1.2 / FACTOR)
-    row: dict[str, Any] = {'node': name, 'kind': kind, 'drove': driver, 'mode_before': mode}
+    row: dict[str, Any] = {
+        'node': name, 'kind': kind, 'drove': driver, 'mode_before': mode,
+        'clock_before': before['sim'],
+        'went_on_s': {n: round(cell.newest[n] - before['sim'], 3) for n in before}}
     held = [(t, v) for t, v in cell.modes[count:] if v['mode'] == 'HOLD']
     row['modes'] = [(round(t, 2), v['mode'], v['reason']) for t, v in cell.modes[count - 1:]]
     if name == driver:

@@ -43,6 +43,7 @@ from ros_graph import ros_domain  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 
 from il_robot.data.stream_check import stamp_of  # noqa: E402
+from il_robot.launch_options import loopback  # noqa: E402
 from il_robot.nodes import convert, topics  # noqa: E402
 from il_robot.nodes.node import events_executor  # noqa: E402
 from il_robot.resources import named_config  # noqa: E402
@@ -280,7 +281,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, (
             nullcontext(given) if given else ros_domain()) as domain:
         os.environ |= {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': name,
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+                       **loopback({})}
         folder = Path(name)
         policy = args.policy.absolute() if args.policy else train(folder)
         rclpy.init()

@@ -36,6 +36,7 @@ from ros_graph import Graph, open_graph  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 
+from il_robot.launch_options import loopback  # noqa: E402
 from il_robot.nodes import convert, topics  # noqa: E402
 from il_robot.nodes.node import events_executor, run_node  # noqa: E402
 from il_robot.resources import named_config  # noqa: E402
@@ -120,7 +121,7 @@ def main() -> None:
         sys.exit(run_node(Bare, [], events_executor))
     with tempfile.TemporaryDirectory() as folder, open_graph(folder) as graph:
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(graph.domain),
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+                       **loopback({})}
         others = [subprocess.Popen([sys.executable, *words], env=environment) for words in (
             [str(HERE.parent / 'test/nodes/stand_in.py'), ROBOT], [__file__, '--bare'])]
         try:

@@ -56,6 +56,7 @@ from ros_graph import ros_domain  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 
 from il_robot.data.normalizer import fit_normalizer  # noqa: E402
+from il_robot.launch_options import loopback  # noqa: E402
 from il_robot.nodes import convert, topics  # noqa: E402
 from il_robot.nodes.node import events_executor, run_node  # noqa: E402
 from il_robot.policies.act import ACTConfig  # noqa: E402
@@ -256,7 +257,7 @@ def place() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name, (
             nullcontext(given) if given else ros_domain()) as domain:
         os.environ |= {'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': name,
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+                       **loopback({})}
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is Python's
         try:
             yield Path(name)

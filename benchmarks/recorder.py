@@ -47,6 +47,7 @@ import synthetic_episodes as synthetic  # noqa: E402
 
 from il_robot.data.bag_reader import BagReader  # noqa: E402
 from il_robot.data.stream_check import stamp_of  # noqa: E402
+from il_robot.launch_options import loopback  # noqa: E402
 from il_robot.nodes import convert, topics  # noqa: E402
 from il_robot.types import ActionChunk  # noqa: E402
 
@@ -182,11 +183,11 @@ def process(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 def measure(mode: str, seconds: float, folder: Path) -> dict[str, Any]:
     """One mode: the reference, then the recorder."""
     os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
-    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ['ROS_LOG_DIR'] = str(folder)
-    if mode == 'raw':
-        os.environ['FASTDDS_DEFAULT_PROFILES_FILE'] = str(
-            HERE.parent / 'config' / 'fastdds_shm.xml')
+    os.environ.update({
+        'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+        'FASTDDS_DEFAULT_PROFILES_FILE': str(HERE.parent / 'config' / 'fastdds_shm.xml')}
+        if mode == 'raw' else loopback({}))
     pipes = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}
     with process(__file__, '--source', mode, **pipes) as player:
         assert player.stdin and player.stdout

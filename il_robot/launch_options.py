@@ -13,6 +13,7 @@ from typing import Any
 
 from il_robot.config import build
 from il_robot.errors import ConfigError, unknown
+from il_robot.resources import resource
 
 OPERATED = ('keyboard', 'gamepad', 'leader', 'pose', 'twist')
 """Devices in the hands of a person: maps in config/teleop."""
@@ -203,8 +204,26 @@ def discovery_environment(options: LaunchOptions, environment: Mapping[str, str]
         environment: As it is.
     """
     key = 'ROS_AUTOMATIC_DISCOVERY_RANGE'
-    lacking = {} if environment.get(key) else {key: options.discovery.upper()}
-    found = lacking.get(key) or environment[key]
+    if environment.get(key):
+        lacking, found = {}, environment[key]
+    else:
+        found = options.discovery.upper()
+        lacking = loopback(environment) if found == 'LOCALHOST' else {key: found}
     who = {'LOCALHOST': 'this machine alone (discovery:=subnet for the network)',
            'SUBNET': 'the whole network', 'OFF': 'nobody'}.get(found, found)
     return lacking, f'ROS domain {environment.get("ROS_DOMAIN_ID") or 0}, found by {who}'
+
+
+def loopback(environment: Mapping[str, str]) -> dict[str, str]:
+    """What makes nodes talk within this machine alone; for Fast DDS, without its shared memory.
+
+    config/fastdds_localhost.xml says why. ``LOCALHOST`` itself cannot be had without shared memory
+    (rmw_fastrtps adds it, whatever a profile says), so there the profile keeps to this machine.
+    """
+    old, new = 'FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+    middleware = environment.get('RMW_IMPLEMENTATION') or 'rmw_fastrtps_cpp'
+    if environment.get(old) or environment.get(new) or not middleware.startswith('rmw_fastrtps'):
+        return {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+    profile = old if environment.get('ROS_DISTRO') in ('humble', 'iron', 'jazzy') else new
+    return {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'SYSTEM_DEFAULT',
+            profile: str(resource('config', 'fastdds_localhost.xml'))}

@@ -20,6 +20,7 @@ from il_robot.launch_options import (
     LaunchOptions,
     arguments,
     discovery_environment,
+    loopback,
     parse_options,
 )
 from il_robot.resources import named_config, resource
@@ -393,9 +394,14 @@ def test_the_commands_on_the_page_start_something(policy):
 
 
 def test_only_this_machine_finds_the_nodes_unless_somebody_says_so():
-    key = 'ROS_AUTOMATIC_DISCOVERY_RANGE'
+    key, profile = 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'FASTDDS_DEFAULT_PROFILES_FILE'
+    alone = loopback({})
+    assert alone[key] == 'SYSTEM_DEFAULT' and Path(alone[profile]).is_file()
     for settings, environment, lacking, words in (
-            ({}, {}, {key: 'LOCALHOST'}, 'domain 0, found by this machine alone'),
+            ({}, {}, alone, 'domain 0, found by this machine alone'),
+            ({}, {profile: 'mine.xml'}, {key: 'LOCALHOST'}, 'this machine alone'),
+            ({}, {'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}, {key: 'LOCALHOST'},
+             'this machine alone'),
             ({'discovery': 'subnet'}, {'ROS_DOMAIN_ID': '7'}, {key: 'SUBNET'},
              'domain 7, found by the whole network'),
             ({}, {key: 'SUBNET'}, {}, 'the whole network'), ({}, {key: 'OFF'}, {}, 'nobody')):

@@ -17,9 +17,12 @@ from il_robot.algorithms.controller import PolicyController, PolicyFactory
 from il_robot.algorithms.evaluate import EpisodeResult, as_observation
 from il_robot.control.gate_rule import disagreement
 from il_robot.control.gates import NAN, Gate, Move, Signals, make_gate
-from il_robot.types import Float32, Source, Step
+from il_robot.types import Float32, Float64, Source, Step
 
 _CORRELATION = 0.82  # from one control step to the next, as the noise of demonstrations
+_LASTING = 0.98
+"""The same of what a policy tries, 1 s at 50 Hz: a policy that hangs comes back to where it hung
+from whatever passes sooner."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,8 @@ class _Driver:
             self._controller.policy.reset(np.random.default_rng([seed, 1]))
         self._controller.gate.reset(np.random.default_rng([seed, 3]))
         self._rng = np.random.default_rng([seed, 4])
+        if self._controller.explore:
+            self._deviation = self._fresh(self._controller.explore)
 
     def act(self, observation: Any, stage: int) -> Float32:
         """The action of whoever drives ``(D,)`` [rad, m]."""
@@ -178,16 +183,19 @@ class _Driver:
         self.label = label if known else None
         if self.correcting:
             assert label is not None
-            return self._shaken(label, controller.noise)
-        return self._shaken(self.proposal, controller.explore)
+            return self._shaken(label, controller.noise, _CORRELATION)
+        return self._shaken(self.proposal, controller.explore, _LASTING)
 
-    def _shaken(self, label: Float32, sigma: float) -> Float32:
+    def _fresh(self, sigma: float) -> Float64:
+        return self._rng.standard_normal(len(self._unit)) * sigma * self._unit
+
+    def _shaken(self, label: Float32, sigma: float, correlation: float) -> Float32:
         """With noise that stays for a while, of deviation ``sigma`` [rad]."""
         if not sigma:
             self._deviation[:] = 0
             return label
-        fresh = self._rng.standard_normal(len(label)) * sigma * self._unit
-        self._deviation = _CORRELATION * self._deviation + np.sqrt(1 - _CORRELATION**2) * fresh
+        self._deviation = correlation * self._deviation + np.sqrt(
+            1 - correlation**2) * self._fresh(sigma)
         lower, upper = self._robot.lower, self._robot.upper
         action: Float32 = np.clip(label + self._deviation, lower, upper).astype(np.float32)
         return action

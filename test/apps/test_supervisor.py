@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / 'nodes'))
 
 from ros_graph import ROOT, TIMEOUT, ros_domain
 
+from il_robot.launch_options import loopback
+
 SCRIPT = """
 import sys
 from il_robot.apps.supervisor import Supervisor
@@ -31,7 +33,7 @@ class Running:
 
     def __init__(self, command, domain, folder):
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder),
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'}
+                       **loopback({}), 'OMP_NUM_THREADS': '1'}
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True)
@@ -161,7 +163,7 @@ def test_nobody_reads_any_more(tmp_path):
     command = [sys.executable, '-c', SCRIPT.format(f'{SIM}, {ARBITER}')]
     with ros_domain() as domain:
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(tmp_path),
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'}
+                       **loopback({}), 'OMP_NUM_THREADS': '1'}
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
         process.stdout.close()
         try:

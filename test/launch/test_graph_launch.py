@@ -23,6 +23,7 @@ else:
     from launch.launch_description_sources import PythonLaunchDescriptionSource
     from launch_testing.actions import ReadyToTest
 
+    from il_robot.launch_options import loopback
     from il_robot.resources import resource
 
     TIMEOUT = 60.0
@@ -46,7 +47,7 @@ else:
 
     @pytest.mark.launch_test
     def generate_test_description():
-        os.environ |= {'ROS_DOMAIN_ID': str(DOMAIN), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+        os.environ |= {'ROS_DOMAIN_ID': str(DOMAIN), **loopback({})}
         folder = tempfile.mkdtemp(prefix='il_robot_launch_')
         record = IncludeLaunchDescription(
             PythonLaunchDescriptionSource(str(resource('launch', 'record.launch.py'))),

@@ -26,6 +26,7 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import String
 
 from il_robot.bringup import parameter_text
+from il_robot.launch_options import loopback
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 60.0
@@ -56,6 +57,13 @@ def ros_domain():
         time.sleep(0.5)
 
 
+def found_by(discovery):
+    """Environment: as a launch sets it for this machine alone, or another range."""
+    alone = loopback({})
+    return alone if discovery == 'LOCALHOST' else {
+        **dict.fromkeys(alone, ''), 'ROS_AUTOMATIC_DISCOVERY_RANGE': discovery}
+
+
 class Process:
     """A Python process in the domain, and what it says.
 
@@ -65,10 +73,9 @@ class Process:
     def __init__(self, name, domain, folder, words, before=(), discovery='LOCALHOST'):
         self.name = name
         self.log = folder / f'{name}_{time.monotonic_ns()}.log'
-        environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain), 'ROS_LOG_DIR': str(folder),
-                       'ROS_HOME': str(folder),
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': discovery, 'OMP_NUM_THREADS': '1',
-                       'PYTHONFAULTHANDLER': '1'}
+        environment = {**os.environ, **found_by(discovery), 'ROS_DOMAIN_ID': str(domain),
+                       'ROS_LOG_DIR': str(folder), 'ROS_HOME': str(folder),
+                       'OMP_NUM_THREADS': '1', 'PYTHONFAULTHANDLER': '1'}
         with self.log.open('w') as log:
             # no terminal: a test must not depend on where it was started
             self.popen = subprocess.Popen(
@@ -103,7 +110,7 @@ class Graph:
         self.domain, self.folder, self.discovery = domain, folder, discovery
         self.processes = []
         self._context = Context()
-        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = discovery
+        os.environ.update(found_by(discovery))
         rclpy.init(context=self._context, domain_id=domain)
         self.node = Node('test', context=self._context, use_global_arguments=False)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -20,6 +20,7 @@ from ros_graph import ROOT, TIMEOUT, Process, open_graph
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
+from il_robot.launch_options import loopback
 from il_robot.nodes import convert, topics
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
@@ -45,7 +46,7 @@ class StandIn(Process):
         self.name, self.log = 'stand_in', graph.folder / f'stand_in_{len(graph.processes)}.log'
         environment = {**os.environ, 'ROS_DOMAIN_ID': str(graph.domain),
                        'ROS_LOG_DIR': str(graph.folder), 'OMP_NUM_THREADS': '1',
-                       'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+                       **loopback({})}
         with self.log.open('w') as log:
             self.popen = subprocess.Popen(
                 [sys.executable, 'test/nodes/stand_in.py', robot, *arguments],
@@ -327,7 +328,7 @@ def test_a_robot_file_that_cannot_work_ends_the_node_with_one_line(robot, remap,
     result = subprocess.run(
         [sys.executable, '-m', 'il_robot.nodes.hardware', '--ros-args', '-p', f'robot:={robot}',
          *remap], capture_output=True, text=True, cwd=ROOT, timeout=TIMEOUT,
-        env={**os.environ, 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'})
+        env={**os.environ, **loopback({})})
     assert result.returncode == 2
     assert said in result.stderr
     assert result.stderr.count('\n') == 1

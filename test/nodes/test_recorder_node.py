@@ -23,6 +23,7 @@ from il_robot.apps.main import main
 from il_robot.data.bag_reader import BagReader
 from il_robot.data.dataset import open_dataset
 from il_robot.data.verify import verify
+from il_robot.launch_options import loopback
 from il_robot.nodes import convert, topics
 from il_robot.types import Outcome
 
@@ -55,7 +56,7 @@ class Recording:
         """Play ticks; the stamp of the state reached, once the recorder has taken it."""
         if self.player is None:
             environment = {**os.environ, 'ROS_DOMAIN_ID': str(self.graph.domain),
-                           'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'}
+                           **loopback({}), 'OMP_NUM_THREADS': '1'}
             self.player = subprocess.Popen(
                 [sys.executable, played.__file__], env=environment, cwd=ROOT, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)

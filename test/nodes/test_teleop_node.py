@@ -26,6 +26,7 @@ from std_msgs.msg import Float32, String
 
 from il_robot.bringup import parameter_text
 from il_robot.kinematics import ArmKinematics
+from il_robot.launch_options import loopback
 from il_robot.nodes import convert, topics
 from il_robot.resources import named_config
 from il_robot.spec import load_robot_spec
@@ -150,7 +151,7 @@ class PtyProcess:
 
         environment = {
             **os.environ, 'ROS_DOMAIN_ID': str(graph.domain), 'ROS_LOG_DIR': str(graph.folder),
-            'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'}
+            **loopback({}), 'OMP_NUM_THREADS': '1'}
         standard = subprocess.DEVNULL if launched else self._slave
         self.popen = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=standard, stdout=standard, stderr=standard,
@@ -188,7 +189,7 @@ class PtyProcess:
 def run_and_fail(arguments, domain, **options):
     """Start the node where it cannot start; exit code and what it says."""
     environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain),
-                   'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST'}
+                   **loopback({})}
     result = subprocess.run(
         [sys.executable, '-m', 'il_robot.nodes.teleop', '--ros-args', *arguments], cwd=ROOT,
         env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
