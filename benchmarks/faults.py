@@ -6,7 +6,7 @@ a while (SIGSTOP), and started again; between the faults short episodes are reco
 Then everything that is listened to gets nonsense: wrong names, lengths and types of words, NaN,
 infinity, stamps from the past and the future.
 
-    python3 benchmarks/faults.py [--faults 200] [--messages 100000]
+    python3 benchmarks/faults.py [--faults 200] [--messages 100000] [--seed 0]
 
 Measured, in robot time: from the last word of who drove to HOLD, beyond the time-out after which
 he counts as lost (expert 0.2 s; policy 0.5 s, or where its plan ends: here after 0.2 s); after the
@@ -221,7 +221,7 @@ def main() -> int:
         kept = len(open_dataset(cell.output / 'dataset').episodes)
     result = {
         'command': f'python3 benchmarks/faults.py --faults {args.faults} '
-                   f'--messages {args.messages}',
+                   f'--messages {args.messages} --seed {args.seed}',
         'machine': f'{os.cpu_count()} cores, {platform.machine()}', 'seed': args.seed,
         'timeouts_s': TIMEOUTS, 'faults': summary(rows),
         'surprises': [r for r in rows if (r['node'] == r['drove']) is not r.get(
