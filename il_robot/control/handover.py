@@ -102,10 +102,13 @@ class Motion:
         """
         self._held = np.isnan(target)
         self._fading &= ~self._held
-        inside = np.clip(target, self._lower, self._upper)  # where a handover can end
-        self._begin(begun & ~self._held, inside, rate, now - dt, dt)
-        wanted = np.where(self._held, self._brake(dt), target)
-        if self._fading.any():
+        begun = begun & ~self._held
+        wanted = target
+        if self._held.any():
+            wanted = np.where(self._held, self._brake(dt), target)
+        if begun.any() or self._fading.any():
+            inside = np.clip(target, self._lower, self._upper)  # where a handover can end
+            self._begin(begun, inside, rate, now - dt, dt)
             wanted = np.where(self._fading, self._follow(inside, now, dt), wanted)
         before = self.command.astype(np.float64)
         self.command, limited = self._gate.limit(
@@ -183,10 +186,14 @@ class Rate:
 
     def update(self, position: Float32 | None, now: float) -> None:
         """Take note of the proposal ``(D,)`` at ``now`` [s], NaN or None where there is none."""
-        if self._last is not None and position is not None and now > self._last[0]:
-            change = (position - self._last[1]) / (now - self._last[0])
-            self.value = np.clip(np.nan_to_num(change, nan=0.0), -self._speed, self._speed)
         if position is None:
-            self._last, self.value = None, np.zeros_like(self.value)
-        elif self._last is None or now > self._last[0]:
+            if self._last is not None:
+                self._last, self.value = None, np.zeros_like(self.value)
+            return
+        if self._last is not None and now > self._last[0]:
+            change = (position - self._last[1]) / (now - self._last[0])
+            self.value = np.where(
+                np.isnan(change), 0.0,
+                np.minimum(np.maximum(change, -self._speed), self._speed))
+        if self._last is None or now > self._last[0]:
             self._last = now, position
