@@ -66,7 +66,8 @@ def fault(cell: Cell, rng: np.random.Generator, nodes: list[str]) -> dict[str, A
     row: dict[str, Any] = {
         'node': name, 'kind': kind, 'drove': driver, 'mode_before': mode,
         'clock_before': before['sim'],
-        'went_on_s': {n: round(cell.newest[n] - before['sim'], 3) for n in before}}
+        'went_on_s': {n: round(t - before['sim'], 3) for n, t in cell.newest.items()
+                      if np.isfinite(t)}}
     held = [(t, v) for t, v in cell.modes[count:] if v['mode'] == 'HOLD']
     row['modes'] = [(round(t, 2), v['mode'], v['reason']) for t, v in cell.modes[count - 1:]]
     if name == driver:
