@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from il_robot.control.modes import (
 )
 from il_robot.control.safety import Limited, SafetyGate
 from il_robot.control.tracking import Tracking
+from il_robot.control.vectors import finite
 from il_robot.spec import RobotSpec
 from il_robot.types import ControlMode, Float32, Source
 
@@ -106,6 +108,7 @@ class Arbiter:
         self._fault = self._suspended = False
         self._help = ''
         self._engaged: frozenset[str] = frozenset()
+        self._nowhere, self._still = np.full(spec.dim, np.nan), np.zeros(spec.dim)
         self._drivers = dict.fromkeys(self._slices, Source.HOLD)
         self._rates = {s: Rate(spec) for s in (Source.POLICY, Source.EXPERT)}
         self._corrections, self._latest = 0, 0
@@ -165,18 +168,22 @@ class Arbiter:
         self, fresh: Mapping[Source, Float32], now: float, dt: float, state: Float32
     ) -> Limited:
         """Let each arm's driver move the command."""
-        target, rate = np.full(self.spec.dim, np.nan), np.zeros(self.spec.dim)
-        begun = np.zeros(self.spec.dim, dtype=bool)
         for source, estimate in self._rates.items():
             estimate.update(fresh.get(source), now)
+        drivers = {arm: self._driver(arm, fresh) for arm in self._slices}
+        target, rate, begun = self._nowhere.copy(), self._still, None
+        if drivers != self._drivers or Source.HOLD in drivers.values():
+            rate, begun = self._still.copy(), self._still > 0
         for arm, where in self._slices.items():
-            source = self._driver(arm, fresh)
-            if source is not Source.HOLD:
-                target[where] = fresh[source][where]
-                begun[where] = source is not self._drivers[arm]
+            source = drivers[arm]
+            if source is Source.HOLD:
+                continue
+            target[where] = fresh[source][where]
+            if begun is not None and source is not self._drivers[arm]:
+                begun[where] = True
                 if source in self._rates:
                     rate[where] = self._rates[source].value[where]
-            self._drivers[arm] = source
+        self._drivers = drivers
         return self._motion.advance(target, rate, begun, now, dt, now - self._now, state)
 
     def end_run(self) -> None:
@@ -231,7 +238,7 @@ class Arbiter:
                    else self.config.human_timeout)
         position = proposal.position
         in_time = -_FUTURE <= now - proposal.stamp <= timeout
-        if in_time and np.isfinite(position).all():
+        if in_time and finite(position):
             return position
         nothing = np.full(self.spec.dim, np.nan, np.float32)
         if not in_time:
@@ -249,7 +256,8 @@ class Arbiter:
         return Source.HOLD
 
     def _speaks(self, source: Source, arm: str, fresh: Mapping[Source, Float32]) -> bool:
-        return source in fresh and bool(np.isfinite(fresh[source][self._slices[arm].start]))
+        return source in fresh and isfinite(
+            fresh[source].item(self._slices[arm].start))
 
     def _driver(self, arm: str, fresh: Mapping[Source, Float32]) -> Source:
         if self.mode in STANDING:

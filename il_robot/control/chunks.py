@@ -31,6 +31,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from il_robot.control.compiled import compiled, warm
 from il_robot.errors import ActionError
 from il_robot.types import ActionChunk, Float32, Float64
 
@@ -94,6 +95,7 @@ class ChunkBuffer:
     def __init__(self, chunk_size: int, dim: int, dt: float, execution: Execution) -> None:
         self.execution = execution
         self._dt = dt
+        self._plain = execution.mode != 'blend'
         # One prediction per n_action_steps: more than this many never overlap, or fade.
         n = 1
         if execution.mode == 'ensemble':
@@ -113,6 +115,8 @@ class ChunkBuffer:
         exponent = exponent - np.maximum.accumulate(exponent)[:, None]
         weights = np.tril(np.exp(np.minimum(exponent, 0.0)))
         self._weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+        self._size[:] = self._newest = 0
+        warm(lambda: self.action(0.0))  # what is compiled, now and not on the way
         self.clear()
 
     def clear(self) -> None:
@@ -175,6 +179,11 @@ class ChunkBuffer:
         but the one who executes the actions may ask.
         """
         self._asked = now
+        if self._plain:
+            out = np.empty(self._positions.shape[2], np.float32)
+            if vote(now, _GRID, self._ring[self._newest], self._start, self._rate, self._size,
+                    self._positions, self._weights, out):
+                return out
         slots = self._ring[self._newest]
         where = (now - self._start[slots]) * self._rate[slots]
         where = np.rint(where / _GRID) * _GRID
@@ -223,6 +232,43 @@ class ChunkBuffer:
         for k in range(first + 1, len(slots)):
             action = action + np.float32(share[k]) * (votes[k] - action)
         return action
+
+
+@compiled
+def vote(now: float, grid: float, slots: NDArray[np.intp], start: Float64, rate: Float64,
+         size: Float64, positions: Float32, weights: Float32, out: Float32) -> bool:
+    """The mean of the plans that cover ``now``, where it is a step of each: the usual case.
+
+    Args:
+        now: [s].
+        grid: What positions within a plan are rounded to [steps].
+        slots: ``(N,)`` plans from the oldest to the newest.
+        start: ``(N,)`` time of the first step [s].
+        rate: ``(N,)`` steps per second.
+        size: ``(N,)`` steps.
+        positions: ``(N, T, D)`` targets.
+        weights: ``(N, N)`` row ``k - 1``: of ``k`` plans, the oldest first.
+        out: ``(D,)`` written.
+
+    Returns:
+        Whether it is that case.
+    """
+    count = 0
+    for slot in slots:
+        where = np.rint((now - start[slot]) * rate[slot] / grid) * grid
+        if 0 <= where < size[slot]:
+            count += 1
+            if np.float32(where - int(where)) != 0:
+                return False
+    out[:] = 0
+    k = 0
+    for slot in slots:
+        where = np.rint((now - start[slot]) * rate[slot] / grid) * grid
+        if 0 <= where < size[slot]:
+            for i in range(len(out)):
+                out[i] += weights[count - 1, k] * positions[slot, int(where), i]
+            k += 1
+    return count > 0
 
 
 def between(around: Float32, fraction: Float32, first: NDArray[np.bool_],

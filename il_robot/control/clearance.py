@@ -115,3 +115,8 @@ class Clearances:
         out = np.empty(len(self.names))
         rooms(low, high, self._tree, self._shapes, self._rows, out)
         return out
+
+    def free(self, low: Float64, high: Float64) -> bool:
+        """Whether there is room in every row of :meth:`rooms`."""
+        out = np.empty(len(self.names))
+        return bool(rooms(low, high, self._tree, self._shapes, self._rows, out))

@@ -242,7 +242,7 @@ def height(shapes: Shapes, s: int, rotation: Float64, origin: Float64, line: Flo
 
 @compiled
 def rooms(low: Float64, high: Float64, tree: Tree, shapes: Shapes, rows: Rows,
-          out: Float64) -> None:
+          out: Float64) -> bool:
     """The least room of every row in a range of positions, or a lower bound of it.
 
     Args:
@@ -252,6 +252,9 @@ def rooms(low: Float64, high: Float64, tree: Tree, shapes: Shapes, rows: Rows,
         shapes: Of one of them.
         rows: What is watched.
         out: ``(P + A T [+ 6 A],)`` written.
+
+    Returns:
+        Whether there is room in every row.
     """
     arms, count, size = len(tree.mounts), len(shapes.link), shapes.far.shape[1]
     rotation, origin = np.empty((len(tree.parent), 3, 3)), np.empty((len(tree.parent), 3))
@@ -297,3 +300,7 @@ def rooms(low: Float64, high: Float64, tree: Tree, shapes: Shapes, rows: Rows,
         a, b = rows.first[i], rows.second[i]
         gap = distance(ends, a, b) - rows.keep[i] - moves[a, rows.beyond[i]]
         out[i] = gap if a // count == b // count else gap - moves[b, 0]
+    free = True
+    for i in range(len(out)):
+        free = free and out[i] >= 0.0
+    return free

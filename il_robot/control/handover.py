@@ -54,8 +54,10 @@ class Motion:
         self._speed = np.where(self._gripper, np.inf, gate.speed)
         zeros = np.zeros(spec.dim)
         self.command: Float32 = zeros.astype(np.float32)
-        self._velocity: Float64 = zeros
+        self._last = self.command, 0.0  # the command before, and the time between the two
         self._fading, self._landed, self._held = (zeros > 0 for _ in range(3))
+        self._quiet, self._none = False, zeros > 0
+        self._none.flags.writeable = False
         self._since, self._offset, self._slope, self._goal, self._drift, self._pace = (
             zeros.copy() for _ in range(6))
         self._plain = np.zeros(spec.dim, dtype=np.intp)  # ticks since all has faded
@@ -73,25 +75,36 @@ class Motion:
 
     def stop(self) -> None:
         """Somebody pressed stop: at rest as soon as the gate's hard limits allow."""
-        self._velocity = np.zeros_like(self._velocity)
+        self._last = self.command, 0.0
         self._fading = np.zeros_like(self._fading)
+
+    @property
+    def _velocity(self) -> Float64:
+        before, dt = self._last
+        if dt <= 0:
+            return np.zeros(len(before))
+        return np.where(self._gripper, 0.0, (self.command.astype(np.float64) - before) / dt)
 
     @property
     def changing(self) -> NDArray[np.bool_]:
         """``(D,)`` joints that are being handed over, or brake."""
+        if self._quiet:
+            return self._none
         changing: NDArray[np.bool_] = self._fading | (self._held & (self._velocity != 0))
         return changing
 
     def advance(
-        self, target: Float64, rate: Float64, begun: NDArray[np.bool_], now: float, dt: float,
-        elapsed: float | None = None, measured: Float32 | None = None,
+        self, target: Float64, rate: Float64, begun: NDArray[np.bool_] | None, now: float,
+        dt: float, elapsed: float | None = None, measured: Float32 | None = None,
     ) -> Limited:
         """Move the command on by one tick.
 
         Args:
             target: ``(D,)`` what the drivers want now [rad, m]; NaN where nobody drives.
-            rate: ``(D,)`` how fast that moves [rad/s], 0 where it is not known.
-            begun: ``(D,)`` joints whose driver is new.
+            rate: ``(D,)`` how fast that moves [rad/s], 0 where it is not known; of use for
+                joints whose driver is new.
+            begun: ``(D,)`` joints whose driver is new; None: no driver is new, and each joint
+                has one.
             now: Time [s].
             dt: Time since the last call [s], as far as it counts.
             elapsed: The same, all of it; ``dt`` when not given.
@@ -100,6 +113,20 @@ class Motion:
         Returns:
             What the gate changed.
         """
+        wanted = target
+        if begun is not None or not self._quiet:
+            wanted = self._changed(target, rate, self._none if begun is None else begun, now, dt)
+        before = self.command
+        self.command, limited = self._gate.limit(
+            wanted.astype(np.float32), dt if elapsed is None else elapsed, measured, target)
+        if dt > 0:
+            self._last = before, dt
+        return limited
+
+    def _changed(
+        self, target: Float64, rate: Float64, begun: NDArray[np.bool_], now: float, dt: float
+    ) -> Float64:
+        """The next command ``(D,)`` where drivers change, or nobody drives."""
         self._held = np.isnan(target)
         self._fading &= ~self._held
         begun = begun & ~self._held
@@ -110,12 +137,8 @@ class Motion:
             inside = np.clip(target, self._lower, self._upper)  # where a handover can end
             self._begin(begun, inside, rate, now - dt, dt)
             wanted = np.where(self._fading, self._follow(inside, now, dt), wanted)
-        before = self.command.astype(np.float64)
-        self.command, limited = self._gate.limit(
-            wanted.astype(np.float32), dt if elapsed is None else elapsed, measured, target)
-        if dt > 0:
-            self._velocity = np.where(self._gripper, 0.0, (self.command - before) / dt)
-        return limited
+        self._quiet = not (self._held.any() or self._fading.any())
+        return wanted
 
     def _begin(
         self, joints: NDArray[np.bool_], target: Float64, rate: Float64, since: float, dt: float
@@ -152,24 +175,24 @@ class Motion:
         # The speed from which one can still stop there, braking a little less with each tick.
         brake = _CATCH_UP * np.where(self._gripper, 1.0, self._acceleration) * dt
         speed = np.sqrt(0.25 * brake * brake + 2 * brake / dt * np.abs(behind)) - 0.5 * brake
+        velocity, change = self._velocity, self._acceleration * dt
         close = self._gripper | (np.minimum(np.abs(behind), last) <= brake * dt)
         direct = (goal - self.command) / dt
         wanted = np.where(close, direct, self._drift + np.sign(behind) * speed)
-        change = self._acceleration * dt
-        velocity = np.clip(wanted, self._velocity - change, self._velocity + change)
-        velocity = np.clip(velocity, -self._speed, self._speed)
-        there = close & (velocity == wanted)
+        taken = np.clip(wanted, velocity - change, velocity + change)
+        taken = np.clip(taken, -self._speed, self._speed)
+        there = close & (taken == wanted)
         self._plain = np.where(s >= 1, self._plain + 1, 0)
         landed = there & (s >= 1)
         if not self._always:
             # Three ticks: until then what fades is in the driver's own change, too.
             jump = np.where(self._plain > 2, np.abs(pace - before), 0.0)
             free = (np.abs(direct) <= self._speed) & (jump > change) & (
-                np.abs(direct - self._velocity) <= jump)
+                np.abs(direct - velocity) <= jump)
             self._fading &= ~(landed & self._landed | free)
             there |= free
         self._landed, self._goal, self._pace = landed, goal, pace
-        return np.where(there, goal, self.command + dt * velocity)
+        return np.where(there, goal, self.command + dt * taken)
 
 
 class Rate:
@@ -180,20 +203,22 @@ class Rate:
     """
 
     def __init__(self, spec: RobotSpec) -> None:
-        self.value: Float64 = np.zeros(spec.dim)
         self._speed = spec.velocity.astype(np.float64)
         self._last: tuple[float, Float32] | None = None
+        self._before: tuple[float, Float32] | None = None
 
     def update(self, position: Float32 | None, now: float) -> None:
         """Take note of the proposal ``(D,)`` at ``now`` [s], NaN or None where there is none."""
         if position is None:
-            if self._last is not None:
-                self._last, self.value = None, np.zeros_like(self.value)
-            return
-        if self._last is not None and now > self._last[0]:
-            change = (position - self._last[1]) / (now - self._last[0])
-            self.value = np.where(
-                np.isnan(change), 0.0,
-                np.minimum(np.maximum(change, -self._speed), self._speed))
-        if self._last is None or now > self._last[0]:
-            self._last = now, position
+            self._last = self._before = None
+        elif self._last is None or now > self._last[0]:
+            self._before, self._last = self._last, (now, position)
+
+    @property
+    def value(self) -> Float64:
+        """``(D,)`` [rad/s], within the velocity limits; 0 where it is not known."""
+        if self._last is None or self._before is None:
+            return np.zeros(len(self._speed))
+        change = (self._last[1] - self._before[1]) / (self._last[0] - self._before[0])
+        return np.where(
+            np.isnan(change), 0.0, np.minimum(np.maximum(change, -self._speed), self._speed))

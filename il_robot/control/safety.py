@@ -14,14 +14,16 @@ it limits speed and force (closing on a part means a target the fingers never re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from il_robot.control.admission import Admission, Joints
 from il_robot.control.clearance import Clearances
+from il_robot.control.distances import Distances
 from il_robot.control.safety_limits import BROKEN, JointLimits, comfortable
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64
@@ -32,10 +34,6 @@ _INSTANT = 0.1
 _LONGEST = 1e9
 # Nothing holds back a gripper's set point but position limits and rate [m/s^2, m/s^3].
 _ANY_ACCELERATION, _ANY_JERK = 1e9, 1e12
-# Parts of the way from braking to the wanted command that are tried where arms come close.
-_PARTS = (0.5, 0.2, 0.05, 0.0)
-# Of distances [m].
-_ROUNDING = 1e-9
 # Of positions: a command in float32 and what it stands for [rad, m].
 _SAME = 1e-6
 # The first command after a start is reached when no joint is further away than that [rad].
@@ -73,7 +71,7 @@ class SafetyGate:
                  clearances: Clearances | None = None) -> None:
         if not 0 < speed_scale <= 1:
             raise ValueError(f'speed_scale must be in (0, 1], got {speed_scale}')
-        self._spec, self._safety, self._clearances = spec, spec.safety, clearances
+        self._spec, self._safety = spec, spec.safety
         self.speed = (speed_scale * spec.velocity).astype(np.float64)
         """``(D,)`` velocity limits [rad/s, m/s]."""
         gripper = self._gripper = np.array(
@@ -87,17 +85,23 @@ class SafetyGate:
             self._lower, self._upper, self._fastest,
             np.where(gripper, _ANY_ACCELERATION, hard),
             np.where(gripper, _ANY_JERK, hard / self._safety.jerk_time))
+        self._distances = None if clearances is None else Distances(
+            clearances, self.limits, gripper)
         self._arm_names = tuple(n for n in spec.joint_names if n not in spec.gripper_names)
         self._comfort = np.where(gripper, 0.0, spec.acceleration.astype(np.float64))
+        self._admission = Admission(Joints(
+            self._lower, self._upper, self._fastest, self.limits.acceleration, self.limits.jerk,
+            self._comfort, gripper))
         # Clipped all the same, but not worth a word: a network's target a hair outside the
         # range; float32 rounding of a step that was just possible.
         self._quiet: dict[str, Any] = {
             'position': 0.02 * (spec.upper - spec.lower), 'velocity': 1e-6,
             'braking': 1e-3, 'hard': 1e-4}
-        self._x = self._inside = self._target = self._goal = np.zeros(spec.dim)
+        self._inside = self._target = self._goal = np.zeros(spec.dim)
+        self._state = np.zeros((3, spec.dim))  # position, velocity, acceleration
         self._low, self._high = self._lower, self._upper
         self._speed = self._fastest
-        self._wanted = [self._x, self._x]
+        self._wanted = [self._goal, self._goal]
         self._late = 0.0
         self.restart(np.clip(spec.rest, spec.lower, spec.upper))
 
@@ -106,14 +110,29 @@ class SafetyGate:
         """At rest at ``(D,)`` [rad, m]; what comes far from there is approached slowly."""
         self.command: Float32 = position.astype(np.float32)
         """``(D,)`` what was sent last [rad, m]."""
-        self._x = position.astype(np.float64)
+        self._state[0] = position
         self._starting: bool | None = None
         self.rest()
 
     def rest(self) -> None:
         """The robot stood still meanwhile."""
-        self._v, self._a = np.zeros_like(self._x), np.zeros_like(self._x)
+        self._state = np.stack([self._state[0], *np.zeros((2, self._spec.dim))])
         self._wanted, self._late, self._stood = [self._x, self._x], 0.0, True
+
+    @property
+    def _x(self) -> Float64:
+        x: Float64 = self._state[0]
+        return x
+
+    @property
+    def _v(self) -> Float64:
+        v: Float64 = self._state[1]
+        return v
+
+    @property
+    def _a(self) -> Float64:
+        a: Float64 = self._state[2]
+        return a
 
     # -- what comes next --------------------------------------------------------------------
     def limit(self, command: Float32, dt: float,
@@ -140,6 +159,8 @@ class SafetyGate:
             self._late = h
             return self.command, Limited()
         self._late, self._stood = 0.0, False
+        if command.shape == (spec.dim,) and self._admitted(command, h, measured, target):
+            return self.command, Limited()
         reasons: dict[str, tuple[str, ...]] = {}
         if np.shape(command) != (spec.dim,):
             reasons['shape'] = spec.joint_names
@@ -150,22 +171,37 @@ class SafetyGate:
         else:
             wanted = self._comfortable(command, min(h, 2.0 * spec.dt), reasons, target)
         a = self._hard(wanted, h, reasons)
-        if self._clearances is not None:
-            a = self._clear(self._clearances, a, h, measured, reasons)
+        if self._distances is not None:
+            a = self._clear(self._distances, a, h, measured, reasons)
         return self._enter(a, wanted, h), Limited(reasons)
+
+    def _admitted(self, command: Float32, h: float, measured: Float32 | None,
+                  target: Float64 | None) -> bool:
+        """Whether a command can go out as it is, which most can, and then it has."""
+        if self._starting:
+            return False
+        new = self._admission(command, target, measured, self._state, h,
+                              min(h, 2.0 * self._spec.dt), standing=self._starting is None)
+        if new is None:
+            return False
+        if self._distances is not None and not self._distances.free(new[4], new[5]):
+            return False
+        self._state, self._wanted = new[:3], [new[3], self._wanted[0]]
+        self.command = np.array(command, np.float32)
+        return True
 
     def _enter(self, a: Float64 | None, wanted: Float64 | None, h: float) -> Float32:
         """Send what was decided; ``a`` None: the wanted command as it is."""
         if a is None:
             assert wanted is not None
             v = (wanted - self._x) / h
-            self._a, self._v, self._x = (v - self._v) / h, v, wanted
+            self._state = np.stack([wanted, v, (v - self._v) / h])
         else:
-            self._v = self._v + a * h
+            v = self._v + a * h
             # Against rounding: no command is beyond a limit by 1e-20.
-            self._x, self._a = np.clip(
-                self._x + self._v * h, np.minimum(self._lower, self._x),
-                np.maximum(self._upper, self._x)), a
+            self._state = np.stack([np.clip(
+                self._x + v * h, np.minimum(self._lower, self._x),
+                np.maximum(self._upper, self._x)), v, a])
         self.command = self._x.astype(np.float32)
         return self.command
 
@@ -273,64 +309,13 @@ class SafetyGate:
         pace = np.where(same, np.sign(newest) * np.minimum(np.abs(newest), np.abs(older)), 0.0)
         return np.clip(pace, -self._fastest, self._fastest)
 
-    # -- distances --------------------------------------------------------------------------
-    def _clear(self, clearances: Clearances, a: Float64 | None, h: float,
+    def _clear(self, distances: Distances, a: Float64 | None, h: float,
                measured: Float32 | None, reasons: dict[str, tuple[str, ...]]) -> Float64 | None:
         """As far towards ``a`` (None: the wanted command) as distances allow."""
-        unchanged, wanted = a is None, self._goal if a is None else a
-        rooms, _ = self._rooms(clearances, wanted, h, measured)
-        if rooms.min() >= 0.0:
-            return None if unchanged else wanted
-        safe = self.limits.brakes(self._v, self._a, h)
-        # What is too close already must not come closer; everything else keeps its distance.
-        least = np.minimum(self._rooms(clearances, safe, h, measured)[0], 0.0) - _ROUNDING
-        here = clearances.exact(self._x) - _ROUNDING
-
-        def worse(candidate: Float64) -> NDArray[np.bool_]:
-            rooms, x = self._rooms(clearances, candidate, h, measured)
-            out = rooms < least
-            if out.any() and (here[out] < 0.0).any():
-                out &= (here >= 0.0) | (clearances.exact(x) < here)
-            return out
-
-        bad = worse(wanted)
-        if not bad.any():
-            return None if unchanged else wanted
-        what = clearances.names[int(np.where(bad, rooms, np.inf).argmin())]
-        reasons[f'distance {what}' if ' - ' in what else what] = self._arm_names
-        if self._safety.mode == 'reject':
-            return safe
-        for candidate in self._candidates(clearances, wanted, safe, bad):
-            if not worse(candidate).any():
-                return candidate
-        return safe
-
-    def _candidates(self, clearances: Clearances, wanted: Float64, safe: Float64,
-                    bad: NDArray[np.bool_]) -> Iterator[Float64]:
-        """What may be possible where ``wanted`` is not, the nearest to it first.
-
-        The arms of the rows that are ``bad`` go part of their way; then one arm alone; then the
-        grippers alone, so that a part can be let go of.
-        """
-        involved = clearances.moves[bad].any(axis=0)
-        for part in _PARTS:
-            yield np.where(involved, safe + part * (wanted - safe), wanted)
-        for part in _PARTS[:-1]:
-            for arm in clearances.arms:
-                yield np.where(arm, safe + part * (wanted - safe), safe)
-        yield np.where(self._gripper, wanted, safe)
-
-    def _rooms(self, clearances: Clearances, a: Float64, h: float,
-               measured: Float32 | None) -> tuple[Float64, Float64]:
-        """Room of each row in all that the joints may pass until they rest, if ``a`` comes next.
-
-        And the positions ``(D,)`` that come next.
-        """
-        v = self._v + a * h
-        x = self._x + v * h
-        up, down = self.limits.ways(v, a)
-        low, high = x - down, x + up
-        if measured is not None:  # fingers are between here and there
-            low = np.where(self._gripper, np.minimum(x, measured), low)
-            high = np.where(self._gripper, np.maximum(x, measured), high)
-        return clearances.rooms(low, high), x
+        possible, close = distances.nearest(
+            self._goal if a is None else a, self._state, h, measured,
+            reject=self._safety.mode == 'reject')
+        if not close:
+            return a
+        reasons[close] = self._arm_names
+        return possible

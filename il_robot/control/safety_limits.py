@@ -131,23 +131,42 @@ def _brakes(v: Float64, a: Float64, h: float, most: Float64, jerk: Float64, out:
 
 
 @compiled
+def breaks(x: float, v: float, a: float, before: float, h: float, speed: float, lower: float,
+           upper: float, most: float, jerk: float) -> int:
+    """Bits of what one joint would break, see :meth:`JointLimits.broken`."""
+    bits = 0
+    if abs(a - before) > jerk * h * (1.0 + SLACK):
+        bits |= JERK
+    if abs(a) > most * (1.0 + SLACK):
+        bits |= ACCELERATION
+    # Opposite signs slow down: what counts is the present velocity itself.
+    toward = abs(v + 0.5 * a * abs(a) / jerk)
+    if max(abs(v), toward) > speed * (1.0 + SPEED_SLACK):
+        bits |= VELOCITY
+    if (x + stop_way(v, a, most, jerk) > upper + SLACK
+            or -x + stop_way(-v, -a, most, jerk) > -lower + SLACK):
+        bits |= BRAKING
+    return bits
+
+
+@compiled
 def _broken(x: Float64, v: Float64, a: Float64, before: Float64, h: float, speed: Float64,
             lower: Float64, upper: Float64, most: Float64, jerk: Float64, out: Bytes) -> None:
     """See :meth:`JointLimits.broken`; ``out`` ``(N,)`` is written."""
     for i in range(len(x)):
-        bits = 0
-        if abs(a[i] - before[i]) > jerk[i] * h * (1.0 + SLACK):
-            bits |= JERK
-        if abs(a[i]) > most[i] * (1.0 + SLACK):
-            bits |= ACCELERATION
-        # Opposite signs slow down: what counts is the present velocity itself.
-        toward = abs(v[i] + 0.5 * a[i] * abs(a[i]) / jerk[i])
-        if max(abs(v[i]), toward) > speed[i] * (1.0 + SPEED_SLACK):
-            bits |= VELOCITY
-        if (x[i] + stop_way(v[i], a[i], most[i], jerk[i]) > upper[i] + SLACK
-                or -x[i] + stop_way(-v[i], -a[i], most[i], jerk[i]) > -lower[i] + SLACK):
-            bits |= BRAKING
-        out[i] = bits
+        out[i] = breaks(x[i], v[i], a[i], before[i], h, speed[i], lower[i], upper[i], most[i],
+                        jerk[i])
+
+
+@compiled
+def unhurried(wanted: float, x: float, dt: float, lower: float, upper: float, comfort: float
+              ) -> float:
+    """The command next to ``wanted`` from which one joint can stop, see :func:`comfortable`."""
+    change = comfort * dt
+    square, twice = change * change, 2.0 * comfort
+    down = (sqrt(square + twice * max(x - lower, 0.0)) - change) * dt
+    up = (sqrt(square + twice * max(upper - x, 0.0)) - change) * dt
+    return min(max(wanted, x - down), x + up)
 
 
 @compiled
@@ -173,11 +192,7 @@ def comfortable(wanted: Float64, x: Float64, dt: float, speed: Float64, lower: F
         step = speed[i] * dt
         slow[i] = out[i] = min(max(wanted[i], x[i] - step), x[i] + step)
         if comfort[i] > 0.0:
-            change = comfort[i] * dt
-            square, twice = change * change, 2.0 * comfort[i]
-            down = (sqrt(square + twice * max(x[i] - lower[i], 0.0)) - change) * dt
-            up = (sqrt(square + twice * max(upper[i] - x[i], 0.0)) - change) * dt
-            out[i] = min(max(slow[i], x[i] - down), x[i] + up)
+            out[i] = unhurried(slow[i], x[i], dt, lower[i], upper[i], comfort[i])
 
 
 class JointLimits:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from il_robot.control.vectors import apart
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32
 
@@ -18,6 +19,7 @@ CONFIRMED = 0.2
 # A measured joint that moved this much more than its velocity allows was not moved by us [rad].
 _TELEPORT = 0.1
 _ROUNDING = 1e-6
+_NONE = np.zeros(0, np.int64)
 
 
 class Tracking:
@@ -29,8 +31,10 @@ class Tracking:
 
     def __init__(self, spec: RobotSpec) -> None:
         self._dt, self._safety = spec.dt, spec.safety
-        self._possible = 3.0 * spec.velocity * spec.dt + _TELEPORT
-        self._arm = np.array([name not in spec.gripper_names for name in spec.joint_names])
+        self._possible = (3.0 * spec.velocity * spec.dt + _TELEPORT).astype(np.float64)
+        self._following = np.where(
+            [name in spec.gripper_names for name in spec.joint_names], np.inf,
+            spec.safety.following)
         self._last: Float32 | None = None
         self._at = -np.inf
         self._suspect: tuple[float, Float32] | None = None  # since when, and the newest
@@ -85,6 +89,8 @@ class Tracking:
         if elapsed > 1.5 * self._dt:
             # After a silence it may be anywhere on its way to the last command.
             start = np.clip(state, np.minimum(last, command), np.maximum(last, command))
+        elif not apart(state, start, self._possible):
+            return _NONE
         return np.flatnonzero(np.abs(state - start) > self._possible)
 
     def lagging(self, now: float, state: Float32, command: Float32) -> NDArray[np.int64]:
@@ -92,10 +98,9 @@ class Tracking:
 
         Never grippers: these close on parts. Where there are any, the next call begins anew.
         """
-        far = self._arm & (np.abs(state - command) > self._safety.following)
-        if not far.any():
+        if not apart(state, command, self._following):
             self._followed = now
         if now - self._followed < self._safety.following_time:
-            return np.zeros(0, np.int64)
+            return _NONE
         self._followed = now
-        return np.flatnonzero(far)
+        return np.flatnonzero(np.abs(state - command) > self._following)

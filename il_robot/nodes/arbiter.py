@@ -137,6 +137,7 @@ class ArbiterNode(Node):
 
     def _make_interfaces(self) -> None:
         self._command = self.create_publisher(JointState, topics.COMMAND, topics.COMMAND_QOS)
+        self._message = convert.joint_state(0.0, self.spec, self.spec.rest)
         self._report = ArbiterReport(self, self.spec, self._complain, lockstep=self._lockstep)
         self._listen(JointState, topics.JOINT_STATES, self._on_state, topics.STATE_QOS)
         self._proposals = Proposals(
@@ -256,7 +257,7 @@ class ArbiterNode(Node):
         decision = self.arbiter.decide(stamp, state, proposals, requests)
         self._proposals.punctuality.decided()
         self._last, self._last_state, self._decided = decision, state, stamp
-        self._command.publish(convert.joint_state(stamp, self.spec, decision.command))
+        self._command.publish(convert.restated(self._message, stamp, decision.command))
         self._keep(stopped=decision.mode is ControlMode.STOPPED, reason=decision.reason)
         self._report.decided(
             stamp, decision, None if received is None else wall.perf_counter() - received)

@@ -7,6 +7,7 @@ that does not fit raises MessageError with what would be right; the node logs it
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from il_robot.config import build
 from il_robot.control.chunks import ChunkBuffer, Execution
+from il_robot.control.vectors import narrowed
 from il_robot.errors import ConfigError, IlRobotError, unknown
 from il_robot.spec import CameraSpec, RobotSpec
 from il_robot.types import ActionChunk, ControlMode, Float32, Float64, Source, UInt8
@@ -44,9 +46,14 @@ def time(stamp: float) -> Time:
     Whole seconds are taken off first: ``stamp * 1e9`` of a wall time would round by 128 ns,
     and a stamp that was answered would not equal the one that was asked.
     """
+    sec, nanosec = _split(stamp)
+    return Time(sec=sec, nanosec=nanosec)
+
+
+def _split(stamp: float) -> tuple[int, int]:
     whole = math.floor(stamp)
     carry, nanosec = divmod(round((stamp - whole) * 1e9), 1_000_000_000)
-    return Time(sec=whole + carry, nanosec=nanosec)
+    return whole + carry, nanosec
 
 
 def positions_by_name(
@@ -70,9 +77,8 @@ def positions_by_name(
         raise MessageError(f'{what}: {len(names)} names but {len(values)} positions')
     if tuple(names) == spec.joint_names:
         # What our own nodes send; this stands between an observation and its command.
-        with np.errstate(over='ignore'):
-            out = np.array(values, np.float32)
-        if np.isfinite(out).all():
+        out, finite = narrowed(values)
+        if finite:
             return out
     index = _index(spec)
     out = np.full(spec.dim, np.nan, np.float32)
@@ -126,6 +132,20 @@ def joint_state(
         message.velocity = velocity.tolist()
     if effort is not None:
         message.effort = effort.tolist()
+    return message
+
+
+def restated(message: JointState, stamp: float, position: Float32) -> JointState:
+    """The same message with other contents: no new one for each tick of a loop.
+
+    Args:
+        message: A JointState of all joints.
+        stamp: [s].
+        position: ``(D,)`` finite positions [rad, m].
+    """
+    when = message.header.stamp
+    when.sec, when.nanosec = _split(stamp)
+    message.position = array('d', position.tolist())
     return message
 
 

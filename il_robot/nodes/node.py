@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import signal
 import sys
 import time
@@ -62,6 +63,9 @@ def run_node(
         if real_time:
             ask_for_real_time(node)
         executor.add_node(node)
+        # What is there now stays: no collection of garbage on the way need look at it again.
+        gc.collect()
+        gc.freeze()
         while not stopped and rclpy.ok():
             executor.spin_once(timeout_sec=0.5)
     except IlRobotError as error:

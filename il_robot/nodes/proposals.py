@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
-import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -20,6 +19,7 @@ from il_robot.control.arbiter import Proposal
 from il_robot.control.chunks import ChunkBuffer
 from il_robot.control.contest import Contest
 from il_robot.control.punctuality import Punctuality
+from il_robot.control.vectors import confined
 from il_robot.errors import ConfigError
 from il_robot.nodes import convert, topics
 from il_robot.nodes.node import Complaints
@@ -155,7 +155,7 @@ class Proposals:
             if action is not None:
                 # A regression ends a hair outside the limits now and then; evaluation in
                 # process clips in the same way.
-                inside = np.clip(action, self._spec.lower, self._spec.upper)
+                inside = confined(action, self._spec.lower, self._spec.upper)
                 proposals[Source.POLICY] = Proposal(self._buffer.stamp, inside)
         return proposals
 

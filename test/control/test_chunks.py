@@ -268,3 +268,24 @@ def test_between_two_targets_velocity_does_not_jump_and_nothing_is_overshot(seed
     if kind == 'line':
         np.testing.assert_allclose(np.diff(path, axis=0), np.diff(path, axis=0).mean(0)[None]
                                    .repeat(len(path) - 1, 0), atol=2e-6)
+
+
+@pytest.mark.parametrize('mode', ['ensemble', 'newest'])
+def test_the_quick_vote_is_that_of_all_other_instants(mode):
+    quick, slow = (ChunkBuffer(T, D, DT, Execution(mode, 2, decay=0.3)) for _ in range(2))
+    slow._plain = False
+    random, found = np.random.default_rng(0), 0
+    for k in range(60):
+        if k % 2 == 0 and k % 14:
+            stamp = k * DT
+            chunk = ActionChunk(stamp, stamp + np.arange(T) * DT,
+                                random.normal(size=(T, D)).astype(np.float32))
+            assert quick.push(chunk) == slow.push(chunk)
+        for now in (k * DT, k * DT + 1e-9, (k + 0.37) * DT, (k - 30) * DT):
+            actions = quick.action(now), slow.action(now)
+            if actions[1] is None:
+                assert actions[0] is None
+            else:
+                found += 1
+                np.testing.assert_allclose(*actions, rtol=1e-5, atol=1e-6)
+    assert found > 60
