@@ -223,8 +223,9 @@ PPO_DEFAULTS = {'warmup': 20_000, 'anchor': 0.1}
 
 
 def default_options(config: FinetuneConfig) -> dict[str, Any]:
-    """What follows from the reward: with the sparse one, returns are from 0 to 1."""
-    return {'low': 0.0, 'high': 1.0} if config.reward == 'sparse' else {}
+    """What follows from the reward: the least and the greatest return."""
+    return {'sparse': {'low': 0.0, 'high': 1.0}, 'progress': {'low': -1.0, 'high': 2.0}}.get(
+        config.reward, {})
 
 
 def make_method(

@@ -39,7 +39,7 @@ from il_robot.policies.residual_runner import ResidualRunner
 from il_robot.policies.runner import PolicyRunner
 from il_robot.types import Float32, Observation
 
-RewardKind = Literal['sparse', 'staged']
+RewardKind = Literal['sparse', 'staged', 'progress']
 _WIDE = 4.0
 """Largest normalised action of :class:`DirectEnv`: no demonstration goes that far."""
 
@@ -66,9 +66,10 @@ class Recorded:
 class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
     """What both have in common; see the module.
 
-    The reward is ``sparse``: 1 for the success, or ``staged``: that and the environment's own. The
-    own one of the bimanual tasks is a difference of the stage, which leaves the best policy the
-    best (Ng et al., ICML 1999).
+    The reward is ``sparse``: 1 for the success; or ``staged``: that and the environment's own; or
+    ``progress``: that and what its ``progress()``, a number that is 1 where the task is solved,
+    rose by. The own one of the bimanual tasks is a difference of the stage; differences of a
+    potential leave the best policy the best (Ng et al., ICML 1999).
 
     Args:
         env: With Dict observations, ``info['success']`` and ``unwrapped.robot``.
@@ -100,6 +101,8 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32)
         self.action_space = gym.spaces.Box(-limit, limit, (action_dim,), np.float32)
         self._steps, self._episodes = 0, 0
+        self._progress = None if reward != 'progress' else _progress_of(env)
+        self._reached = 0.0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -107,6 +110,8 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
         """As the environment's."""
         obs, info = self._own.reset(seed=seed, options=options)
         self._steps, self._episodes = 0, self._episodes + 1
+        if self._progress is not None:
+            self._reached = self._progress()
         # as run_episode seeds a policy, where the environment tells its seed
         self._begin(np.random.default_rng([int(info.get('seed', self._episodes)), 1]))
         return self._see(as_observation(obs, 0.0)), info
@@ -134,6 +139,9 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
                 f"the environment's info must have 'success' (bool) to learn from; it has "
                 f'{", ".join(info) or "nothing"}')
         total += bool(ended and info['success'])
+        if self._progress is not None:
+            before, self._reached = self._reached, self._progress()
+            total += self._reached - before
         seen = self._see(as_observation(obs, self._steps * robot.dt))
         return seen, total, bool(terminated), bool(truncated), info
 
@@ -145,6 +153,10 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
             SpecError: it lacks an object that the policy looks at.
         """
         count = len(episode.actions)
+        if self._kind == 'progress':
+            raise ConfigError(
+                'a recording does not say how far its task was at each step: take --reward sparse '
+                'or staged, or leave out --dataset')
         if self._kind == 'staged' and episode.reward is None:
             raise ConfigError(
                 'the dataset has no rewards (next.reward): take --reward sparse, which follows '
@@ -292,6 +304,16 @@ class ResidualEnv(_PolicyEnv):
         limit = self._runner.limit
         own = (executed[0] - self._base) / self._runner.unit
         return own.clip(-limit, limit).astype(np.float32)
+
+
+def _progress_of(env: DictEnv) -> Callable[[], float]:
+    """What tells how far the task of an environment is."""
+    progress: Callable[[], float] | None = getattr(env.unwrapped, 'progress', None)
+    if progress is None:
+        raise ConfigError(
+            f'{env.unwrapped} has no progress(), from 0 to 1 where the task is solved: take '
+            f'--reward sparse or staged')
+    return progress
 
 
 def executed_steps(checkpoint: Checkpoint, policy: Policy) -> int:

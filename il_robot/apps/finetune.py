@@ -48,7 +48,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--dataset', type=Path, help='demonstrations and corrections to learn '
                         'from beside its own experience')
     parser.add_argument('--reward', default='sparse',
-                        help='sparse (default): 1 for the success; staged: that and the stages')
+                        help='sparse (default): 1 for the success; staged: that and the '
+                             'stages; progress: that and how far the task has come')
     parser.add_argument('--minutes', type=float, default=45.0,
                         help='most time (default %(default)g)')
     parser.add_argument('--steps', type=int, default=1_000_000,

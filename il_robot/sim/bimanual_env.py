@@ -309,6 +309,10 @@ class BimanualEnv(gym.Env[dict[str, Any], Float32]):
         assert self._observation is not None
         return self._observation
 
+    def progress(self) -> float:
+        """How far the task is, from 0 to 1: a potential (:meth:`Task.progress`)."""
+        return self.task.progress(self.world)
+
     def expert(self) -> Action:
         """The scripted expert's label for the present observation."""
         return self._expert(self.observation())

@@ -55,12 +55,14 @@ class _Arm:
         body: Its body.
         motors: Indices of its joints in RobotSpec order, then of its two fingers.
         vector: Where it stands in a state or action vector.
+        tool: Index of its tool point's link.
         command: What never changes in a command to its motors.
     """
 
     body: int
     motors: tuple[int, ...]
     vector: slice
+    tool: int
     command: Mapping[str, Any]
 
     @property
@@ -169,7 +171,7 @@ class World:
             'positionGains': [POSITION_GAIN] * n + [FINGER_POSITION_GAIN] * 2,
             'velocityGains': [1.0] * (n + 2), **c,
         }
-        return _Arm(body, motors, spec.arm_slice(arm.name), command)
+        return _Arm(body, motors, spec.arm_slice(arm.name), index[arm.prefix + 'tool'], command)
 
     def add_part(self, name: str, body: int, mass: float, friction: float) -> None:
         """Take over a body made by a task as a named part that can be grasped."""
@@ -256,6 +258,17 @@ class World:
     def poses(self) -> Mapping[str, Float32]:
         """Poses of all parts by name."""
         return {name: self.pose(name) for name in self.parts}
+
+    def hand(self, arm: str) -> Float64:
+        """Position ``(3,)`` of an arm's tool point in ``base`` [m]."""
+        one = self.arms[arm]
+        return np.array(p.getLinkState(one.body, one.tool, physicsClientId=self.client)[0])
+
+    def opening(self, arm: str) -> float:
+        """Width between an arm's fingers [m]."""
+        one = self.arms[arm]
+        rows = p.getJointStates(one.body, one.fingers, physicsClientId=self.client)
+        return float(sum(row[0] for row in rows))
 
     def kick(self, name: str, linear: Float64, angular: Float64) -> None:
         """Add a velocity to a part: linear ``(3,)`` [m/s], angular ``(3,)`` [rad/s]."""

@@ -167,6 +167,31 @@ def test_failures_and_stages_are_worth_what_they_are(runs):
         staged.transitions(recorded(reward=False))
 
 
+class Measured(toy.ToyEnv):
+    """It knows how far it is."""
+
+    def progress(self):
+        return 0.1 * min(self.steps, 5)
+
+    def reset(self, **words):
+        self.steps = 0
+        return super().reset(**words)
+
+    def step(self, action):
+        self.steps += 1
+        return super().step(action)
+
+
+def test_progress_is_worth_what_it_rises_by(runs):
+    world = PolicyEnvFactory(Measured, runs['mlp'], 'progress')()
+    total, steps, success = drive(world, lambda obs: np.zeros(4, np.float32), 0)
+    assert steps > 5 and total == pytest.approx(0.5 + success)
+    with pytest.raises(ConfigError, match='does not say how far'):
+        world.transitions(recorded())
+    with pytest.raises(ConfigError, match='has no progress'):
+        PolicyEnvFactory(ENV, runs['mlp'], 'progress')()
+
+
 class Odd(toy.ToyEnv):
     """Something is wrong with it."""
 

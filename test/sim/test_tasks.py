@@ -134,6 +134,36 @@ def test_an_expert_goes_through_all_stages_from_the_first_to_the_last(name):
     env.close()
 
 
+@NAMES
+@pytest.mark.parametrize('seed', range(3))
+def test_progress_rises_with_an_expert_all_the_way_from_0_to_1(name, seed):
+    env = make(name)
+    env.reset(seed=seed)
+    progress, ended = [env.progress()], False
+    while not ended:
+        *_, terminated, truncated, info = env.step(env.expert().position)
+        progress.append(env.progress())
+        ended = terminated or truncated
+    env.close()
+    assert info['success'] and progress[0] < 0.1
+    assert progress[-1] == pytest.approx(1.0) == max(progress)
+    rises = np.diff(progress)
+    assert -rises[rises < 0].sum() < 0.12, 'a tray that swings, a peg that turns in the hand'
+    standing = np.abs(rises) < 1e-9
+    assert standing.mean() < 0.35, 'it is flat nowhere but at its end'
+
+
+@NAMES
+def test_progress_without_an_expert_is_none(name):
+    env = make(name)
+    env.reset(seed=0)
+    first = env.progress()
+    for _ in range(50):
+        env.hold()
+    assert env.progress() == pytest.approx(first, abs=0.01)
+    env.close()
+
+
 @pytest.mark.parametrize('turned', [False, True])
 @pytest.mark.parametrize('depth', [-0.02, 0.0, 0.01, 0.05, 0.09])
 def test_insertion_is_how_deep_the_tip_is_in_the_tube(place, depth, turned):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from il_robot.kinematics import Pose
 from il_robot.rotations import matrix_from_quaternion
-from il_robot.sim.tasks.task import box_part, left_table, yaw_quaternion
+from il_robot.sim.tasks.task import box_part, left_table, near, yaw_quaternion
 from il_robot.sim.world import World
 
 _BLUE, _TIP, _GREEN = (0.16, 0.38, 0.80, 1), (0.95, 0.80, 0.20, 1), (0.18, 0.60, 0.36, 1)
@@ -86,6 +87,32 @@ class InsertPeg:
             depth = self.insertion(world)
             return 4 if depth >= self.depth else 3 if depth > 0.002 else 2
         return int(any(held))
+
+    def progress(self, world: World) -> float:
+        """See :class:`Task`; half for two parts in the air, a quarter for their alignment."""
+        if self.stage(world) < 2:
+            return 0.25 * sum(self._lifted(world, arm, part)
+                              for arm, part in (('right', 'peg'), ('left', 'tube')))
+        depth = self.insertion(world)
+        if depth > 0.002:
+            return 0.75 + 0.25 * min(depth / self.depth, 1.0)
+        tube, peg = (_pose(world.pose(name)) for name in ('tube', 'peg'))
+        ends = [tube.inverse_apply(peg.apply([side * 0.5 * self.peg_length, 0, 0]))
+                for side in (-1, 1)]
+        x, y, z = min(ends, key=lambda end: abs(float(end[0]))).tolist()
+        angle = math.acos(min(1.0, abs(float(tube.rotation[:, 0] @ peg.rotation[:, 0]))))
+        gap = max(abs(x) - 0.5 * self.tube_length, 0.0)
+        return 0.5 + 0.25 * (0.4 * near(math.hypot(y, z), 0.03) + 0.3 * near(angle, 0.3)
+                             + 0.3 * near(gap, 0.1))
+
+    def _lifted(self, world: World, arm: str, part: str) -> float:
+        """From 0 to 1: a hand comes to its part, grasps it, lifts it."""
+        touching, position = world.touching(part), world.pose(part)[:3]
+        if arm not in touching:
+            return 0.5 * near(float(np.linalg.norm(world.hand(arm) - position)), 0.1)
+        if 'table' not in touching:
+            return 1.0
+        return 0.5 + 0.5 * min(max(float(position[2]) / 0.1, 0.0), 0.9)
 
     def insertion(self, world: World) -> float:
         """How deep an end of the peg is inside the tube [m]; <= 0 outside or beside it.

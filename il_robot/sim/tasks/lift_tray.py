@@ -9,7 +9,7 @@ import numpy as np
 
 from il_robot.rotations import matrix_from_quaternion
 from il_robot.sim.bullet import p
-from il_robot.sim.tasks.task import Box, box_part, left_table, yaw_quaternion
+from il_robot.sim.tasks.task import Box, box_part, left_table, near, yaw_quaternion
 from il_robot.sim.world import World
 
 _WOOD, _RIM, _HANDLE = (0.52, 0.36, 0.24, 1), (0.38, 0.25, 0.16, 1), (0.20, 0.55, 0.55, 1)
@@ -90,6 +90,24 @@ class LiftTray:
         tray = world.pose('tray')
         level = self.tilt(world) < self.max_tilt
         return 4 if tray[2] > self.height and level and 'ball' in touching else 3
+
+    def progress(self, world: World) -> float:
+        """See :class:`Task`; half for two handles that are held, the rest for height."""
+        tray, touching = world.pose('tray'), world.touching('tray')
+        rotation = matrix_from_quaternion(tray[3:])
+        if self.stage(world) < 3:
+            held = 0.0
+            for arm in world.arms:
+                # either handle: a tray can be turned by half
+                places = [tray[:3] + rotation @ [side * self.handle_x, 0.0, 0.5 * self.handle[2]]
+                          for side in (-1, 1)]
+                gap = min(float(np.linalg.norm(world.hand(arm) - place)) for place in places)
+                held += 1.0 if arm in touching else 0.8 * near(gap, 0.1)
+            return 0.25 * held
+        level = near(max(self.tilt(world) - 0.5 * self.max_tilt, 0.0), self.max_tilt)
+        if self.stage(world) == 4:
+            return 1.0
+        return 0.5 + 0.5 * min(float(tray[2]) / self.height, 1.0) * level
 
     @staticmethod
     def tilt(world: World) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from il_robot.sim.tasks.task import box_part, left_table, yaw_quaternion
+from il_robot.sim.tasks.task import box_part, left_table, near, yaw_quaternion
 from il_robot.sim.world import World
 
 
@@ -53,6 +53,20 @@ class TransferCube:
         if lifted and right:
             return 2
         return 1 if right else 0
+
+    def progress(self, world: World) -> float:
+        """See :class:`Task`; each stage is a quarter, and within it a hand comes or goes."""
+        stage, cube = self.stage(world), world.pose('cube')
+        right, left = (float(np.linalg.norm(world.hand(arm) - cube[:3]))
+                       for arm in ('right', 'left'))
+        within = (
+            near(right, 0.1),
+            0.5 * near(right, 0.1) + 0.5 * min(max(float(cube[2]) / self.size - 0.5, 0.0), 1.0),
+            near(left, 0.1),
+            0.5 * min(world.opening('right') / (2.0 * self.size), 1.0) + 0.5 * (
+                1.0 - near(right, 0.1)),
+            0.0)
+        return 0.25 * (stage + within[stage])
 
     def failed(self, world: World) -> bool:
         """The cube fell off the table."""
