@@ -1,6 +1,6 @@
 """What the harness of the benchmark costs, and what a second worker brings.
 
-    python3 benchmarks/bench_speed.py [--suite quick] [--cells 4]
+    python3 benchmarks/bench_speed.py [--suite quick] [--cells 8]
 
 First `il_robot bench --suite quick` from nothing to the report, with a worker per core: how long,
 and which part of the workers' time no cell was running in, though one was left to run (start,
@@ -58,7 +58,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--suite', default='quick')
-    parser.add_argument('--cells', type=int, default=4)
+    parser.add_argument('--cells', type=int, default=8)
     parser.add_argument('--repeats', type=int, default=3)
     args = parser.parse_args()
     workers = len(os.sched_getaffinity(0))

@@ -15,6 +15,7 @@ import numpy as np
 
 from il_robot.algorithms.controller import PolicyController, PolicyFactory
 from il_robot.algorithms.evaluate import EpisodeResult, as_observation
+from il_robot.algorithms.returning import Returning, Way
 from il_robot.control.gate_rule import disagreement
 from il_robot.control.gates import NAN, Gate, Move, Signals, make_gate
 from il_robot.types import Float32, Float64, Source, Step
@@ -51,6 +52,7 @@ class GatedController:
             in which he drives.
         noise: See :class:`GatedFactory`.
         explore: Likewise.
+        returns: Likewise.
     """
 
     policy: PolicyController | None
@@ -58,6 +60,7 @@ class GatedController:
     relabel: bool
     noise: float = 0.0
     explore: float = 0.0
+    returns: int = 0
 
     def signals(self, now: float, correcting: bool, discrepancy: float, stage: int) -> Signals:
         """What the gate gets to know."""
@@ -80,6 +83,9 @@ class GatedFactory:
             exactly shows a policy no way back from its own small errors (Laskey et al., "DART:
             Noise Injection for Robust Imitation Learning", CoRL 2017).
         explore: The same while the policy drives: what it would not do by itself.
+        returns: Above 0 a policy that gets nowhere goes back so many times at most, and from
+            there on has an offset of deviation ``explore`` instead
+            (:mod:`il_robot.algorithms.returning`).
     """
 
     checkpoint: Path | None = None
@@ -89,6 +95,7 @@ class GatedFactory:
     assessor: Path | None = None
     noise: float = 0.0
     explore: float = 0.0
+    returns: int = 0
 
     def __call__(self, env: Any) -> GatedController:
         """Load the policy for this environment.
@@ -102,12 +109,16 @@ class GatedFactory:
             return GatedController(None, gate, self.relabel, self.noise, self.explore)
         policy = PolicyFactory(
             self.checkpoint, novelty='novelty' in gate.needs, assessor=self.assessor)(env)
-        return GatedController(policy, gate, self.relabel, self.noise, self.explore)
+        return GatedController(
+            policy, gate, self.relabel, self.noise, self.explore, self.returns)
 
 
 def run_corrected(env: Any, controller: GatedController, seed: int) -> Corrected:
     """One episode; ``env`` has an expert (:class:`il_robot.algorithms.collect.Demonstrable`)."""
     own = env.unwrapped
+    if controller.returns:
+        found = Returning(env, controller.policy, controller.explore, controller.returns)
+        return _found(seed, found.find(seed), found.steps)
     obs, info = env.reset(seed=seed)
     driver = _Driver(controller, own.expert, own.robot)
     driver.reset(seed)
@@ -128,6 +139,14 @@ def run_corrected(env: Any, controller: GatedController, seed: int) -> Corrected
     result = EpisodeResult(
         seed, bool(info['success']), len(steps), reward, stage, stage_name)
     return Corrected(result, tuple(steps), tuple(driver.reasons))
+
+
+def _found(seed: int, way: Way, simulated: int) -> Corrected:
+    """What came of going back."""
+    reward = sum(step.reward for step in way.steps)
+    return Corrected(EpisodeResult(
+        seed, way.success, len(way.steps), reward, way.stage, way.stage_name, simulated),
+        tuple(way.steps))
 
 
 class _Driver:

@@ -31,6 +31,7 @@ class EpisodeResult:
         length: Control steps.
         reward: Sum of rewards.
         stage: Highest stage reached, and its name (0 and empty where there are none).
+        simulated: Control steps that finding it took, where that is more than its length.
     """
 
     seed: int
@@ -39,6 +40,7 @@ class EpisodeResult:
     reward: float
     stage: int = 0
     stage_name: str = ''
+    simulated: int = 0
 
 
 @dataclass

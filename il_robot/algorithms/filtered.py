@@ -62,6 +62,9 @@ class FilteredConfig:
     Attributes:
         explore: Deviation of the noise on the joints where it failed before [rad].
         explore_new: In scenes that it has not tried.
+        returns: Above 0, a try that gets nowhere goes back, so many times at most, and goes on
+            with an offset of deviation ``explore`` instead of the noise
+            (:mod:`il_robot.algorithms.returning`); the environment must say how far it is.
         cut: A try ends after this many times the length that 95 % of the successes so far stay
             below: who is stuck stays stuck; 0: as the environment ends it.
         last_rounds: How many of the newest rounds are imitated beside the demonstrations: what
@@ -80,6 +83,7 @@ class FilteredConfig:
 
     explore: float = 0.002
     explore_new: float = 0.0
+    returns: int = 0
     cut: float = 0.0
     last_rounds: int = 0
     temperature: float = 0.0
@@ -199,7 +203,7 @@ class Filtered:
         self, seeds: list[int], explore: float, drives: str,
         count: Callable[[int, bool, int], None], should_stop: Callable[[], bool],
     ) -> bool:
-        factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=explore)
+        factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=explore, returns=self._own.returns)
         make_env = self._make_env
         if self._own.cut:
             made = [len(e) for e in open_dataset(self._folder / DATASET).episodes
@@ -208,7 +212,7 @@ class Filtered:
         place = Place(make_env, self._config.worlds, should_stop)
         return collect_round(
             place, self._folder / DATASET, factory, seeds, number=self._round, checkpoint=drives,
-            on_result=lambda r: count(r.seed, r.success, r.length))
+            on_result=lambda r: count(r.seed, r.success, max(r.length, r.simulated)))
 
     def _learn(self, losses: dict[str, torch.Tensor], should_stop: Callable[[], bool]) -> bool:
         """Go on from the weights that tried, on everything that succeeded."""
