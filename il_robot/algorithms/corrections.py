@@ -53,6 +53,7 @@ class GatedController:
         noise: See :class:`GatedFactory`.
         explore: Likewise.
         returns: Likewise.
+        offset: Likewise.
     """
 
     policy: PolicyController | None
@@ -61,6 +62,7 @@ class GatedController:
     noise: float = 0.0
     explore: float = 0.0
     returns: int = 0
+    offset: float = 0.005
 
     def signals(self, now: float, correcting: bool, discrepancy: float, stage: int) -> Signals:
         """What the gate gets to know."""
@@ -83,9 +85,10 @@ class GatedFactory:
             exactly shows a policy no way back from its own small errors (Laskey et al., "DART:
             Noise Injection for Robust Imitation Learning", CoRL 2017).
         explore: The same while the policy drives: what it would not do by itself.
-        returns: Above 0 a policy that gets nowhere goes back so many times at most, and from
-            there on has an offset of deviation ``explore`` instead
+        returns: Above 0, in an environment that says how far it is, a policy that gets nowhere
+            goes back so many times at most, and from there has an offset instead of the noise
             (:mod:`il_robot.algorithms.returning`).
+        offset: Its deviation [rad].
     """
 
     checkpoint: Path | None = None
@@ -96,6 +99,7 @@ class GatedFactory:
     noise: float = 0.0
     explore: float = 0.0
     returns: int = 0
+    offset: float = 0.005
 
     def __call__(self, env: Any) -> GatedController:
         """Load the policy for this environment.
@@ -110,14 +114,14 @@ class GatedFactory:
         policy = PolicyFactory(
             self.checkpoint, novelty='novelty' in gate.needs, assessor=self.assessor)(env)
         return GatedController(
-            policy, gate, self.relabel, self.noise, self.explore, self.returns)
+            policy, gate, self.relabel, self.noise, self.explore, self.returns, self.offset)
 
 
 def run_corrected(env: Any, controller: GatedController, seed: int) -> Corrected:
     """One episode; ``env`` has an expert (:class:`il_robot.algorithms.collect.Demonstrable`)."""
     own = env.unwrapped
-    if controller.returns:
-        found = Returning(env, controller.policy, controller.explore, controller.returns)
+    if controller.returns and hasattr(own, 'progress'):
+        found = Returning(env, controller.policy, controller.offset, controller.returns)
         return _found(seed, found.find(seed), found.steps)
     obs, info = env.reset(seed=seed)
     driver = _Driver(controller, own.expert, own.robot)

@@ -6,8 +6,10 @@ with a learned policy in between also known as expert iteration (Anthony et al.,
 ReST (Gulcehre et al. 2023). All it needs of a policy is that it can be cloned, so it is for every
 kind, chunks and generative ones included, and nothing is bootstrapped that could diverge: the
 demonstrations stay, and each round adds what the policy itself did in episodes that succeeded.
-Successes alone would come ever more from the scenes that are easy anyway, so scenes in which it
-failed are tried again, once a round, with some noise, so that it finds there what it would not do.
+Successes alone would come ever more from the scenes that are easy anyway. So a try that gets
+nowhere goes back to where it still got on, and does something else from there, until it succeeds
+(:mod:`il_robot.algorithms.returning`). In environments that do not say how far it is, scenes in
+which it failed are tried again with some noise, so that it finds there what it would not do.
 
 The episodes lie in OUTPUT/dataset beside the demonstrations, in the format of all datasets.
 """
@@ -60,11 +62,12 @@ class FilteredConfig:
     """Of a round.
 
     Attributes:
+        returns: How often a try that gets nowhere goes back, at most, and does something else
+            from there (:mod:`il_robot.algorithms.returning`); for this the environment has to
+            say how far it is (``progress()``). 0, or in one that does not: noise instead.
+        offset: Deviation of what it does else, on the joints [rad].
         explore: Deviation of the noise on the joints where it failed before [rad].
         explore_new: In scenes that it has not tried.
-        returns: Above 0, a try that gets nowhere goes back, so many times at most, and goes on
-            with an offset of deviation ``explore`` instead of the noise
-            (:mod:`il_robot.algorithms.returning`); the environment must say how far it is.
         cut: A try ends after this many times the length that 95 % of the successes so far stay
             below: who is stuck stays stuck; 0: as the environment ends it.
         last_rounds: How many of the newest rounds are imitated beside the demonstrations: what
@@ -81,9 +84,10 @@ class FilteredConfig:
         learning_rate: Of it.
     """
 
+    returns: int = 12
+    offset: float = 0.005
     explore: float = 0.002
     explore_new: float = 0.0
-    returns: int = 0
     cut: float = 0.0
     last_rounds: int = 0
     temperature: float = 0.0
@@ -96,13 +100,13 @@ class FilteredConfig:
     learning_rate: float = 5e-4
 
     def __post_init__(self) -> None:
-        for name in ('explore', 'explore_new'):
+        for name in ('offset', 'explore', 'explore_new'):
             if not 0 <= getattr(self, name) <= 0.1:
                 raise ValueError(f'{name} must be 0 to 0.1 rad, got {getattr(self, name)}')
         for name in ('again', 'gamma', 'trace', 'demonstrations'):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f'{name} must be 0 to 1, got {getattr(self, name)}')
-        for name in ('cut', 'last_rounds', 'temperature'):
+        for name in ('returns', 'cut', 'last_rounds', 'temperature'):
             if not getattr(self, name) >= 0:
                 raise ValueError(f'{name} must be >= 0, got {getattr(self, name)}')
         if self.train_steps < 1 or not self.learning_rate > 0:
@@ -111,7 +115,8 @@ class FilteredConfig:
                 f'{self.learning_rate}')
 
 
-AWR = {'explore': 0.001, 'explore_new': 0.001, 'cut': 1.5, 'last_rounds': 2, 'temperature': 1.0}
+AWR = {'returns': 0, 'explore': 0.001, 'explore_new': 0.001, 'cut': 1.5, 'last_rounds': 2,
+       'temperature': 1.0}
 """What ``awr`` changes: all tries have noise, and each step of them counts by its advantage."""
 
 
@@ -203,7 +208,8 @@ class Filtered:
         self, seeds: list[int], explore: float, drives: str,
         count: Callable[[int, bool, int], None], should_stop: Callable[[], bool],
     ) -> bool:
-        factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=explore, returns=self._own.returns)
+        factory = GatedFactory(self._folder / DRIVES, relabel=False, explore=explore,
+                               returns=self._own.returns, offset=self._own.offset)
         make_env = self._make_env
         if self._own.cut:
             made = [len(e) for e in open_dataset(self._folder / DATASET).episodes

@@ -28,6 +28,7 @@ import torch
 
 from il_robot.algorithms.evaluate import as_observation
 from il_robot.algorithms.replay import Transitions
+from il_robot.algorithms.returning import progress_of
 from il_robot.config import build, to_dict
 from il_robot.control.chunks import Execution
 from il_robot.errors import CheckpointError, ConfigError
@@ -101,7 +102,7 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32)
         self.action_space = gym.spaces.Box(-limit, limit, (action_dim,), np.float32)
         self._steps, self._episodes = 0, 0
-        self._progress = None if reward != 'progress' else _progress_of(env)
+        self._progress = None if reward != 'progress' else progress_of(env)
         self._reached = 0.0
 
     def reset(
@@ -304,16 +305,6 @@ class ResidualEnv(_PolicyEnv):
         limit = self._runner.limit
         own = (executed[0] - self._base) / self._runner.unit
         return own.clip(-limit, limit).astype(np.float32)
-
-
-def _progress_of(env: DictEnv) -> Callable[[], float]:
-    """What tells how far the task of an environment is."""
-    progress: Callable[[], float] | None = getattr(env.unwrapped, 'progress', None)
-    if progress is None:
-        raise ConfigError(
-            f'{env.unwrapped} has no progress(), from 0 to 1 where the task is solved: take '
-            f'--reward sparse or staged')
-    return progress
 
 
 def executed_steps(checkpoint: Checkpoint, policy: Policy) -> int:

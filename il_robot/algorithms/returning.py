@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from il_robot.algorithms.evaluate import as_observation
+from il_robot.errors import ConfigError
 from il_robot.types import Float32, Float64, Source, Step
 
 _PATIENCE = 50  # control steps without progress after which a way is given up
@@ -25,6 +26,20 @@ _FURTHER = 0.005  # that is progress; the rest is noise
 _BACK = 75  # most control steps from a dead end back to where another way begins
 _LASTS = 15, 100  # control steps that an offset stays
 _FADE = 5  # control steps in which it comes and goes
+
+
+def progress_of(env: Any) -> Callable[[], float]:
+    """What tells how far the task of an environment is, from 0 to 1 where it is solved.
+
+    Raises:
+        ConfigError: nothing does.
+    """
+    progress: Callable[[], float] | None = getattr(env.unwrapped, 'progress', None)
+    if progress is None:
+        raise ConfigError(
+            f'{env.unwrapped} has no progress(), which says from 0 to 1 how far its task is: take '
+            f'--reward sparse or staged')
+    return progress
 
 
 @dataclass
@@ -90,7 +105,7 @@ class Returning:
     def __init__(self, env: Any, policy: Any, scale: float, tries: int) -> None:
         self._env, self._policy, self._scale, self._tries = env, policy, scale, tries
         own = env.unwrapped
-        self._progress: Callable[[], float] = own.progress
+        self._progress = progress_of(env)
         self._robot = own.robot
         gripper = [name in own.robot.gripper_names for name in own.robot.joint_names]
         self._unit = np.where(gripper, own.robot.gripper.upper / np.pi, 1.0)
