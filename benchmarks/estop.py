@@ -129,10 +129,11 @@ class Cell:
     def restart(self, name: str) -> dict[str, Any]:
         """Kill a node of a stopped graph, start it again, and ask everybody to go on."""
         self.running[name].kill()
-        self.modes.clear()
+        self.wait(0.2)  # for its last words
+        for heard in (self.modes, self.labels, self.states):
+            heard.clear()  # a simulator that begins anew is at rest, and its time at 0
         self.running[name] = self.graph.start(name, **NODES[name])
-        self.labels.clear()
-        self.graph.until(lambda: self.modes and self.labels, f'{name} again')
+        self.graph.until(lambda: self.modes and self.labels and self.states, f'{name} again')
         self.wait(1.0)
         before = self.states[max(self.states)][JOINTS]
         for word in ('run', 'engage', 'release', 'hold'):
