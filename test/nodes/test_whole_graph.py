@@ -135,6 +135,7 @@ def test_an_operator_takes_one_arm_from_the_policy_and_gives_it_back(graph, tmp_
                     any(i.node_name == 'recorder'
                         for i in graph.node.get_subscriptions_info_by_topic(topic))
                     for topic in (topics.POLICY_PROPOSAL, topics.POLICY_STATUS)), 'all nodes')
+    watch.ticks(100)  # the policy has to find the recorder, too, which nobody else can see
     operator.press(b'r', lambda: watch.recording['state'] == 'recording', 'a recording')
     operator.press(b'a', lambda: watch.mode.get('mode') == 'AUTONOMOUS', 'the policy to drive')
     watch.ticks(50)
