@@ -1,12 +1,12 @@
 """Imitation, then reinforcement: from a policy that works half of the time, by every algorithm.
 
     python benchmarks/finetune.py [STUDY ...] [--methods METHOD ...] [--seeds 0 1 2 3 4]
-        [--minutes 30] [--output FOLDER]
+        [--minutes 45] [--output FOLDER]
 
 Runs `il_robot record`, `train` and `finetune` as a user would, one after the other, each with all
-cores, and goes on where it was. Beside the algorithms: `scratch` (rlpd with the
-demonstrations, on fresh weights) and `naive` (PPO on the cloned policy without warm-up, anchor and
-guard). benchmarks/results/finetune.json gets every evaluation as soon as it is there,
+cores, and goes on where it was. Beside the algorithms: `scratch` (PPO on fresh weights) and
+`naive` (PPO on the cloned policy without warm-up, anchor and guard).
+benchmarks/results/finetune.json gets every evaluation as soon as it is there,
 finetune_STUDY.png the picture; with ``--table`` only the table in docs/reinforcement.md is written
 again from what is there.
 """
@@ -36,20 +36,21 @@ DOCUMENT = Path(__file__).parents[1] / 'docs' / 'reinforcement.md'
 BEGIN, END = '<!-- results: benchmarks/finetune.py --table -->', '<!-- end of results -->'
 # study: (recipe, demonstrations, options of the task, execution for those who change the policy)
 STUDIES: dict[str, tuple[str, int, tuple[str, ...]]] = {
-    'insert_peg': ('chunk_mlp_insert_peg', 15, ('--task', 'insert_peg')),
-    'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube', '--disturb', 'shoves=2')),
+    'insert_peg': ('mlp_insert_peg', 13, ('--task', 'insert_peg')),
+    'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube')),
 }
+_PPO = ('--algorithm', 'ppo', '--reward', 'progress', '--steps', '100000000', '--every', '160000')
 METHODS: dict[str, tuple[str, ...]] = {
     'filtered': ('--algorithm', 'filtered', '--steps', '100000000'),
     'awr': ('--algorithm', 'awr', '--steps', '100000000'),
     'residual': ('--algorithm', 'residual'),
     'rlpd': ('--algorithm', 'rlpd'),
-    'ppo': ('--algorithm', 'ppo'),
-    'scratch': ('--algorithm', 'rlpd', '--set', 'warmup=0'),
-    'naive': ('--algorithm', 'ppo', '--set', 'warmup=0', '--set', 'anchor=0', '--set',
-              'target_kl=0', '--set', 'max_kl=0', '--set', 'learning_rate=3e-4'),
+    'ppo': _PPO,
+    'scratch': (*_PPO, '--set', 'warmup=0', '--set', 'anchor=0'),
+    'naive': (*_PPO, '--set', 'warmup=0', '--set', 'anchor=0', '--set', 'target_kl=0', '--set',
+              'max_kl=0'),
 }
-WITH_DEMONSTRATIONS = ('filtered', 'awr', 'residual', 'rlpd', 'scratch')
+WITH_DEMONSTRATIONS = ('filtered', 'awr', 'residual', 'rlpd')
 
 
 def il_robot(log: Path, *words: Any) -> None:
@@ -175,7 +176,7 @@ def main() -> None:
     parser.add_argument('--methods', nargs='*', default=list(METHODS))
     parser.add_argument('--output', type=Path, default=Path('outputs/finetune_study'))
     parser.add_argument('--seeds', type=int, nargs='*', default=[0, 1, 2, 3, 4])
-    parser.add_argument('--minutes', type=float, default=30.0)
+    parser.add_argument('--minutes', type=float, default=45.0)
     parser.add_argument('--table', action='store_true', help='only write what is there')
     args = parser.parse_args()
     if not set(args.studies) <= set(STUDIES) or not set(args.methods) <= set(METHODS):
