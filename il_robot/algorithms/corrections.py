@@ -15,7 +15,7 @@ import numpy as np
 
 from il_robot.algorithms.controller import PolicyController, PolicyFactory
 from il_robot.algorithms.evaluate import EpisodeResult, as_observation
-from il_robot.algorithms.returning import Returning, Way
+from il_robot.algorithms.returning import Returning, Way, noise_units
 from il_robot.control.gate_rule import disagreement
 from il_robot.control.gates import NAN, Gate, Move, Signals, make_gate
 from il_robot.types import Float32, Float64, Source, Step
@@ -163,9 +163,7 @@ class _Driver:
         self._asked = controller.relabel or 'discrepancy' in controller.gate.needs
         self.reasons: list[tuple[int, str]] = []
         self.correcting, self._row = False, 0
-        unit = np.array([robot.gripper.upper / np.pi if name in robot.gripper_names else 1.0
-                         for name in robot.joint_names])
-        self._unit, self._deviation = unit, np.zeros(robot.dim)
+        self._unit, self._deviation = noise_units(robot), np.zeros(robot.dim)
         self.proposal: Float32 | None = None
         self.label: Float32 | None = None
 

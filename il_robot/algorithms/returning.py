@@ -19,6 +19,7 @@ import numpy as np
 
 from il_robot.algorithms.evaluate import as_observation
 from il_robot.errors import ConfigError
+from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64, Source, Step
 
 _PATIENCE = 50  # control steps without progress after which a way is given up
@@ -40,6 +41,12 @@ def progress_of(env: Any) -> Callable[[], float]:
             f'{env.unwrapped} has no progress(), which says from 0 to 1 how far its task is: take '
             f'--reward sparse or staged')
     return progress
+
+
+def noise_units(robot: RobotSpec) -> Float64:
+    """``(D,)`` what 1 rad of noise is on each joint: on a gripper that share of its stroke."""
+    return np.array([robot.gripper.upper / np.pi if name in robot.gripper_names else 1.0
+                     for name in robot.joint_names])
 
 
 @dataclass
@@ -107,8 +114,7 @@ class Returning:
         own = env.unwrapped
         self._progress = progress_of(env)
         self._robot = own.robot
-        gripper = [name in own.robot.gripper_names for name in own.robot.joint_names]
-        self._unit = np.where(gripper, own.robot.gripper.upper / np.pi, 1.0)
+        self._unit = noise_units(own.robot)
         self.steps = 0
 
     def find(self, seed: int) -> Way:
