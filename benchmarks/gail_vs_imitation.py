@@ -56,7 +56,7 @@ def ours(name: str, seed: int) -> dict[str, float]:
     torch.manual_seed(seed)
     shown = classic.demonstrations(problem, seed, DEMONSTRATIONS)
     begun = time.perf_counter()
-    with Worlds(partial(gym.make, problem.env), WORLDS, seed=seed, processes=False) as worlds:
+    with Worlds(partial(gym.make, problem.env), WORLDS, seed=seed, processes=0) as worlds:
         net = mlp(worlds.obs_dim, (64, 64), problem.choices or worlds.action_space.shape[0])
         actor: Any = Categorical(net) if problem.choices else Actor(net, 1, config.std)
         pairs = (np.concatenate([e[0][:-1] for e in shown]), np.concatenate([e[1] for e in shown]))

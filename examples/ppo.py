@@ -26,7 +26,7 @@ def main() -> None:
     torch.set_num_threads(1)
     config = PPOConfig(gamma=0.9, rollout=4096, epochs=10, batch_size=256, learning_rate=1e-3,
                        std=1.0, target_kl=0.05)
-    with Worlds(partial(gym.make, 'Pendulum-v1'), 8, seed=0, processes=False) as worlds:
+    with Worlds(partial(gym.make, 'Pendulum-v1'), 8, seed=0, processes=0) as worlds:
         actor = Actor(mlp(worlds.obs_dim, (64, 64), 1), action_dim=1, std=config.std)
         learner, returns = PPO(actor, worlds.obs_dim, config, seed=0), Returns()
         trainer = PPOTrainer(worlds, learner)

@@ -50,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(1)
     config = RLPDConfig(gamma=0.98, n_step=1, updates=1, actor_every=1, std=1.0, temperature=0.2,
                         correlation=0.0, warmup=1000, learning_rate=1e-3)
-    with Worlds(partial(gym.make, 'Pendulum-v1'), 2, seed=0, processes=False) as worlds:
+    with Worlds(partial(gym.make, 'Pendulum-v1'), 2, seed=0, processes=0) as worlds:
         actor = Actor(mlp(3, (256, 256), 1), action_dim=1, std=config.std, limit=2.0)
         learner = RLPD(actor, 3, 1, config, seed=0)
         trainer = Trainer(worlds, learner, demonstrations(config), seed=0)

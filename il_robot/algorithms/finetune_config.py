@@ -34,7 +34,8 @@ class FinetuneConfig:
         target: Success rate at which it ends; above 1 for never.
         patience: Evaluations without a new best after which it ends; 0 for never.
         tolerance: An evaluation this much below the best takes the policy back to the best one.
-        worlds: In which it drives at once, each a process; one is in the learner's own.
+        worlds: In which it drives at once, shared out evenly among processes, as many as there are
+            cores; one alone is in the learner's own.
         seed: Of everything.
         reward: ``sparse`` or ``staged`` (:mod:`il_robot.algorithms.policy_env`).
         limit: Largest correction, in deviations of the demonstrated actions (``residual``).

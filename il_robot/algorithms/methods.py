@@ -137,7 +137,7 @@ class OffPolicy(_Trained):
         options = default_options(config) | dict(config.options)
         learner = build(RLPDConfig, options, f'{config.algorithm}: options')
         self._worlds = Worlds(
-            factory, config.worlds, config.seed, processes=config.worlds > 1)
+            factory, config.worlds, config.seed, None if config.worlds > 1 else 0)
         demonstrations = None
         if dataset is not None:
             demonstrations = read_experience(factory, open_dataset(dataset), learner)
@@ -192,7 +192,7 @@ class OnPolicy(_Trained):
             PPOConfig, {**ppo_defaults(config), **config.options}, f'{config.algorithm}: options')
         self._worlds = Worlds(
             PolicyEnvFactory(make_env, start, config.reward), config.worlds, config.seed,
-            processes=config.worlds > 1)
+            None if config.worlds > 1 else 0)
         self._net = trained_net(start, config.algorithm)
         space = self._worlds.action_space
         actor = Actor(self._net, space.shape[0], learner.std)

@@ -1,17 +1,20 @@
 """Many environments at once, in processes, that outlive the death of one of them.
 
 Gymnasium's own vector environments do the work; a finished episode is followed by the next one in
-the same step. Where a process dies (out of memory, a crash of the physics) all worlds are made
-anew, the episodes that were running are lost, and it is counted.
+the same step. A process has several worlds, which it steps one after the other: with one world
+each, as much time goes by in waiting for messages as in physics. What comes out does not depend on
+how many processes there are. Where one dies (out of memory, a crash of the physics) all worlds are
+made anew, the episodes that were running are lost, and it is counted.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +22,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from il_robot.errors import IlRobotError, SimulationError
@@ -57,6 +61,19 @@ class Step:
         """``(W,)``."""
         return self.terminated | self.truncated
 
+    @classmethod
+    def of(cls, found: tuple[Any, ...]) -> Step:
+        """What Gymnasium's step of several worlds returned."""
+        obs, reward, terminated, truncated, info = found
+        obs = np.asarray(obs, np.float32)
+        following, success = obs, np.zeros(len(obs), bool)
+        if 'final_obs' in info:
+            following = obs.copy()
+            for i in np.flatnonzero(info['_final_obs']):
+                following[i] = info['final_obs'][i]
+            success[:] = info.get('final_info', {}).get('success', success)
+        return cls(obs, reward.astype(np.float32), following, terminated, truncated, success)
+
 
 @dataclass
 class Returns:
@@ -90,14 +107,14 @@ class Worlds:
         make_world: Makes one, with ``Box`` observations; with processes it must be picklable.
         count: W.
         seed: Of all the episodes.
-        processes: One for each world, or none.
+        processes: At least so many share them evenly; 0 for this one, None for all cores.
         crashes: How often a process died.
     """
 
     make_world: MakeWorld
     count: int
     seed: int
-    processes: bool = True
+    processes: int | None = None
     crashes: int = field(default=0, init=False)
     _envs: VectorEnv[Any, Any, Any] | None = field(default=None, init=False)
     _since: int = field(default=0, init=False)
@@ -110,32 +127,35 @@ class Worlds:
 
     @property
     def envs(self) -> VectorEnv[Any, Any, Any]:
-        """Gymnasium's; made where there are none."""
-        if self._envs is None:
-            makers = [_World(self.make_world)] * self.count
-            if self.processes:
-                try:
-                    self._envs = AsyncVectorEnv(
-                        makers, context='spawn', autoreset_mode=AutoresetMode.SAME_STEP)
-                except EOFError:
-                    raise SimulationError(
-                        'the process of a world ended before it began; what it said stands '
-                        'above') from None
-            else:
-                self._envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        """Gymnasium's, of worlds or of a :class:`_Share` per process; made where there are none."""
+        if self._envs is None and self.processes == 0:
+            self._envs = _several(self.make_world, self.count)
+        elif self._envs is None:
+            size = share_size(self.count, self.processes)
+            shares = [_Share(self.make_world, size, i) for i in range(self.count // size)]
+            try:
+                self._envs = AsyncVectorEnv(
+                    shares, context='spawn', autoreset_mode=AutoresetMode.DISABLED)
+            except EOFError:
+                raise SimulationError(
+                    'the process of a world ended before it began; what it said stands '
+                    'above') from None
         return self._envs
 
     @property
     def obs_dim(self) -> int:
         """O."""
-        space = self.envs.single_observation_space
-        assert space.shape is not None
-        return space.shape[0]
+        space: Any = self.envs.single_observation_space
+        return int((space['obs'] if self._parallel else space).shape[-1])
 
     @property
     def action_space(self) -> Any:
         """Of one world."""
-        return self.envs.single_action_space
+        return self.envs.call('single')[0] if self._parallel else self.envs.single_action_space
+
+    @property
+    def _parallel(self) -> bool:
+        return isinstance(self.envs, AsyncVectorEnv)
 
     def reset(self) -> Float32:
         """Episodes start in all worlds; ``(W, O)``."""
@@ -143,14 +163,15 @@ class Worlds:
         # Apart from the seeds of evaluations, which count from 0.
         seeds = (2**30 + rng.integers(2**30, size=self.count)).tolist()
         self._since = 0
-        obs, _ = self.envs.reset(seed=seeds)
-        return np.asarray(obs, np.float32)
+        if not self._parallel:
+            return np.asarray(self.envs.reset(seed=seeds)[0], np.float32)
+        return self._step_of(self.envs.reset(options={'seeds': seeds})[0]).obs
 
     def begin(self, actions: Any) -> None:
         """Start a step ``(W, A)``; :meth:`finish` waits for it."""
         if isinstance(self.envs, AsyncVectorEnv):
             with suppress(OSError):  # a dead one shows when its answer is awaited
-                self.envs.step_async(actions)
+                self.envs.step_async(actions.reshape(self.envs.num_envs, -1, *actions.shape[1:]))
         else:
             self._actions = actions
 
@@ -163,23 +184,19 @@ class Worlds:
         """
         try:
             if isinstance(self.envs, AsyncVectorEnv):
-                found = self.envs.step_wait()
+                step = self._step_of(self.envs.step_wait()[0])
             else:
-                found = self.envs.step(self._actions)
+                step = Step.of(self.envs.step(self._actions))
         except IlRobotError:
             raise
         except Exception as error:
             return self._restart(error)
         self._since += 1
-        obs, reward, terminated, truncated, info = found
-        obs = np.asarray(obs, np.float32)
-        following, success = obs, np.zeros(self.count, bool)
-        if 'final_obs' in info:
-            following = obs.copy()
-            for i in np.flatnonzero(info['_final_obs']):
-                following[i] = info['final_obs'][i]
-            success[:] = info.get('final_info', {}).get('success', success)
-        return Step(obs, reward.astype(np.float32), following, terminated, truncated, success)
+        return step
+
+    def _step_of(self, shares: Mapping[str, NDArray[Any]]) -> Step:
+        """The ``(P, W / P, ...)`` of all processes as one."""
+        return Step(**{k: v.reshape(self.count, *v.shape[2:]) for k, v in shares.items()})
 
     def _restart(self, error: Exception) -> Step:
         """All worlds anew."""
@@ -206,15 +223,81 @@ class Worlds:
         self._envs = None
 
 
+def share_size(count: int, processes: int | None) -> int:
+    """Worlds of each process, all of them alike: the most with which there are enough processes.
+
+    Args:
+        count: Worlds.
+        processes: Wanted at least; None for as many as this process may use cores.
+    """
+    wanted = len(os.sched_getaffinity(0)) if processes is None else processes
+    return max(size for size in range(1, count + 1)
+               if count % size == 0 and count // size >= min(wanted, count))
+
+
+def _several(make_world: MakeWorld, count: int) -> VectorEnv[Any, Any, Any]:
+    return SyncVectorEnv([make_world] * count, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
 @dataclass(frozen=True)
-class _World:
-    """Makes a world in a process of its own, which Ctrl-C leaves to its parent."""
+class _Share:
+    """Makes the worlds of one process, which leaves Ctrl-C to its parent.
+
+    Attributes:
+        make_world: Makes one of them.
+        size: How many.
+        index: Of the process.
+    """
 
     make_world: MakeWorld
+    size: int
+    index: int
 
-    def __call__(self) -> gym.Env[Float32, Any]:
-        """The world."""
+    def __call__(self) -> gym.Env[Any, Any]:
+        """The worlds as one environment."""
         if multiprocessing.parent_process() is not None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            torch.set_num_threads(1)  # batch 1 is too small to share
-        return self.make_world()
+            torch.set_num_threads(1)  # batches are too small to share
+        return _Together(_several(self.make_world, self.size), self.index)
+
+
+class _Together(gym.Env[Any, Any]):
+    """Several worlds as one environment that never ends and whose observation is a whole step.
+
+    Observations go from process to process through shared memory; anything else is pickled.
+    """
+
+    def __init__(self, envs: VectorEnv[Any, Any, Any], index: int) -> None:
+        self._envs, self._index = envs, index
+        self.single = envs.single_action_space
+        self.action_space = batch_space(self.single, envs.num_envs)
+        dim = envs.single_observation_space.shape
+        assert dim is not None
+        shapes = {'obs': dim, 'next_obs': dim, 'reward': ()}
+        self.observation_space = gym.spaces.Dict({
+            each.name: gym.spaces.Box(
+                -np.inf, np.inf, (envs.num_envs, *shapes[each.name]), np.float32)
+            if each.name in shapes else gym.spaces.MultiBinary(envs.num_envs)
+            for each in fields(Step) if each.name != 'lost'})
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Episodes with seeds ``options['seeds']`` of the worlds of all processes."""
+        count = self._envs.num_envs
+        assert options is not None
+        obs, _ = self._envs.reset(
+            seed=options['seeds'][self._index * count:(self._index + 1) * count])
+        none = np.zeros(count, bool)
+        return self._told(Step(obs, np.zeros(count, np.float32), obs, none, none, none)), {}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """A step of each."""
+        return self._told(Step.of(self._envs.step(action))), 0.0, False, False, {}
+
+    def close(self) -> None:
+        """All of them."""
+        self._envs.close()
+
+    def _told(self, step: Step) -> dict[str, Any]:
+        return {name: getattr(step, name) for name in self.observation_space}

@@ -38,7 +38,7 @@ def _ppo_config(task: Task, **settings: Any) -> PPOConfig:
 def _learn(task: Task, actor: Actor | Categorical, config: PPOConfig, labels: int, begun: int,
            shape: Any = None) -> Outcome:
     """PPO in worlds of its own, a point of the curve every now and then."""
-    with Worlds(task.make, _WORLDS, seed=SHOWN + task.seed, processes=False) as worlds:
+    with Worlds(task.make, _WORLDS, seed=SHOWN + task.seed, processes=0) as worlds:
         learner = PPO(actor, worlds.obs_dim, config, task.seed)
         trainer = PPOTrainer(worlds, learner, shape)
         task.judge(actor, labels=labels, steps=begun)
@@ -105,7 +105,7 @@ def rlpd(task: Task) -> Outcome:
     net = Scaled(obs, task.width)
     actor = Actor(net, task.width, config.std, limit)
     steps = max(1, application.steps // _PER_STEP)
-    with Worlds(task.make, 2, seed=SHOWN + task.seed, processes=False) as worlds:
+    with Worlds(task.make, 2, seed=SHOWN + task.seed, processes=0) as worlds:
         learner = RLPD(actor, worlds.obs_dim, task.width, config, task.seed)
         trainer = Trainer(worlds, learner, replay, task.seed)
         for until in np.linspace(0, steps, _POINTS + 1)[1:].astype(int):

@@ -54,7 +54,7 @@ def learner(config, discrete=False):
 def returns(learned, discrete=False, steps=6000):
     """Mean reward of the first and last thousand decisions."""
     rewards = []
-    with Worlds(Make(discrete), 4, 0, processes=False) as worlds:
+    with Worlds(Make(discrete), 4, 0, processes=0) as worlds:
         trainer = PPOTrainer(worlds, learned)
         assert trainer.run(steps, lambda step, losses: rewards.append(step.reward.mean()))
     return np.mean(rewards[:250]), np.mean(rewards[-250:])

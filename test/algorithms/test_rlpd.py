@@ -63,7 +63,7 @@ def demonstrations(gamma=0.9):
 
 def train(shown, steps=1600, config=CONFIG):
     ended, ours = [], learner(config)
-    with Worlds(Make(), 2, 0, processes=False) as worlds:
+    with Worlds(Make(), 2, 0, processes=0) as worlds:
         trainer = Trainer(worlds, ours, shown, 0)
         trainer.run(steps, lambda step, losses: ended.extend(step.success[step.ended]))
     return ours, ended

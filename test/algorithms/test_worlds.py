@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from counting import Make
 
-from il_robot.algorithms.worlds import Worlds
+from il_robot.algorithms.worlds import Worlds, share_size
 from il_robot.errors import ConfigError, SimulationError
 
 
@@ -14,20 +14,30 @@ def run(worlds, steps):
     return out
 
 
-def test_processes_bring_what_one_process_brings():
-    with Worlds(Make(), 3, 7, processes=False) as here, Worlds(Make(), 3, 7) as there:
-        assert here.obs_dim == 2
+@pytest.mark.parametrize(('count', 'processes'), [(3, 3), (4, 2), (2, 1)])
+def test_processes_bring_what_no_process_brings(count, processes):
+    with Worlds(Make(), count, 7, processes=0) as here, \
+            Worlds(Make(), count, 7, processes) as there:
+        assert here.obs_dim == there.obs_dim == 2
+        assert here.action_space == there.action_space
         ours, theirs = run(here, 12), run(there, 12)
+        assert there.envs.num_envs == processes
     assert np.array_equal(ours[0], theirs[0])
-    assert len({float(mark) for mark in ours[0][:, 1]}) == 3  # other episodes in each world
+    assert len({float(mark) for mark in ours[0][:, 1]}) == count  # other episodes in each world
     for a, b in zip(ours[1:], theirs[1:]):
         for name in ('obs', 'reward', 'next_obs', 'terminated', 'truncated', 'success'):
             assert np.array_equal(getattr(a, name), getattr(b, name)), name
 
 
+@pytest.mark.parametrize(('count', 'processes', 'size'), [
+    (4, 2, 2), (16, 2, 8), (3, 2, 1), (16, 6, 2), (1, 8, 1), (2, 8, 1), (5, 1, 5)])
+def test_processes_share_worlds_evenly_and_no_core_is_left_without(count, processes, size):
+    assert share_size(count, processes) == size
+
+
 @pytest.mark.parametrize(('length', 'end'), [(5, 5), (100, 8)])
 def test_where_an_episode_ends_both_its_end_and_the_next_beginning_are_there(length, end):
-    with Worlds(Make((('length', length),)), 2, 0, processes=False) as worlds:
+    with Worlds(Make((('length', length),)), 2, 0, processes=0) as worlds:
         steps = run(worlds, end)[1:]
     assert not any(s.ended.any() for s in steps[:-1])
     last = steps[-1]
@@ -52,7 +62,7 @@ def test_worlds_that_die_again_and_again_are_given_up():
         run(worlds, 9)
 
 
-@pytest.mark.parametrize('processes', [True, False])
+@pytest.mark.parametrize('processes', [1, 0])
 def test_a_mistake_that_every_try_would_repeat_is_said(processes):
     raises = ConfigError('no reward here')
     with Worlds(Make((('raises', raises),)), 1, 0, processes=processes) as worlds, \
