@@ -127,7 +127,7 @@ class Worlds:
 
     @property
     def envs(self) -> VectorEnv[Any, Any, Any]:
-        """Gymnasium's, of worlds or of a :class:`_Share` per process; made where there are none."""
+        """Gymnasium's, of worlds or of one :class:`_Share` per process; made where none are."""
         if self._envs is None and self.processes == 0:
             self._envs = _several(self.make_world, self.count)
         elif self._envs is None:
@@ -151,7 +151,9 @@ class Worlds:
     @property
     def action_space(self) -> Any:
         """Of one world."""
-        return self.envs.call('single')[0] if self._parallel else self.envs.single_action_space
+        envs = self.envs
+        return envs.call('single')[0] if isinstance(envs, AsyncVectorEnv) \
+            else envs.single_action_space
 
     @property
     def _parallel(self) -> bool:
@@ -196,7 +198,9 @@ class Worlds:
 
     def _step_of(self, shares: Mapping[str, NDArray[Any]]) -> Step:
         """The ``(P, W / P, ...)`` of all processes as one."""
-        return Step(**{k: v.reshape(self.count, *v.shape[2:]) for k, v in shares.items()})
+        whole: dict[str, Any] = {
+            k: v.reshape(self.count, *v.shape[2:]) for k, v in shares.items()}
+        return Step(**whole)
 
     def _restart(self, error: Exception) -> Step:
         """All worlds anew."""
@@ -274,11 +278,11 @@ class _Together(gym.Env[Any, Any]):
         dim = envs.single_observation_space.shape
         assert dim is not None
         shapes = {'obs': dim, 'next_obs': dim, 'reward': ()}
+        self._names = [each.name for each in fields(Step) if each.name != 'lost']
         self.observation_space = gym.spaces.Dict({
-            each.name: gym.spaces.Box(
-                -np.inf, np.inf, (envs.num_envs, *shapes[each.name]), np.float32)
-            if each.name in shapes else gym.spaces.MultiBinary(envs.num_envs)
-            for each in fields(Step) if each.name != 'lost'})
+            name: gym.spaces.Box(-np.inf, np.inf, (envs.num_envs, *shapes[name]), np.float32)
+            if name in shapes else gym.spaces.MultiBinary(envs.num_envs)
+            for name in self._names})
 
     def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
@@ -300,4 +304,4 @@ class _Together(gym.Env[Any, Any]):
         self._envs.close()
 
     def _told(self, step: Step) -> dict[str, Any]:
-        return {name: getattr(step, name) for name in self.observation_space}
+        return {name: getattr(step, name) for name in self._names}
