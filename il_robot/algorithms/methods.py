@@ -224,8 +224,8 @@ def ppo_defaults(config: FinetuneConfig) -> dict[str, Any]:
     Progress says within a second what a motion was worth, so that it looks no further ahead.
     """
     if config.reward == 'progress':
-        return {'gamma': 0.98, 'std': 0.2, 'learning_rate': 3e-4, 'rollout': 16_384,
-                'warmup': 40_000, 'anchor': 0.02}
+        return {'gamma': 0.98, 'std': 0.3, 'learning_rate': 1e-4, 'adaptive': True,
+                'rollout': 4096, 'warmup': 40_000, 'anchor': 0.02}
     return {'warmup': 20_000, 'anchor': 0.1}
 
 

@@ -10,7 +10,9 @@ so that the first advantages are noise. Hence, all of it optional:
   term of Rajeswaran et al., "Learning Complex Dexterous Manipulation with Deep Reinforcement
   Learning and Demonstrations" (DAPG), RSS 2018, falls with the iterations, too);
 - a guard: an update that moved the policy further than ``max_kl`` is undone, and the steps become
-  smaller; ``target_kl`` ends an update's epochs early.
+  smaller; ``target_kl`` ends an update's epochs early;
+- steps that follow from it, ``adaptive``: smaller where the way is used up before half of an
+  update's epochs are over, larger where all of them need less than half of it.
 
 Without them it is the textbook version, for any environment with ``Box`` or ``Discrete`` actions.
 """
@@ -34,6 +36,9 @@ from il_robot.algorithms.worlds import Step, Worlds
 from il_robot.policies.mlp import mlp
 from il_robot.types import Float32
 
+_ADAPT = 1.5
+"""Factor by which adaptive steps change from one update to the next, at most."""
+
 
 @dataclass(frozen=True)
 class PPOConfig:
@@ -54,6 +59,7 @@ class PPOConfig:
         std: Exploration at first, in units of the action.
         target_kl: Divergence from the policy that acted at which an update ends; 0 for never.
         max_kl: At which it is undone; 0 for never.
+        adaptive: Whether ``learning_rate`` is only the first one; needs ``target_kl``.
         anchor: Weight of the divergence from the policy at the beginning.
         anchor_end: That weight after ``anchor_steps``.
         anchor_steps: Decisions over which it falls.
@@ -74,6 +80,7 @@ class PPOConfig:
     std: float = 0.1
     target_kl: float = 0.02
     max_kl: float = 0.1
+    adaptive: bool = False
     anchor: float = 0.0
     anchor_end: float = 0.0
     anchor_steps: int = 1_000_000
@@ -89,6 +96,8 @@ class PPOConfig:
         for name in ('clip', 'learning_rate', 'critic_rate', 'std'):
             if not getattr(self, name) > 0:
                 raise ValueError(f'{name} must be > 0, got {getattr(self, name)}')
+        if self.adaptive and not self.target_kl:
+            raise ValueError('adaptive needs target_kl > 0: the way that an update may go')
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,29 +195,46 @@ class PPO:
         moves = self.steps >= config.warmup
         self.steps += len(flat['obs'])
         before = copy.deepcopy(self.actor.state_dict()) if moves else {}
-        out = self._epochs(flat, moves=moves)
-        if moves and config.max_kl and not float(out['kl']) < config.max_kl:
+        out, epochs = self._epochs(flat, moves=moves)
+        if moves:
+            self._guard(float(out['kl']), epochs, before)
+        return out | {'undone': torch.tensor(float(self.undone)),
+                      'learning_rate': torch.tensor(self.config.learning_rate)}
+
+    def _guard(self, kl: float, epochs: int, before: Mapping[str, Any]) -> None:
+        """Take back an update that went too far in so many epochs; adapt the steps of the next."""
+        config, factor = self.config, 1.0
+        if config.max_kl and not kl < config.max_kl:
             self.actor.load_state_dict(before)
             self.undone += 1
-            self.config = replace(config, learning_rate=0.5 * config.learning_rate)
-        return out | {'undone': torch.tensor(float(self.undone))}
+            factor = 0.5
+        elif config.adaptive and not kl < config.target_kl and epochs <= config.epochs / 2:
+            factor = 1 / _ADAPT
+        elif config.adaptive and kl < config.target_kl / 2:
+            factor = _ADAPT
+        self.config = replace(config, learning_rate=factor * config.learning_rate)
 
-    def _epochs(self, flat: dict[str, torch.Tensor], *, moves: bool) -> dict[str, torch.Tensor]:
+    def _epochs(
+        self, flat: dict[str, torch.Tensor], *, moves: bool
+    ) -> tuple[dict[str, torch.Tensor], int]:
+        """Losses, divergences, and how many epochs were made."""
         config, count = self.config, len(flat['obs'])
         size = min(config.batch_size, count)
         out: dict[str, torch.Tensor] = {}
-        for _ in range(config.epochs):
+        epochs = 0
+        while epochs < config.epochs:
             order = torch.randperm(count, generator=self._generator)
             for rows in order[:count // size * size].split(size):
                 batch = {key: values[rows] for key, values in flat.items()}
                 out |= self._critic_step(batch)
                 if moves:
                     out |= self._actor_step(batch)
+            epochs += 1
             if moves:
                 out['kl'] = self._divergence(flat)
                 if config.target_kl and not float(out['kl']) < config.target_kl:
                     break
-        return out
+        return out, epochs
 
     def _critic_step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         loss = (self.critic(batch['obs'])[:, 0] - batch['target']).square().mean()

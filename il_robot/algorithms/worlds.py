@@ -200,7 +200,9 @@ class Worlds:
         """The ``(P, W / P, ...)`` of all processes as one."""
         whole: dict[str, Any] = {
             k: v.reshape(self.count, *v.shape[2:]) for k, v in shares.items()}
-        return Step(**whole)
+        # shared memory knows no bool
+        return Step(**{k: v if v.dtype == np.float32 else v.astype(bool)
+                       for k, v in whole.items()})
 
     def _restart(self, error: Exception) -> Step:
         """All worlds anew."""

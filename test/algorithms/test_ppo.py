@@ -132,6 +132,25 @@ def test_an_update_that_went_too_far_is_undone_and_the_next_are_smaller():
     assert ours.config.learning_rate == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize(('rate', 'factor'), [(0.05, 1 / 1.5), (1e-7, 1.5)])
+def test_adaptive_steps_use_up_the_way_an_update_may_go_and_no_more(rate, factor):
+    ours = learner(PPOConfig(
+        learning_rate=rate, adaptive=True, target_kl=0.01, max_kl=0, batch_size=32))
+    rollout = acted(ours)
+    ours.update(rollout)
+    assert ours.config.learning_rate == pytest.approx(factor * rate)
+    fixed = learner(PPOConfig(learning_rate=rate, target_kl=0.01, max_kl=0, batch_size=32))
+    fixed.update(rollout)
+    assert fixed.config.learning_rate == rate
+
+
+def test_adaptive_steps_settle_where_an_update_needs_its_epochs():
+    ours = learner(PPOConfig(
+        learning_rate=0.05, adaptive=True, target_kl=0.01, max_kl=0.05, batch_size=32))
+    moved = [float(ours.update(acted(ours))['kl']) for _ in range(40)]
+    assert 0.003 < np.median(moved[20:]) < 0.03
+
+
 def test_the_anchor_holds_it_to_where_it_began():
     far = {}
     for weight in (0.0, 100.0):
@@ -166,3 +185,5 @@ def test_bad_configurations_are_said():
         PPOConfig(gamma=0.0)
     with pytest.raises(ValueError, match='learning_rate'):
         PPOConfig(learning_rate=0.0)
+    with pytest.raises(ValueError, match='adaptive needs target_kl'):
+        PPOConfig(adaptive=True, target_kl=0.0)

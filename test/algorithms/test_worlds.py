@@ -26,7 +26,8 @@ def test_processes_bring_what_no_process_brings(count, processes):
     assert len({float(mark) for mark in ours[0][:, 1]}) == count  # other episodes in each world
     for a, b in zip(ours[1:], theirs[1:]):
         for name in ('obs', 'reward', 'next_obs', 'terminated', 'truncated', 'success'):
-            assert np.array_equal(getattr(a, name), getattr(b, name)), name
+            one, other = getattr(a, name), getattr(b, name)
+            assert np.array_equal(one, other) and one.dtype == other.dtype, name
 
 
 @pytest.mark.parametrize(('count', 'processes', 'size'), [
