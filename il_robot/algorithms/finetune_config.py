@@ -37,7 +37,8 @@ class FinetuneConfig:
         worlds: In which it drives at once, shared out evenly among processes, as many as there are
             cores; one alone is in the learner's own.
         seed: Of everything.
-        reward: ``sparse`` or ``staged`` (:mod:`il_robot.algorithms.policy_env`).
+        reward: ``sparse``, ``staged`` or ``progress`` (:mod:`il_robot.algorithms.policy_env`).
+        stuck: Seconds without progress after which a try ends (``progress``); 0 for never.
         limit: Largest correction, in deviations of the demonstrated actions (``residual``).
         hold: Control steps that a correction stays (``residual``).
         hidden: Widths of the correction's hidden layers.
@@ -56,6 +57,7 @@ class FinetuneConfig:
     worlds: int = 4
     seed: int = 0
     reward: RewardKind = 'sparse'
+    stuck: float = 2.0
     limit: float = 0.5
     hold: int = 4
     hidden: tuple[int, ...] = (256, 256)
@@ -65,6 +67,8 @@ class FinetuneConfig:
         for name in ('steps', 'every', 'evaluate_episodes', 'final_episodes', 'worlds', 'hold'):
             if getattr(self, name) < 1:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
+        if self.stuck < 0:
+            raise ValueError(f'stuck must be >= 0, got {self.stuck}')
         for name in ('minutes', 'limit', 'tolerance', 'target'):
             if not getattr(self, name) > 0:
                 raise ValueError(f'{name} must be > 0, got {getattr(self, name)}')

@@ -132,7 +132,7 @@ class OffPolicy(_Trained):
     def __init__(
         self, config: FinetuneConfig, start: Path, make_env: MakeEnv, dataset: Path | None
     ) -> None:
-        factory = PolicyEnvFactory(make_env, start, config.reward)
+        factory = PolicyEnvFactory(make_env, start, config.reward, config.stuck)
         limit = config.limit if config.algorithm == 'residual' else math.inf
         options = default_options(config) | dict(config.options)
         learner = build(RLPDConfig, options, f'{config.algorithm}: options')
@@ -190,9 +190,9 @@ class OnPolicy(_Trained):
     def __init__(self, config: FinetuneConfig, start: Path, make_env: MakeEnv) -> None:
         learner = build(
             PPOConfig, {**ppo_defaults(config), **config.options}, f'{config.algorithm}: options')
+        factory = PolicyEnvFactory(make_env, start, config.reward, config.stuck)
         self._worlds = Worlds(
-            PolicyEnvFactory(make_env, start, config.reward), config.worlds, config.seed,
-            None if config.worlds > 1 else 0)
+            factory, config.worlds, config.seed, None if config.worlds > 1 else 0)
         self._net = trained_net(start, config.algorithm)
         space = self._worlds.action_space
         actor = Actor(self._net, space.shape[0], learner.std)
@@ -224,7 +224,7 @@ def ppo_defaults(config: FinetuneConfig) -> dict[str, Any]:
     Progress says within a second what a motion was worth, so that it looks no further ahead.
     """
     if config.reward == 'progress':
-        return {'gamma': 0.98, 'std': 0.3, 'learning_rate': 1e-4, 'adaptive': True,
+        return {'gamma': 0.98, 'std': 0.2, 'learning_rate': 1e-4, 'adaptive': True,
                 'rollout': 4096, 'warmup': 40_000, 'anchor': 0.02}
     return {'warmup': 20_000, 'anchor': 0.1}
 

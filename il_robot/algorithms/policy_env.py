@@ -28,7 +28,7 @@ import torch
 
 from il_robot.algorithms.evaluate import as_observation
 from il_robot.algorithms.replay import Transitions
-from il_robot.algorithms.returning import progress_of
+from il_robot.algorithms.returning import FURTHER, progress_of
 from il_robot.config import build, to_dict
 from il_robot.control.chunks import Execution
 from il_robot.errors import CheckpointError, ConfigError
@@ -70,20 +70,23 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
     The reward is ``sparse``: 1 for the success; or ``staged``: that and the environment's own; or
     ``progress``: that and what its ``progress()``, a number that is 1 where the task is solved,
     rose by. The own one of the bimanual tasks is a difference of the stage; differences of a
-    potential leave the best policy the best (Ng et al., ICML 1999).
+    potential leave the best policy the best (Ng et al., ICML 1999). With ``progress`` the time is
+    also over where nothing has got further for a while: most steps of a policy that often fails
+    are of standing where it is stuck, and teach nothing.
 
     Args:
         env: With Dict observations, ``info['success']`` and ``unwrapped.robot``.
         checkpoint: Description of the policy.
         reward: See above.
+        stuck: How long nothing may get further [s]; 0 for as long as the environment lasts.
         action_dim: Length of an action here.
         observation_dim: Length of an observation here.
         limit: Of each number of an action.
     """
 
     def __init__(
-        self, env: DictEnv, checkpoint: Checkpoint, reward: RewardKind, action_dim: int,
-        observation_dim: int, limit: float,
+        self, env: DictEnv, checkpoint: Checkpoint, reward: RewardKind, stuck: float,
+        action_dim: int, observation_dim: int, limit: float,
     ) -> None:
         super().__init__(env)
         self._own: Any = env  # with Dict observations
@@ -103,7 +106,8 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
         self.action_space = gym.spaces.Box(-limit, limit, (action_dim,), np.float32)
         self._steps, self._episodes = 0, 0
         self._progress = None if reward != 'progress' else progress_of(env)
-        self._reached = 0.0
+        self._reached = self._best = 0.0
+        self._best_at, self._patience = 0, round(stuck / robot.dt) if stuck else math.inf
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -112,7 +116,8 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
         obs, info = self._own.reset(seed=seed, options=options)
         self._steps, self._episodes = 0, self._episodes + 1
         if self._progress is not None:
-            self._reached = self._progress()
+            self._reached = self._best = self._progress()
+            self._best_at = 0
         # as run_episode seeds a policy, where the environment tells its seed
         self._begin(np.random.default_rng([int(info.get('seed', self._episodes)), 1]))
         return self._see(as_observation(obs, 0.0)), info
@@ -143,6 +148,9 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
         if self._progress is not None:
             before, self._reached = self._reached, self._progress()
             total += self._reached - before
+            if self._reached > self._best + FURTHER:
+                self._best, self._best_at = self._reached, self._steps
+            truncated |= not terminated and self._steps - self._best_at >= self._patience
         seen = self._see(as_observation(obs, self._steps * robot.dt))
         return seen, total, bool(terminated), bool(truncated), info
 
@@ -215,15 +223,17 @@ class DirectEnv(_PolicyEnv):
         checkpoint: Description of the policy.
         policy: Its weights do not count.
         reward: See :class:`_PolicyEnv`.
+        stuck: See there.
     """
 
     def __init__(
-        self, env: DictEnv, checkpoint: Checkpoint, policy: Policy, reward: RewardKind = 'sparse'
+        self, env: DictEnv, checkpoint: Checkpoint, policy: Policy, reward: RewardKind = 'sparse',
+        stuck: float = 0.0,
     ) -> None:
         self._length = executed_steps(checkpoint, policy)
         robot = env.unwrapped.robot  # type: ignore[attr-defined]
         super().__init__(
-            env, checkpoint, reward, self._length * checkpoint.action_dim,
+            env, checkpoint, reward, stuck, self._length * checkpoint.action_dim,
             checkpoint.layout.dim * policy.n_obs_steps, _WIDE)
         self._runner = PolicyRunner(checkpoint, policy, robot)
         entry = checkpoint.normalizer.entries['action']
@@ -265,15 +275,16 @@ class ResidualEnv(_PolicyEnv):
         checkpoint: Description of a corrected policy.
         policy: That; only its base counts.
         reward: See :class:`_PolicyEnv`.
+        stuck: See there.
     """
 
     def __init__(
         self, env: DictEnv, checkpoint: Checkpoint, policy: ResidualPolicy,
-        reward: RewardKind = 'sparse',
+        reward: RewardKind = 'sparse', stuck: float = 0.0,
     ) -> None:
         robot = env.unwrapped.robot  # type: ignore[attr-defined]
         super().__init__(
-            env, checkpoint, reward, checkpoint.action_dim,
+            env, checkpoint, reward, stuck, checkpoint.action_dim,
             checkpoint.layout.dim * policy.n_obs_steps + checkpoint.action_dim, policy.limit)
         self._runner = ResidualRunner(checkpoint, policy, robot)
         self._base: Float32 = robot.rest
@@ -355,11 +366,13 @@ class PolicyEnvFactory:
         make_env: Makes the environment itself.
         checkpoint: Folder of the policy: a corrected one is to be corrected, any other replaced.
         reward: See :class:`_PolicyEnv`.
+        stuck: See there.
     """
 
     make_env: Callable[[], Any]
     checkpoint: Path
     reward: RewardKind = 'sparse'
+    stuck: float = 0.0
 
     def __call__(self) -> DirectEnv | ResidualEnv:
         """A fresh one; this process gets one torch thread.
@@ -370,5 +383,5 @@ class PolicyEnvFactory:
         """
         checkpoint, policy = load_checkpoint(self.checkpoint)
         if isinstance(policy, ResidualPolicy):
-            return ResidualEnv(self.make_env(), checkpoint, policy, self.reward)
-        return DirectEnv(self.make_env(), checkpoint, policy, self.reward)
+            return ResidualEnv(self.make_env(), checkpoint, policy, self.reward, self.stuck)
+        return DirectEnv(self.make_env(), checkpoint, policy, self.reward, self.stuck)

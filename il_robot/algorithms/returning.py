@@ -22,8 +22,9 @@ from il_robot.errors import ConfigError
 from il_robot.spec import RobotSpec
 from il_robot.types import Float32, Float64, Source, Step
 
+FURTHER = 0.005
+"""That is progress; the rest is noise."""
 _PATIENCE = 50  # control steps without progress after which a way is given up
-_FURTHER = 0.005  # that is progress; the rest is noise
 _BACK = 75  # most control steps from a dead end back to where another way begins
 _LASTS = 15, 100  # control steps that an offset stays
 _FADE = 5  # control steps in which it comes and goes
@@ -73,7 +74,7 @@ class Way:
     def furthest(self) -> int:
         """How many steps lead to where it came furthest."""
         best = max(self.progress)
-        return next(i for i, p in enumerate(self.progress) if p >= best - _FURTHER)
+        return next(i for i, p in enumerate(self.progress) if p >= best - FURTHER)
 
     def cut(self, count: int) -> Way:
         """Its first steps."""
@@ -127,7 +128,7 @@ class Returning:
             end = best.furthest
             start = max(0, end - int(rng.integers(0, _BACK)))
             way = self._go(seed, best.cut(start), Offset(rng, self._scale, self._unit))
-            if way.success or max(way.progress) > max(best.progress) + _FURTHER:
+            if way.success or max(way.progress) > max(best.progress) + FURTHER:
                 best = way
         return best
 
@@ -156,7 +157,7 @@ class Returning:
             way.actions.append(action)
             way.progress.append(self._progress())
             since += 1
-            if way.progress[-1] > best + _FURTHER:
+            if way.progress[-1] > best + FURTHER:
                 best, since = way.progress[-1], 0
             ended = terminated or truncated
         way.success = bool(info['success'])

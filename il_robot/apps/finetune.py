@@ -50,6 +50,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--reward', default='sparse',
                         help='sparse (default): 1 for the success; staged: that and the '
                              'stages; progress: that and how far the task has come')
+    parser.add_argument('--stuck', type=float, default=2.0, metavar='SECONDS',
+                        help='progress: a try ends when it has got no further for so long '
+                             '(default %(default)g; 0: never)')
     parser.add_argument('--minutes', type=float, default=45.0,
                         help='most time (default %(default)g)')
     parser.add_argument('--steps', type=int, default=1_000_000,
@@ -116,7 +119,7 @@ def _config(args: argparse.Namespace) -> FinetuneConfig:
     from il_robot.config import build
 
     names = ('algorithm', 'steps', 'minutes', 'every', 'evaluate_episodes', 'target', 'patience',
-             'worlds', 'seed', 'reward', 'limit', 'hold')
+             'worlds', 'seed', 'reward', 'stuck', 'limit', 'hold')
     values = {name: getattr(args, name) for name in names}
     if args.every is None:
         values['every'] = 100_000 if args.algorithm in TRYING else 25_000

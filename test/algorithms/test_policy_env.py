@@ -192,6 +192,15 @@ def test_progress_is_worth_what_it_rises_by(runs):
         PolicyEnvFactory(ENV, runs['mlp'], 'progress')()
 
 
+@pytest.mark.parametrize(('kind', 'stuck', 'length'), [
+    ('progress', 0.1, 8), ('progress', 0.0, 30), ('progress', 9.0, 30), ('sparse', 0.1, 30)])
+def test_a_try_ends_where_it_has_got_no_further_for_so_long(runs, kind, stuck, length):
+    world = PolicyEnvFactory(Measured, runs['mlp'], kind, stuck)()
+    for seed in range(2):  # it gets further in the first three steps
+        _, steps, success = drive(world, lambda obs: np.zeros(4, np.float32), seed)
+        assert not success and steps == length
+
+
 class Odd(toy.ToyEnv):
     """Something is wrong with it."""
 
