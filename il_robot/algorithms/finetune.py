@@ -30,7 +30,12 @@ from safetensors.torch import load_file, save_file
 
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import evaluate
-from il_robot.algorithms.finetune_config import TRYING, FinetuneConfig, read_finetune
+from il_robot.algorithms.finetune_config import (
+    CORRECTING,
+    TRYING,
+    FinetuneConfig,
+    read_finetune,
+)
 from il_robot.algorithms.methods import Method, make_method
 from il_robot.algorithms.policy_env import executed_steps, residual_policy
 from il_robot.algorithms.progress import FinetuneBar, evaluation_bar, finetune_bar
@@ -95,7 +100,7 @@ def _prepare(output: Path, config: FinetuneConfig, start: Path) -> None:
     """The checkpoint that the run begins with."""
     checkpoint, policy = load_checkpoint(start)
     torch.manual_seed(config.seed)
-    if config.algorithm == 'residual':
+    if config.algorithm in CORRECTING:
         described, corrected = residual_policy(
             checkpoint, policy, config.hidden, config.limit, config.hold)
         save_checkpoint(output / START, described, corrected)
@@ -285,7 +290,7 @@ def steps_of_decision(config: FinetuneConfig, start: Path) -> int:
     """Control steps that a decision of the algorithm is executed for."""
     if config.algorithm in TRYING:
         return 1
-    if config.algorithm == 'residual':
+    if config.algorithm in CORRECTING:
         return config.hold
     return executed_steps(*load_checkpoint(start))
 

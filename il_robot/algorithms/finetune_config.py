@@ -16,6 +16,9 @@ from il_robot.errors import ConfigError
 CONFIG = 'finetune.json'
 TRYING = 'filtered', 'awr'
 """Algorithms that imitate tries of a round; their decisions are control steps."""
+CORRECTING = 'residual', 'residual_ppo'
+"""Algorithms that leave the policy as it is and learn what is added to it."""
+ON_POLICY = 'ppo', 'residual_ppo'
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class FinetuneConfig:
 
     Attributes:
         algorithm: ``filtered`` imitates the policy's own successes, ``awr`` each step of its tries
-            by its advantage, ``residual`` corrects it as it is, ``rlpd`` and ``ppo`` change it.
+            by its advantage, ``residual`` and ``residual_ppo`` correct it as it is, ``rlpd`` and
+            ``ppo`` change it.
         steps: Most decisions; a decision of a chunk policy that is changed is executed for
             several control steps.
         minutes: Most wall time of learning and evaluation [min].
@@ -39,13 +43,13 @@ class FinetuneConfig:
         seed: Of everything.
         reward: ``sparse``, ``staged`` or ``progress`` (:mod:`il_robot.algorithms.policy_env`).
         stuck: Seconds without progress after which a try ends (``progress``); 0 for never.
-        limit: Largest correction, in deviations of the demonstrated actions (``residual``).
-        hold: Control steps that a correction stays (``residual``).
+        limit: Largest correction, in deviations of the demonstrated actions (:data:`CORRECTING`).
+        hold: Control steps that a correction stays (there, too).
         hidden: Widths of the correction's hidden layers.
         options: Of the algorithm's own configuration.
     """
 
-    algorithm: Literal['filtered', 'awr', 'residual', 'rlpd', 'ppo'] = 'residual'
+    algorithm: Literal['filtered', 'awr', 'residual', 'residual_ppo', 'rlpd', 'ppo'] = 'residual'
     steps: int = 1_000_000
     minutes: float = 45.0
     every: int = 25_000

@@ -14,7 +14,12 @@ from torch import nn
 
 from il_robot.algorithms.actor import Actor
 from il_robot.algorithms.filtered import Filtered
-from il_robot.algorithms.finetune_config import TRYING, FinetuneConfig
+from il_robot.algorithms.finetune_config import (
+    CORRECTING,
+    ON_POLICY,
+    TRYING,
+    FinetuneConfig,
+)
 from il_robot.algorithms.policy_env import PolicyEnvFactory, Recorded, executed_steps
 from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer
 from il_robot.algorithms.replay import Replay, Transitions
@@ -78,6 +83,18 @@ class AnswerNet(nn.Module):
         features = obs.unflatten(1, (self.policy.n_obs_steps, -1))
         answer: torch.Tensor = self.policy({'features': features}, obs[:, :0])
         return answer[:, :self._steps].flatten(1)
+
+
+class Correction(nn.Module):
+    """What a corrected policy adds, ``(B, O)`` to ``(B, D)`` within its limit."""
+
+    def __init__(self, policy: ResidualPolicy) -> None:
+        super().__init__()
+        self.trunk, self._limit = policy.trunk.requires_grad_(True).train(), policy.limit
+
+    def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return self._limit * torch.tanh(self.trunk(obs))
 
 
 class _Trained:
@@ -193,7 +210,9 @@ class OnPolicy(_Trained):
         factory = PolicyEnvFactory(make_env, start, config.reward, config.stuck)
         self._worlds = Worlds(
             factory, config.worlds, config.seed, None if config.worlds > 1 else 0)
-        self._net = trained_net(start, config.algorithm)
+        policy = load_checkpoint(start)[1]
+        self._net = Correction(policy) if isinstance(policy, ResidualPolicy) \
+            else trained_net(start, config.algorithm)
         space = self._worlds.action_space
         actor = Actor(self._net, space.shape[0], learner.std)
         self._trainer = PPOTrainer(
@@ -224,7 +243,8 @@ def ppo_defaults(config: FinetuneConfig) -> dict[str, Any]:
     Progress says within a second what a motion was worth, so that it looks no further ahead.
     """
     if config.reward == 'progress':
-        return {'gamma': 0.98, 'std': 0.2, 'learning_rate': 1e-4, 'adaptive': True,
+        held = config.hold if config.algorithm in CORRECTING else 1
+        return {'gamma': 0.98**held, 'std': 0.2, 'learning_rate': 1e-4, 'adaptive': True,
                 'rollout': 4096, 'warmup': 40_000, 'anchor': 0.02}
     return {'warmup': 20_000, 'anchor': 0.1}
 
@@ -246,7 +266,7 @@ def make_method(
     """
     if config.algorithm in TRYING:
         return Filtered(config, start, make_env, dataset)
-    if config.algorithm == 'ppo':
+    if config.algorithm in ON_POLICY:
         return OnPolicy(config, start, make_env)
     return OffPolicy(config, start, make_env, dataset)
 
@@ -264,7 +284,7 @@ def trained_net(start: Path, algorithm: str) -> nn.Module:
     if not isinstance(policy, MLPPolicy):
         raise ConfigError(
             f'{algorithm} changes the policies mlp and chunk_mlp; this is {checkpoint.policy}: '
-            f'take --algorithm residual, which corrects policies of every kind')
+            f'take --algorithm residual_ppo or residual, which correct policies of every kind')
     return AnswerNet(policy.train(), executed_steps(checkpoint, policy))
 
 
@@ -274,6 +294,8 @@ def net_of(policy: Policy) -> nn.Module:
 
 
 def _inner(net: nn.Module) -> nn.Module:
+    if isinstance(net, Correction):
+        return net.trunk
     return net.policy if isinstance(net, AnswerNet) else net
 
 

@@ -41,7 +41,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--output', type=Path, required=True, help='folder of the run')
     parser.add_argument('--resume', action='store_true', help='go on with the run in --output')
     parser.add_argument('--algorithm', default='residual', metavar='NAME',
-                        help='residual (default): correct the policy as it is, whatever its kind; '
+                        help='residual (default), residual_ppo: correct the policy as it is, '
+                             'whatever its kind; '
                              'filtered: imitate its own successes, again and again, whatever its '
                              'kind; awr: every step of its tries by its advantage; rlpd, ppo: '
                              'change a perceptron')
@@ -66,10 +67,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--patience', type=int, default=0, metavar='N',
                         help='end after N evaluations without a new best')
     parser.add_argument('--limit', type=float, default=0.5,
-                        help='residual: largest correction, in deviations of the demonstrated '
+                        help='residual, residual_ppo: largest correction, in deviations of the demonstrated '
                              'actions (default %(default)g)')
     parser.add_argument('--hold', type=int, default=4, metavar='N',
-                        help='residual: control steps that a correction stays (default '
+                        help='residual, residual_ppo: control steps that a correction stays (default '
                              '%(default)s)')
     parser.add_argument('--worlds', type=int, default=4,
                         help='in which it drives at once (default %(default)s)')

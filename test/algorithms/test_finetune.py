@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import toy
+from safetensors.torch import load_file
 from tuned import cloned
 
 from il_robot.algorithms.collect_rounds import Place, collect_demonstrations, collect_round
@@ -19,6 +21,7 @@ from il_robot.algorithms.finetune_config import (
     open_finetune,
     read_finetune,
 )
+from il_robot.algorithms.methods import Correction
 from il_robot.checkpoints import find_checkpoint, list_checkpoints
 from il_robot.config import build
 from il_robot.data.dataset import open_dataset
@@ -123,6 +126,27 @@ def test_the_policy_itself_can_be_changed(source, tmp_path, algorithm):
     before, after = (load_checkpoint(p)[1] for p in (source, folder / 'start'))
     assert all((a == b).all() for a, b in zip(before.parameters(), after.parameters()))
     assert load_checkpoint(find_checkpoint(folder))[0].policy == 'chunk_mlp'
+
+
+def test_a_correction_can_be_learned_on_policy(source, tmp_path):
+    options = {'rollout': 200, 'batch_size': 50, 'epochs': 2, 'critic': [16], 'warmup': 0}
+    folder = opened(tmp_path / 'run', source, algorithm='residual_ppo', options=options,
+                    steps=400, evaluate_episodes=2, final_episodes=2, hold=2)
+    assert go_on(folder)
+    (_, base), (_, start) = load_checkpoint(source), load_checkpoint(folder / 'start')
+    checkpoint, policy = load_checkpoint(find_checkpoint(folder), robot=toy.SPEC)
+    assert checkpoint.policy == 'residual' and policy.hold == 2
+    learner = load_file(folder / STATE / 'learner.safetensors')
+    moved = Correction(start)
+    moved.load_state_dict({k.removeprefix('actor.net.'): v for k, v in learner.items()
+                           if k.startswith('actor.net.')})
+    start.trunk.load_state_dict(moved.trunk.state_dict())
+    dim = checkpoint.action_dim
+    obs = torch.randn(3, next(start.trunk.parameters()).shape[1])
+    added = start.correction(obs[:, :-dim], obs[:, -dim:])
+    assert added.abs().max() > 0 and torch.equal(moved(obs), added)  # as the policy will add it
+    for each in (start, policy):
+        assert all((v == base.state_dict()[k]).all() for k, v in each.base.state_dict().items())
 
 
 @pytest.fixture(scope='module')
