@@ -67,11 +67,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--patience', type=int, default=0, metavar='N',
                         help='end after N evaluations without a new best')
     parser.add_argument('--limit', type=float, default=0.5,
-                        help='residual, residual_ppo: largest correction, in deviations of the demonstrated '
-                             'actions (default %(default)g)')
+                        help='residual, residual_ppo: largest correction, in deviations of the '
+                             'demonstrated actions (default %(default)g)')
     parser.add_argument('--hold', type=int, default=4, metavar='N',
-                        help='residual, residual_ppo: control steps that a correction stays (default '
-                             '%(default)s)')
+                        help='residual, residual_ppo: control steps that a correction stays '
+                             '(default %(default)s)')
     parser.add_argument('--worlds', type=int, default=4,
                         help='in which it drives at once (default %(default)s)')
     parser.add_argument('--seed', type=int, default=0)
