@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -215,8 +216,9 @@ class OnPolicy(_Trained):
             else trained_net(start, config.algorithm)
         space = self._worlds.action_space
         actor = Actor(self._net, space.shape[0], learner.std)
+        cores = len(os.sched_getaffinity(0)) if config.worlds > 1 else 1
         self._trainer = PPOTrainer(
-            self._worlds, PPO(actor, self._worlds.obs_dim, learner, config.seed))
+            self._worlds, PPO(actor, self._worlds.obs_dim, learner, config.seed), threads=cores)
 
     def take_back(self, policy: Policy) -> None:
         """See :class:`Method`; the critic stays, and steps become half as large."""

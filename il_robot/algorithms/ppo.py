@@ -309,6 +309,7 @@ class PPOTrainer:
         learner: See there.
         shape: Replaces the rewards ``(T, W)`` of a rollout before it is learned from: imitation
             (:mod:`il_robot.algorithms.gail`); None leaves them.
+        threads: With which the learner computes, while worlds in other processes wait.
 
     Attributes:
         steps: Decisions of single worlds done.
@@ -317,8 +318,10 @@ class PPOTrainer:
     def __init__(
         self, worlds: Worlds, learner: PPO,
         shape: Callable[[Rollout], tuple[Float32, dict[str, torch.Tensor]]] | None = None,
+        threads: int = 1,
     ) -> None:
         self.worlds, self.learner, self._shape = worlds, learner, shape
+        self._threads = threads
         self.steps = 0
         space = worlds.action_space
         self._bounds = (space.low, space.high) if hasattr(space, 'low') else None
@@ -349,7 +352,10 @@ class PPOTrainer:
             if self._shape is not None:
                 reward, self._losses = self._shape(rollout)
                 rollout = replace(rollout, reward=reward)
+            acting = torch.get_num_threads()
+            torch.set_num_threads(self._threads)
             self._losses = self._losses | self.learner.update(rollout)
+            torch.set_num_threads(acting)
         return True
 
     def _collect(
