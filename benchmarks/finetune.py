@@ -34,21 +34,23 @@ from il_robot.statistics import wilson
 RESULTS = Path(__file__).parent / 'results' / 'finetune.json'
 DOCUMENT = Path(__file__).parents[1] / 'docs' / 'reinforcement.md'
 BEGIN, END = '<!-- results: benchmarks/finetune.py --table -->', '<!-- end of results -->'
-# study: (recipe, demonstrations, options of the task, execution for those who change the policy)
-STUDIES: dict[str, tuple[str, int, tuple[str, ...]]] = {
-    'insert_peg': ('mlp_insert_peg', 13, ('--task', 'insert_peg')),
-    'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube')),
+# study: (recipe, demonstrations, options of the task, exploration of PPO)
+STUDIES: dict[str, tuple[str, int, tuple[str, ...], str]] = {
+    'insert_peg': ('mlp_insert_peg', 13, ('--task', 'insert_peg'), 'std=0.1'),
+    'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube'), 'std=0.2'),
 }
-_PPO = ('--algorithm', 'ppo', '--reward', 'progress', '--steps', '100000000', '--every', '160000')
+_PPO = ('--algorithm', 'ppo', '--reward', 'progress', '--steps', '100000000', '--every', '300000',
+        '--worlds', '16')
 METHODS: dict[str, tuple[str, ...]] = {
     'filtered': ('--algorithm', 'filtered', '--steps', '100000000'),
     'awr': ('--algorithm', 'awr', '--steps', '100000000'),
     'residual': ('--algorithm', 'residual'),
     'rlpd': ('--algorithm', 'rlpd'),
+    'residual_ppo': (*_PPO, '--algorithm', 'residual_ppo'),
     'ppo': _PPO,
     'scratch': (*_PPO, '--set', 'warmup=0', '--set', 'anchor=0'),
-    'naive': (*_PPO, '--set', 'warmup=0', '--set', 'anchor=0', '--set', 'target_kl=0', '--set',
-              'max_kl=0'),
+    'naive': (*_PPO, '--set', 'warmup=0', '--set', 'anchor=0', '--set', 'adaptive=false', '--set',
+              'target_kl=0', '--set', 'max_kl=0', '--set', 'learning_rate=3e-4'),
 }
 WITH_DEMONSTRATIONS = ('filtered', 'awr', 'residual', 'rlpd')
 
@@ -66,7 +68,7 @@ def il_robot(log: Path, *words: Any) -> None:
 
 def base_policy(study: str, seed: int, folder: Path) -> tuple[Path, Path]:
     """Demonstrations and the policy cloned from them; made where they are missing."""
-    recipe, demonstrations, task = STUDIES[study]
+    recipe, demonstrations, task, _ = STUDIES[study]
     folder.mkdir(parents=True, exist_ok=True)
     dataset, run, log = folder / 'dataset', folder / 'run', folder / 'log'
     il_robot(log, 'record', '--expert', '--episodes', demonstrations, '--output', dataset,
@@ -98,6 +100,8 @@ def tune(study: str, method: str, seed: int, minutes: float, output: Path) -> No
         start = fresh(run, seed) if method == 'scratch' else run
         words = ('--from', start, *METHODS[method], *STUDIES[study][2], '--seed', seed,
                  '--minutes', minutes)
+        if '--reward' in METHODS[method]:
+            words += ('--set', STUDIES[study][3])
         if method in WITH_DEMONSTRATIONS:
             words += ('--dataset', dataset)
     il_robot(log, 'finetune', '--output', folder, *words)
