@@ -34,7 +34,7 @@ from il_robot.errors import ConfigError, DatasetError
 from il_robot.policies.checkpoint import load_checkpoint
 from il_robot.policies.mlp import MLPPolicy
 from il_robot.policies.policy import Policy
-from il_robot.policies.residual import ResidualPolicy
+from il_robot.policies.residual import ResidualPolicy, bounded
 from il_robot.types import Outcome
 
 OnStep = Callable[[Step, dict[str, torch.Tensor]], None]
@@ -95,7 +95,7 @@ class Correction(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        return self._limit * torch.tanh(self.trunk(obs))
+        return bounded(self.trunk(obs), self._limit)
 
 
 class _Trained:

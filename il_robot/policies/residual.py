@@ -55,6 +55,11 @@ class ResidualConfig:
             raise ValueError(f'hold must be >= 1, got {self.hold}')
 
 
+def bounded(answer: torch.Tensor, limit: float) -> torch.Tensor:
+    """The correction that the network's answer stands for."""
+    return limit * torch.tanh(answer)
+
+
 class ResidualPolicy(Policy):
     """The base policy and the network that corrects it.
 
@@ -94,8 +99,7 @@ class ResidualPolicy(Policy):
 
     def correction(self, features: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
         """``(B, D)`` within the limit, of features ``(B, n_obs_steps F)`` and base ``(B, D)``."""
-        correction: torch.Tensor = self.trunk(torch.cat([features, base], 1))
-        return self.limit * torch.tanh(correction)
+        return bounded(self.trunk(torch.cat([features, base], 1)), self.limit)
 
     def _corrected(self, batch: Batch, answer: torch.Tensor) -> torch.Tensor:
         return answer + self.correction(batch['features'].flatten(1), answer[:, 0])[:, None]
