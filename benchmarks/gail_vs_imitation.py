@@ -58,7 +58,8 @@ def ours(name: str, seed: int) -> dict[str, float]:
     begun = time.perf_counter()
     with Worlds(partial(gym.make, problem.env), WORLDS, seed=seed, processes=0) as worlds:
         net = mlp(worlds.obs_dim, (64, 64), problem.choices or worlds.action_space.shape[0])
-        actor: Any = Categorical(net) if problem.choices else Actor(net, 1, config.std)
+        actor: Any = Categorical(net, problem.choices) if problem.choices \
+            else Actor(net, 1, config.std)
         pairs = (np.concatenate([e[0][:-1] for e in shown]), np.concatenate([e[1] for e in shown]))
         judge = GAIL(*pairs, problem.choices, GAILConfig(), seed)
         trainer = PPOTrainer(worlds, PPO(actor, worlds.obs_dim, config, seed), judge)

@@ -47,7 +47,7 @@ def main() -> None:
     config = PPOConfig(gamma=0.99, rollout=2048, epochs=10, batch_size=64, learning_rate=1e-3,
                        critic=(64, 64))
     with Worlds(partial(gym.make, 'CartPole-v1'), 8, seed=0, processes=0) as worlds:
-        actor = Categorical(mlp(worlds.obs_dim, (64, 64), 2))
+        actor = Categorical(mlp(worlds.obs_dim, (64, 64), 2), 2)
         judge = GAIL(*demonstrations(5), choices=2, config=GAILConfig(), seed=0)
         trainer = PPOTrainer(worlds, PPO(actor, worlds.obs_dim, config, seed=0), judge)
         returns = Returns()

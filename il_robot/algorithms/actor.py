@@ -51,14 +51,17 @@ class Actor(nn.Module):
         self, obs: torch.Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """An action ``(B, A)`` with gradient, and its log-density ``(B,)`` [nats]."""
-        return self.around(self.net(obs), generator)
+        return self.around(self.net(obs), self.noise(len(obs), generator))
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """``(count, A)`` for as many actions."""
+        return torch.empty(count, len(self.log_std)).normal_(generator=generator)
 
     def around(
-        self, mean: torch.Tensor, generator: torch.Generator | None = None
+        self, mean: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same of the network's answer ``(B, A)``."""
+        """The same of the network's answer ``(B, A)`` and :meth:`noise`."""
         std = self.std()
-        noise = torch.empty_like(mean).normal_(generator=generator)
         u = mean + std * noise
         log_p = (-0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
         if not math.isinf(self.limit):
@@ -95,11 +98,12 @@ class Categorical(nn.Module):
 
     Args:
         net: ``(B, O)`` to logits ``(B, A)``.
+        choices: A.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, choices: int) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.choices = net, choices
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """The likeliest ``(B,)``."""
@@ -109,8 +113,21 @@ class Categorical(nn.Module):
         self, obs: torch.Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """One ``(B,)`` and its log-probability ``(B,)`` [nats]."""
-        log_p = self.net(obs).log_softmax(-1)
-        action = torch.multinomial(log_p.exp(), 1, generator=generator)
+        return self.around(self.net(obs), self.noise(len(obs), generator))
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """``(count, A)`` for as many choices."""
+        return torch.empty(count, self.choices).exponential_(generator=generator)
+
+    def around(
+        self, logits: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of the network's answer ``(B, A)`` and :meth:`noise`.
+
+        The largest of ``p / e`` with exponential ``e`` is drawn with its probability p.
+        """
+        log_p = logits.log_softmax(-1)
+        action = (log_p.exp() / noise).argmax(-1, keepdim=True)
         return action[:, 0], log_p.gather(1, action)[:, 0]
 
     def log_prob(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:

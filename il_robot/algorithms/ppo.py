@@ -171,10 +171,14 @@ class PPO:
         self._generator = torch.Generator().manual_seed(seed)
         self.undone = self.steps = 0
 
-    def act(self, obs: Float32) -> tuple[NDArray[Any], Float32]:
+    def noise(self, steps: int, worlds: int) -> list[torch.Tensor]:
+        """``(W, A)`` for each of so many steps."""
+        return [self.actor.noise(worlds, self._generator) for _ in range(steps)]
+
+    def act(self, obs: Float32, noise: torch.Tensor) -> tuple[NDArray[Any], Float32]:
         """Actions ``(W, A)`` and their log-density ``(W,)``."""
         with torch.inference_mode():
-            action, log_p = self.actor.sample(torch.from_numpy(obs), self._generator)
+            action, log_p = self.actor.around(self.actor.net(torch.from_numpy(obs)), noise)
             return action.numpy(), log_p.numpy()
 
     def update(self, rollout: Rollout) -> dict[str, torch.Tensor]:
@@ -325,7 +329,7 @@ class PPOTrainer:
         self.steps = 0
         space = worlds.action_space
         self._bounds = (space.low, space.high) if hasattr(space, 'low') else None
-        self._obs: Float32 | None = None
+        self._obs: list[Float32] | None = None
         self._losses: dict[str, torch.Tensor] = {}
 
     def run(
@@ -336,7 +340,8 @@ class PPOTrainer:
 
         Args:
             until: Decisions.
-            on_step: Called after every step of all worlds, with the losses of the last update.
+            on_step: Called after every step of the worlds of a process, with the losses of the
+                last update.
             should_stop: Asked after every step; what was begun is thrown away then.
 
         Returns:
@@ -362,22 +367,40 @@ class PPOTrainer:
         self, length: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],
         should_stop: Callable[[], bool],
     ) -> Rollout | None:
-        """``length`` steps of all worlds; None where it was stopped."""
-        rows: list[tuple[Any, ...]] = []
+        """``length`` steps of all worlds, no process waiting for another; None if stopped."""
+        worlds, parts = self.worlds, self.worlds.parts
+        # drawn at once, so that it does not matter who is ready first
+        noise = self.learner.noise(length, worlds.count)
         if self._obs is None:
-            self._obs = self.worlds.reset()
-        while len(rows) < length:
-            if should_stop():
+            obs = worlds.reset()
+            self._obs = [obs[part] for part in parts]
+        rows: list[list[tuple[Any, ...]]] = [[] for _ in parts]
+        acted = {i: self._act(i, noise[0][part]) for i, part in enumerate(parts)}
+        while acted:
+            stopped = should_stop()
+            for i in list(acted) if stopped else worlds.ready(acted):
+                step = worlds.finish_part(i)
+                if step.lost:
+                    rows[i] = []  # its episodes have no end
+                else:
+                    rows[i].append((self._obs[i], *acted[i], step.reward, step.next_obs,
+                                    step.terminated, step.ended))
+                self._obs[i] = step.obs
+                on_step(step, self._losses)
+                if len(rows[i]) == length:
+                    del acted[i]
+                elif not stopped:
+                    acted[i] = self._act(i, noise[len(rows[i])][parts[i]])
+            if stopped:
                 self._obs = None
                 return None
-            action, log_p = self.learner.act(self._obs)
-            self.worlds.begin(action if self._bounds is None else action.clip(*self._bounds))
-            step = self.worlds.finish()
-            if step.lost:
-                rows = []  # its episodes have no end
-            else:
-                rows.append((self._obs, action, log_p, step.reward, step.next_obs,
-                             step.terminated, step.ended))
-            self._obs = step.obs
-            on_step(step, self._losses)
-        return Rollout(*(np.stack(values) for values in zip(*rows)))
+        each = [[np.stack(values) for values in zip(*part)] for part in rows]
+        return Rollout(*(np.concatenate(values, 1) for values in zip(*each)))
+
+    def _act(self, part: int, noise: torch.Tensor) -> tuple[NDArray[Any], Float32]:
+        """Let the worlds of one process begin a step; what they do and its log-density."""
+        assert self._obs is not None
+        action, log_p = self.learner.act(self._obs[part], noise)
+        self.worlds.begin_part(
+            part, action if self._bounds is None else action.clip(*self._bounds))
+        return action, log_p

@@ -215,7 +215,8 @@ class RLPD:
     ) -> dict[str, torch.Tensor]:
         config = self.config
         mean = self.actor.net(batch['obs'])
-        action, log_p = self.actor.around(mean, self._generator)
+        action, log_p = self.actor.around(
+            mean, self.actor.noise(len(mean), self._generator))
         value = self.critics(torch.cat([batch['obs'], action], 1)).mean(0)
         temperature = self.tuned.log_temperature.exp()
         loss = (temperature.detach() * log_p - value).mean()

@@ -79,7 +79,7 @@ class Task:
     def actor(self, obs: Float32, std: float = 0.5) -> Actor | Categorical:
         """An untrained policy."""
         net = Scaled(obs, self.width)
-        return Categorical(net) if self.choices else Actor(net, self.width, std)
+        return Categorical(net, self.width) if self.choices else Actor(net, self.width, std)
 
     def act(self, actor: Actor | Categorical) -> Act:
         """Without noise, within the environment's bounds."""

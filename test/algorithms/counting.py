@@ -1,6 +1,7 @@
 """Worlds that count their steps, and die when told to; importable in a process of its own."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 import gymnasium as gym
@@ -25,10 +26,11 @@ class Counting(gym.Env):
         self.count += 1
         if self._raises:
             raise self._raises
-        if self.count == self._dies and not (self._flag and os.path.exists(self._flag)):
-            if self._flag:
-                open(self._flag, 'w').close()
-            os._exit(3)
+        if self.count == self._dies:
+            with suppress(FileExistsError):  # somebody has died of it already
+                if self._flag:
+                    open(self._flag, 'x').close()
+                os._exit(3)
         over = self.count >= self._length
         return self._obs(), float(action[0]), over, self.count >= 8, {'success': over}
 

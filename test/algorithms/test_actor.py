@@ -50,7 +50,7 @@ def test_divergence_and_entropy_are_those_of_gaussians():
 
 def test_choices_are_drawn_by_their_probability():
     torch.manual_seed(0)
-    ours = Categorical(mlp(3, (8,), 4))
+    ours = Categorical(mlp(3, (8,), 4), 4)
     many = OBS[:1].expand(20_000, 3)
     action, log_p = ours.sample(many, torch.Generator().manual_seed(0))
     share = torch.bincount(action, minlength=4) / len(action)

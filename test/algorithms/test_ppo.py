@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 
+import counting
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ class Make:
 def learner(config, discrete=False):
     torch.manual_seed(0)
     net = mlp(2, (32,), 3 if discrete else 1)
-    return PPO(Categorical(net) if discrete else Actor(net, 1, config.std), 2, config, 0)
+    return PPO(Categorical(net, 3) if discrete else Actor(net, 1, config.std), 2, config, 0)
 
 
 def returns(learned, discrete=False, steps=6000):
@@ -66,6 +67,34 @@ def test_it_learns(discrete):
                        std=0.5, target_kl=0, max_kl=0, entropy=0.001)
     first, last = returns(learner(config, discrete), discrete)
     assert last > 0.5 * first  # rewards are negative
+
+
+def test_what_it_experiences_does_not_depend_on_the_processes():
+    rollouts = []
+    for processes in (0, 2):
+        learned = learner(PPOConfig(rollout=80, warmup=10_000))
+        with Worlds(counting.Make(), 4, 0, processes) as worlds:
+            trainer = PPOTrainer(worlds, learned, lambda r: rollouts.append(r) or (r.reward, {}))
+            assert trainer.run(240, lambda step, losses: None)
+    assert len(rollouts) == 6
+    for one, other in zip(rollouts[:3], rollouts[3:]):
+        for name in vars(one):
+            np.testing.assert_allclose(
+                getattr(one, name), getattr(other, name), rtol=1e-5, atol=1e-5, err_msg=name)
+        assert one.obs.shape == (20, 4, 2)
+
+
+def test_stopped_it_can_go_on():
+    left = [7]
+
+    def stop():
+        left[0] -= 1
+        return left[0] == 0
+
+    with Worlds(counting.Make(), 4, 0, 2) as worlds:
+        trainer = PPOTrainer(worlds, learner(PPOConfig(rollout=80)))
+        assert not trainer.run(80, lambda step, losses: None, stop) and trainer.steps == 0
+        assert trainer.run(80, lambda step, losses: None) and trainer.steps == 80
 
 
 def random_rollout(steps=7, worlds=3, seed=0):
@@ -101,7 +130,8 @@ def test_advantages_are_the_sum_that_defines_them():
 def acted(learned, steps=64, worlds=2):
     """A rollout of the learner's own actions."""
     rollout = random_rollout(steps, worlds)
-    action, log_p = learned.act(rollout.obs.reshape(-1, 2))
+    obs = rollout.obs.reshape(-1, 2)
+    action, log_p = learned.act(obs, *learned.noise(1, len(obs)))
     return Rollout(rollout.obs, action.reshape(steps, worlds, 1), log_p.reshape(steps, worlds),
                    rollout.reward, rollout.next_obs, rollout.terminated, rollout.ended)
 
@@ -173,7 +203,7 @@ def test_what_is_saved_comes_back():
     for each in (ours, other):  # both draw the same from here on
         each.restore(state)
     rollout = acted(ours)
-    other.act(rollout.obs.reshape(-1, 2))
+    other.noise(1, len(rollout.obs) * rollout.obs.shape[1])
     for each in (ours, other):
         each.update(rollout)
     assert unchanged(other, weights(ours)) and other.steps == ours.steps == 256

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from counting import Make
 
-from il_robot.algorithms.worlds import Worlds, share_size
+from il_robot.algorithms.worlds import Returns, Step, Worlds, share_size
 from il_robot.errors import ConfigError, SimulationError
 
 
@@ -21,7 +23,7 @@ def test_processes_bring_what_no_process_brings(count, processes):
         assert here.obs_dim == there.obs_dim == 2
         assert here.action_space == there.action_space
         ours, theirs = run(here, 12), run(there, 12)
-        assert there.envs.num_envs == processes
+        assert len(there.parts) == processes
     assert np.array_equal(ours[0], theirs[0])
     assert len({float(mark) for mark in ours[0][:, 1]}) == count  # other episodes in each world
     for a, b in zip(ours[1:], theirs[1:]):
@@ -57,10 +59,48 @@ def test_a_process_that_dies_is_replaced_and_counted(tmp_path):
     assert (steps[-1].obs[:, 0] > 0).any() or steps[-1].ended.any()
 
 
+def test_where_processes_go_on_by_themselves_one_that_dies_loses_only_its_own(tmp_path):
+    with Worlds(Make((('dies_at', 3), ('flag', str(tmp_path / 'died')))), 4, 0, 2) as worlds:
+        worlds.reset()
+        steps = {0: [], 1: []}
+        for i in steps:
+            worlds.begin_part(i, np.zeros((2, 1), np.float32))
+        while begun := [i for i in steps if len(steps[i]) < 4]:
+            for i in worlds.ready(begun):
+                steps[i].append(worlds.finish_part(i))
+                if len(steps[i]) < 4:
+                    worlds.begin_part(i, np.zeros((2, 1), np.float32))
+    lost = [i for i in steps if any(s.lost for s in steps[i])]
+    assert len(lost) == worlds.crashes == 1
+    assert [s.obs[0, 0] for s in steps[lost[0]]] == [1, 2, 0, 1]
+    assert [s.obs[0, 0] for s in steps[1 - lost[0]]] == [1, 2, 3, 4]
+    assert [s.first for s in steps[0] + steps[1]] == 4 * [0] + 4 * [2]
+
+
 def test_worlds_that_die_again_and_again_are_given_up():
     with Worlds(Make((('dies_at', 2),)), 1, 0) as worlds, \
             pytest.raises(SimulationError, match='3 worlds died'):
         run(worlds, 9)
+
+
+@pytest.mark.parametrize('processes', [1, 0])
+def test_what_cannot_be_made_is_said(processes):
+    with Worlds(Make((('nonsense', 1),)), 1, 0, processes=processes) as worlds, \
+            pytest.raises(TypeError, match='nonsense'):
+        worlds.reset()
+
+
+def test_returns_are_summed_for_each_world_whoever_steps_it():
+    made = [Step.begun(np.zeros((2, 1))) for _ in range(2)]
+    over = np.array([False, True])
+    steps = [replace(s, reward=np.array([1.0, 10.0 + i], np.float32), first=2 * i)
+             for i, s in enumerate(made)]
+    returns = Returns()
+    for step in (*steps, steps[1], replace(steps[0], terminated=over),
+                 replace(steps[1], truncated=over), replace(steps[1], lost=True),
+                 replace(steps[1], truncated=over)):
+        returns(step)
+    assert returns.finished == [20, 33, 11]
 
 
 @pytest.mark.parametrize('processes', [1, 0])
