@@ -39,6 +39,7 @@ STUDIES: dict[str, tuple[str, int, tuple[str, ...], str]] = {
     'insert_peg': ('mlp', 40, ('--task', 'insert_peg'), 'std=0.1'),
     'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube'), 'std=0.2'),
 }
+_TARGET = 0.95  # of the evaluations on the way; what is told are other episodes
 _PPO = ('--algorithm', 'ppo', '--reward', 'progress', '--steps', '100000000', '--every', '300000',
         '--worlds', '16')
 METHODS: dict[str, tuple[str, ...]] = {
@@ -99,7 +100,7 @@ def tune(study: str, method: str, seed: int, minutes: float, output: Path) -> No
     if not (folder / 'finetune.json').exists():
         start = fresh(run, seed) if method == 'scratch' else run
         words = ('--from', start, *METHODS[method], *STUDIES[study][2], '--seed', seed,
-                 '--minutes', minutes)
+                 '--minutes', minutes, '--target', _TARGET)
         if '--reward' in METHODS[method]:
             words += ('--set', STUDIES[study][3])
         if method in WITH_DEMONSTRATIONS:
