@@ -304,7 +304,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed + steps)
         self._noise = CorrelatedNoise(
             (worlds.count, space.shape[0]), config.correlation, generator)
-        self._obs: Float32 | None = None
+        self._acted: list[tuple[Float32, Float32]] = []
         self._owed = 0.0
 
     def run(
@@ -313,48 +313,64 @@ class Trainer:
     ) -> bool:
         """Go on until so many decisions are done.
 
+        The processes of the worlds take turns; while one is waited for or learned from, the
+        others step. The same number of them brings the same.
+
         Args:
             until: Decisions.
-            on_step: Called after every step of all worlds, with the losses of the last update.
-            should_stop: Asked after every step.
+            on_step: Called after every step of the worlds of a process, with the losses of the
+                last update.
+            should_stop: Asked after every step of all worlds.
 
         Returns:
             False where it was stopped.
         """
-        config, learner = self.learner.config, self.learner
-        if self._obs is None:
-            self._obs = self.worlds.reset()
-        share = round(config.demonstrations * config.batch_size)
+        worlds = self.worlds
+        if not self._acted:
+            obs, noise = worlds.reset(), self._noise.next()
+            self._acted = [
+                self._act(i, obs[part], noise[part]) for i, part in enumerate(worlds.parts)]
         while self.steps < until:
             if should_stop():
                 return False
-            with torch.no_grad():
-                action = learner.actor.act(torch.from_numpy(self._obs), self._noise.next())
-            did = action.numpy().clip(self._low, self._high)
-            self.worlds.begin(did)
-            losses: dict[str, torch.Tensor] = {}
-            self._owed += config.updates * self.worlds.count
-            while self._owed >= 1:
-                self._owed -= 1
-                if len(self.online) >= config.batch_size:
-                    losses = learner.update(
-                        learner.batch(self.online, self._demonstrations),
-                        actor=self.steps >= config.warmup,
-                        demonstrations=share if self._demonstrations else 0)
-            step = self.worlds.finish()
-            self._remember(step, did)
-            self._obs = step.obs
-            self.steps += self.worlds.count
-            on_step(step, losses)
+            noise = self._noise.next()
+            for i, part in enumerate(worlds.parts):
+                step = worlds.finish_part(i)
+                self._remember(step, *self._acted[i])
+                self._acted[i] = self._act(i, step.obs, noise[part])
+                losses = self._learn(len(step.reward))
+                self.steps += len(step.reward)
+                on_step(step, losses)
         return True
 
-    def _remember(self, step: Step, did: Float32) -> None:
-        assert self._obs is not None
-        for world in range(self.worlds.count):
+    def _act(self, part: int, obs: Float32, noise: torch.Tensor) -> tuple[Float32, Float32]:
+        """Let the worlds of one process begin a step; what they saw and what they do."""
+        with torch.no_grad():
+            action = self.learner.actor.act(torch.from_numpy(obs), noise)
+        did = action.numpy().clip(self._low, self._high)
+        self.worlds.begin_part(part, did)
+        return obs, did
+
+    def _learn(self, decisions: int) -> dict[str, torch.Tensor]:
+        """As many updates as so many decisions call for; the losses of the last one."""
+        config, losses = self.learner.config, dict[str, torch.Tensor]()
+        self._owed += config.updates * decisions
+        share = round(config.demonstrations * config.batch_size)
+        while self._owed >= 1:
+            self._owed -= 1
+            if len(self.online) >= config.batch_size:
+                losses = self.learner.update(
+                    self.learner.batch(self.online, self._demonstrations),
+                    actor=self.steps >= config.warmup,
+                    demonstrations=share if self._demonstrations else 0)
+        return losses
+
+    def _remember(self, step: Step, obs: Float32, did: Float32) -> None:
+        for row, world in enumerate(range(step.first, step.first + len(step.reward))):
             if step.lost:
                 self.online.forget(world)
                 continue
             self.online.add(
-                world, self._obs[world].copy(), did[world], float(step.reward[world]),
-                step.next_obs[world].copy(), terminated=bool(step.terminated[world]),
-                truncated=bool(step.truncated[world]))
+                world, obs[row].copy(), did[row], float(step.reward[row]),
+                step.next_obs[row].copy(), terminated=bool(step.terminated[row]),
+                truncated=bool(step.truncated[row]))
