@@ -40,20 +40,20 @@ STUDIES: dict[str, tuple[str, int, tuple[str, ...], str]] = {
     'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube'), 'std=0.2'),
 }
 _TARGET = 0.95  # of the evaluations on the way; what is told are other episodes
-_PPO = ('--algorithm', 'ppo', '--reward', 'progress', '--steps', '100000000', '--every', '300000',
-        '--worlds', '16')
+_PROGRESS = ('--reward', 'progress', '--steps', '100000000', '--worlds', '16')
+_PPO = ('--algorithm', 'ppo', *_PROGRESS, '--every', '300000')
 METHODS: dict[str, tuple[str, ...]] = {
     'filtered': ('--algorithm', 'filtered', '--steps', '100000000'),
     'awr': ('--algorithm', 'awr', '--steps', '100000000'),
-    'residual': ('--algorithm', 'residual'),
+    'residual': ('--algorithm', 'residual', *_PROGRESS, '--every', '15000'),
     'rlpd': ('--algorithm', 'rlpd'),
-    'residual_ppo': (*_PPO, '--algorithm', 'residual_ppo'),
+    'residual_ppo': ('--algorithm', 'residual_ppo', *_PROGRESS, '--every', '30000'),
     'ppo': _PPO,
     'scratch': (*_PPO, '--set', 'warmup=0', '--set', 'anchor=0'),
     'naive': (*_PPO, '--set', 'warmup=0', '--set', 'anchor=0', '--set', 'adaptive=false', '--set',
               'target_kl=0', '--set', 'max_kl=0', '--set', 'learning_rate=3e-4'),
 }
-WITH_DEMONSTRATIONS = ('filtered', 'awr', 'residual', 'rlpd')
+WITH_DEMONSTRATIONS = ('filtered', 'awr', 'rlpd')
 
 
 def il_robot(log: Path, *words: Any) -> None:
@@ -101,7 +101,7 @@ def tune(study: str, method: str, seed: int, minutes: float, output: Path) -> No
         start = fresh(run, seed) if method == 'scratch' else run
         words = ('--from', start, *METHODS[method], *STUDIES[study][2], '--seed', seed,
                  '--minutes', minutes, '--target', _TARGET)
-        if '--reward' in METHODS[method]:
+        if METHODS[method][:len(_PPO)] == _PPO:
             words += ('--set', STUDIES[study][3])
         if method in WITH_DEMONSTRATIONS:
             words += ('--dataset', dataset)

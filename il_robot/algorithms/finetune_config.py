@@ -63,7 +63,7 @@ class FinetuneConfig:
     reward: RewardKind = 'sparse'
     stuck: float = 2.0
     limit: float = 0.5
-    hold: int = 4
+    hold: int = 10
     hidden: tuple[int, ...] = (256, 256)
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -245,16 +245,27 @@ def ppo_defaults(config: FinetuneConfig) -> dict[str, Any]:
     Progress says within a second what a motion was worth, so that it looks no further ahead.
     """
     if config.reward == 'progress':
-        held = config.hold if config.algorithm in CORRECTING else 1
-        return {'gamma': 0.98**held, 'std': 0.2, 'learning_rate': 1e-4, 'adaptive': True,
+        near = {'gamma': 0.98, 'std': 0.2, 'learning_rate': 1e-4, 'adaptive': True,
                 'rollout': 4096, 'warmup': 40_000, 'anchor': 0.02}
+        if config.algorithm not in CORRECTING:
+            return near
+        # the same time in fewer decisions, each of which goes further
+        return near | {'gamma': 0.98**config.hold, 'lam': 0.75, 'std': 0.1, 'rollout': 2048,
+                       'batch_size': 256, 'warmup': 40_000 // config.hold}
     return {'warmup': 20_000, 'anchor': 0.1}
 
 
 def default_options(config: FinetuneConfig) -> dict[str, Any]:
-    """What follows from the reward: the least and the greatest return."""
-    return {'sparse': {'low': 0.0, 'high': 1.0}, 'progress': {'low': -1.0, 'high': 2.0}}.get(
-        config.reward, {})
+    """What follows from the reward: the least and the greatest return, and how far it looks.
+
+    What a correction brought shows within a second as progress, and critics learn that from few
+    tries of little noise.
+    """
+    if config.reward == 'progress':
+        near = {'gamma': 0.99**config.hold, 'n_step': 3, 'std': 0.2, 'entropy': -2.5,
+                'temperature': 0.001, 'correlation': 0.3, 'warmup': 8000}
+        return {'low': -1.0, 'high': 2.0} | (near if config.algorithm in CORRECTING else {})
+    return {'low': 0.0, 'high': 1.0} if config.reward == 'sparse' else {}
 
 
 def make_method(

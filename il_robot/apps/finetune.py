@@ -69,7 +69,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--limit', type=float, default=0.5,
                         help='residual, residual_ppo: largest correction, in deviations of the '
                              'demonstrated actions (default %(default)g)')
-    parser.add_argument('--hold', type=int, default=4, metavar='N',
+    parser.add_argument('--hold', type=int, default=10, metavar='N',
                         help='residual, residual_ppo: control steps that a correction stays '
                              '(default %(default)s)')
     parser.add_argument('--worlds', type=int, default=4,
