@@ -26,8 +26,9 @@ def main() -> None:
          '--output', dataset],
         ['train', '--policy', 'chunk_mlp_insert_peg', '--dataset', dataset, '--output', cloned,
          '--steps', args.steps],
-        ['finetune', '--from', cloned, '--dataset', dataset, '--output', better,
-         '--minutes', args.minutes, '--evaluate-episodes', args.episodes],
+        ['finetune', '--from', cloned, '--task', 'insert_peg', '--reward', 'progress',
+         '--worlds', '16', '--every', '15000', '--output', better, '--minutes', args.minutes,
+         '--evaluate-episodes', args.episodes],
     ):
         print('il_robot', *words)
         if il_robot(words):

@@ -1,6 +1,7 @@
 import math
 from dataclasses import dataclass, replace
 
+import counting
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -74,6 +75,29 @@ def test_it_learns_from_a_reward_for_success_alone():
     assert np.mean(ended[-30:]) > 0.9
     x = torch.tensor([[-1.0], [-0.6], [0.6], [1.0]])
     assert torch.equal(torch.sign(ours.actor(x)).ravel(), -torch.sign(x).ravel())
+
+
+def test_each_world_is_remembered_in_order_whichever_process_has_it():
+    config = replace(CONFIG, updates=0.0, entropy=0.0)
+    memories = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        with Worlds(counting.Make(), 4, 0, 2) as worlds:
+            trainer = Trainer(worlds, RLPD(
+                Actor(mlp(2, (8,), 1), 1, 0.5, 1.0), 2, 1, config, 0), None, 0)
+            assert trainer.run(48, lambda step, losses: None)
+            assert trainer.steps == 48
+        found = {k: v[:len(trainer.online)] for k, v in trainer.online.arrays.items()}
+        assert len(found['obs']) == 48
+        steps, marks = found['obs'].T
+        assert (found['next_obs'][:, 0] == steps + 1).all()
+        assert (found['next_obs'][:, 1] == marks).all()
+        assert (found['discount'] == np.where(steps == 4, 0, np.float32(0.9))).all()
+        np.testing.assert_allclose(found['reward'], found['action'][:, 0])
+        assert len(set(marks)) == 12  # episodes of 5 steps in 4 worlds, 12 steps each
+        memories.append(found)
+    for key, values in memories[0].items():
+        np.testing.assert_array_equal(values, memories[1][key])
 
 
 def filled(count=300):
