@@ -145,8 +145,8 @@ def rows(study: dict[str, Any]) -> Iterator[list[str]]:
             each = ', '.join(f'{100 * r["success_rate"]:.0f}' for r in found)
             cells.append(f'{100 * solved / total:.1f} % [{100 * low:.1f}, {100 * high:.1f}] '
                          f'({each})')
-        falls = [100 * (run[0]['success_rate'] - min(
-            r['success_rate'] for r in run if r['kind'] == 'during')) for run in runs]
+        ways = [[100 * r['success_rate'] for r in run if r['kind'] == 'during'] for run in runs]
+        falls = [way[0] - min(way) for way in ways]
         minutes = sum(run[-1]['minutes'] for run in runs) / len(runs)
         yield [*cells, f'{max(falls):.1f}', f'{minutes:.0f} min']
 

@@ -35,7 +35,7 @@ from il_robot.algorithms.corrections import GatedFactory
 from il_robot.algorithms.finetune_config import FinetuneConfig
 from il_robot.algorithms.recipe import Recipe, Training, make_recipe
 from il_robot.algorithms.workers import MakeEnv
-from il_robot.algorithms.worlds import Step
+from il_robot.algorithms.world_parts import Step
 from il_robot.checkpoints import find_checkpoint
 from il_robot.config import build, to_dict
 from il_robot.data import keys

@@ -40,7 +40,7 @@ from il_robot.algorithms.methods import Method, make_method
 from il_robot.algorithms.policy_env import executed_steps, residual_policy
 from il_robot.algorithms.progress import FinetuneBar, evaluation_bar, finetune_bar
 from il_robot.algorithms.workers import MakeEnv
-from il_robot.algorithms.worlds import Step
+from il_robot.algorithms.world_parts import Step
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError, SimulationError
 from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint

@@ -26,7 +26,8 @@ from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer
 from il_robot.algorithms.replay import Replay, Transitions
 from il_robot.algorithms.rlpd import RLPD, RLPDConfig, Trainer
 from il_robot.algorithms.workers import MakeEnv
-from il_robot.algorithms.worlds import Step, Worlds
+from il_robot.algorithms.world_parts import Step
+from il_robot.algorithms.worlds import Worlds
 from il_robot.config import build
 from il_robot.data import keys
 from il_robot.data.dataset import Dataset, open_dataset

@@ -32,7 +32,8 @@ from torch import nn
 
 from il_robot.algorithms.actor import Actor, Categorical
 from il_robot.algorithms.optimizer import AdamW, clip
-from il_robot.algorithms.worlds import Step, Worlds
+from il_robot.algorithms.world_parts import Step
+from il_robot.algorithms.worlds import Worlds
 from il_robot.policies.mlp import mlp
 from il_robot.types import Float32
 

@@ -30,7 +30,8 @@ from torch import nn
 from il_robot.algorithms.actor import Actor, CorrelatedNoise
 from il_robot.algorithms.optimizer import AdamW
 from il_robot.algorithms.replay import Replay
-from il_robot.algorithms.worlds import Step, Worlds
+from il_robot.algorithms.world_parts import Step
+from il_robot.algorithms.worlds import Worlds
 from il_robot.types import Float32
 
 

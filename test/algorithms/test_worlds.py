@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from counting import Make
 
-from il_robot.algorithms.worlds import Returns, Step, Worlds, share_size
+from il_robot.algorithms.world_parts import Step
+from il_robot.algorithms.worlds import Returns, Worlds, share_size
 from il_robot.errors import ConfigError, SimulationError
 
 
