@@ -122,10 +122,16 @@ class _Trained:
 
     def write_into(self, policy: Policy) -> None:
         """See :class:`Method`."""
-        net_of(policy).load_state_dict(_inner(self._net).state_dict())
+        net_of(policy).load_state_dict(_inner(self._outcome).state_dict())
+
+    @property
+    def _outcome(self) -> nn.Module:
+        """What is deployed."""
+        return self._net
 
     def _load(self, policy: Policy) -> None:
-        _inner(self._net).load_state_dict(net_of(policy).state_dict())
+        for net in (self._net, self._outcome):
+            _inner(net).load_state_dict(net_of(policy).state_dict())
 
     def close(self) -> None:
         """See :class:`Method`."""
@@ -165,6 +171,10 @@ class OffPolicy(_Trained):
         actor = Actor(self._net, dims[1], learner.std, limit)
         self._trainer = Trainer(
             self._worlds, RLPD(actor, *dims, learner, config.seed), demonstrations, config.seed)
+
+    @property
+    def _outcome(self) -> nn.Module:
+        return self._trainer.learner.mean.policy
 
     def take_back(self, policy: Policy) -> None:
         """See :class:`Method`; the critics stay, and the actor moves half as fast."""

@@ -7,11 +7,14 @@ counts: lists of tensors are made once, and they are the weights without their p
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
-from il_robot.policies.policy import Gradients, Trainee
+from il_robot.policies.policy import Gradients
+
+Net = TypeVar('Net', bound=nn.Module)
 
 
 def clip(gradients: Gradients, largest: float) -> None:
@@ -72,7 +75,7 @@ class AdamW:
             weight_decay=self._weight_decay, eps=1e-8, amsgrad=False, maximize=False)
 
 
-class RunningMean:
+class RunningMean(Generic[Net]):
     """The mean of the weights over the steps, forgetting old ones.
 
     Args:
@@ -83,7 +86,7 @@ class RunningMean:
         policy: One with the mean weights; the given one itself where none are kept.
     """
 
-    def __init__(self, policy: Trainee, decay: float) -> None:
+    def __init__(self, policy: Net, decay: float) -> None:
         self.policy = copy.deepcopy(policy) if decay else policy
         self._decay = decay
         self._means, self._weights = (

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from il_robot.algorithms.actor import Actor, CorrelatedNoise
-from il_robot.algorithms.optimizer import AdamW
+from il_robot.algorithms.optimizer import AdamW, RunningMean
 from il_robot.algorithms.replay import Replay
 from il_robot.algorithms.world_parts import Step
 from il_robot.algorithms.worlds import Worlds
@@ -51,6 +51,8 @@ class RLPDConfig:
         subset: How many of them, drawn anew each time, the target's minimum goes over.
         hidden: Widths of the critics' hidden layers.
         polyak: Share of the weights that the target networks take over per update.
+        average: Of the actor's weights over its updates, exponential; the mean is what comes out,
+            while the newest one explores. 0 for the newest.
         std: Exploration at first, in units of the action (squashed: before squashing).
         entropy: Of the actor, per number of the action [nats], that the temperature holds.
         temperature: At first.
@@ -75,6 +77,7 @@ class RLPDConfig:
     subset: int = 2
     hidden: tuple[int, ...] = (256, 256)
     polyak: float = 0.005
+    average: float = 0.0
     std: float = 0.3
     entropy: float = -1.0
     temperature: float = 0.01
@@ -145,6 +148,9 @@ class RLPD:
         action_dim: A.
         config: See there.
         seed: Of weights and all random numbers here.
+
+    Attributes:
+        mean: The actor's network with its mean weights.
     """
 
     def __init__(
@@ -158,6 +164,7 @@ class RLPD:
         self._entropy = config.entropy * action_dim
         self._critic_step = AdamW(self.critics, 0.0)
         self._actor_step = AdamW(self.tuned, 0.0)
+        self.mean = RunningMean(actor.net, config.average)
         self._generator = torch.Generator().manual_seed(seed)
         self._rng = np.random.default_rng([seed, 7])
         self.updates = 0
@@ -190,6 +197,7 @@ class RLPD:
         self.updates += 1
         if actor and self.updates % self.config.actor_every == 0:
             out |= self._update_actor(batch, demonstrations)
+            self.mean.update(self.updates)
         with torch.no_grad():
             torch._foreach_lerp_(
                 list(self.target.parameters()), list(self.critics.parameters()),
@@ -257,7 +265,8 @@ class RLPD:
         self._generator.manual_seed(self.updates)
 
     def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
-        return ('tuned', self.tuned), ('critics', self.critics), ('target', self.target)
+        return (('tuned', self.tuned), ('critics', self.critics), ('target', self.target),
+                ('mean', self.mean.policy))
 
     def _optimizers(self) -> tuple[tuple[str, AdamW], ...]:
         return ('critic_step', self._critic_step), ('actor_step', self._actor_step)
