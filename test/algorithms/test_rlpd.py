@@ -127,6 +127,22 @@ def test_the_actor_stays_until_the_warm_up_is_over():
         assert not torch.equal(ours.critics.weights[0], fresh.critics.weights[0])
 
 
+def test_what_comes_out_is_the_mean_of_the_actors_weights():
+    ours, memory = learner(replace(CONFIG, average=0.9)), filled()
+    expected = ours.actor.net[0].weight.detach().clone()
+    for step in range(1, 6):
+        ours.update(ours.batch(memory, None), actor=True)
+        decay = min(0.9, step / (10 + step))
+        expected = decay * expected + (1 - decay) * ours.actor.net[0].weight.detach()
+    torch.testing.assert_close(ours.mean.policy[0].weight.detach(), expected)
+    other = learner(replace(CONFIG, average=0.9), seed=1)
+    other.restore(ours.state())
+    assert torch.equal(other.mean.policy[0].weight, ours.mean.policy[0].weight)
+    newest = learner()
+    newest.update(newest.batch(memory, None), actor=True)
+    assert newest.mean.policy is newest.actor.net
+
+
 def test_values_stay_between_the_least_and_the_greatest_return():
     ours, memory = learner(replace(CONFIG, low=0.0, high=1.0)), filled()
     memory.arrays['reward'][:] = 50.0
