@@ -274,7 +274,7 @@ def default_options(config: FinetuneConfig) -> dict[str, Any]:
     """
     if config.reward == 'progress':
         near = {'gamma': 0.99**config.hold, 'n_step': 3, 'std': 0.2, 'entropy': -2.5,
-                'temperature': 0.001, 'correlation': 0.3, 'warmup': 8000}
+                'temperature': 0.001, 'correlation': 0.3, 'warmup': 8000, 'average': 0.999}
         return {'low': -1.0, 'high': 2.0} | (near if config.algorithm in CORRECTING else {})
     return {'low': 0.0, 'high': 1.0} if config.reward == 'sparse' else {}
 
