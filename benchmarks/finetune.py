@@ -19,7 +19,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ from il_robot.statistics import wilson
 RESULTS = Path(__file__).parent / 'results' / 'finetune.json'
 DOCUMENT = Path(__file__).parents[1] / 'docs' / 'reinforcement.md'
 BEGIN, END = '<!-- results: benchmarks/finetune.py --table -->', '<!-- end of results -->'
-# study: (recipe, demonstrations, options of the task, exploration of PPO)
+# study: (recipe, demonstrations at first, options of the task, exploration of PPO)
 STUDIES: dict[str, tuple[str, int, tuple[str, ...], str]] = {
     'insert_peg': ('mlp', 40, ('--task', 'insert_peg'), 'std=0.15'),
-    'transfer_cube': ('mlp', 10, ('--task', 'transfer_cube'), 'std=0.2'),
+    'transfer_cube': ('mlp', 8, ('--task', 'transfer_cube'), 'std=0.2'),
 }
+_LEAST, _MOST = 80, 120  # of 200 that a policy may solve before
 _TARGET = 0.95  # of the evaluations on the way; what is told are other episodes
 _PROGRESS = ('--reward', 'progress', '--steps', '100000000', '--worlds', '16')
 _PPO = ('--algorithm', 'ppo', *_PROGRESS, '--every', '300000')
@@ -68,10 +69,45 @@ def il_robot(log: Path, *words: Any) -> None:
 
 
 def base_policy(study: str, seed: int, folder: Path) -> tuple[Path, Path]:
-    """Demonstrations and the policy cloned from them; made where they are missing."""
-    recipe, demonstrations, task, _ = STUDIES[study]
+    """Demonstrations and a policy cloned from them that solves 40 to 60 %; made where missing.
+
+    How many demonstrations that takes is another number for each seed: more are recorded, or
+    fewer, a quarter at a time. The episodes that decide are of no other use.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    dataset, run, log = folder / 'dataset', folder / 'run', folder / 'log'
+    place = folder / 'base.json'
+    tried: dict[int, int] = {}
+    if place.exists():
+        tried = {int(n): solved for n, solved in json.loads(place.read_text()).items()}
+    while (count := _next(tried, STUDIES[study][1])) not in tried:
+        tried[count] = _clone(study, seed, folder / str(count), count)
+        place.write_text(json.dumps(tried) + '\n')
+        print(f'{study} seed {seed}: {tried[count]} of 200 with {count} demonstrations', flush=True)
+    return folder / str(count) / 'dataset', folder / str(count) / 'run'
+
+
+def _next(tried: Mapping[int, int], first: int) -> int:
+    """How many demonstrations to try; one that was tried where it is the best there is."""
+    if not tried:
+        return first
+    few = [count for count, solved in tried.items() if solved < _LEAST]
+    many = [count for count, solved in tried.items() if solved > _MOST]
+    best = min(tried, key=lambda count: abs(tried[count] - (_LEAST + _MOST) / 2))
+    if _LEAST <= tried[best] <= _MOST:
+        return best
+    if not many:
+        return round(1.25 * max(few))
+    if not few:
+        return round(0.8 * min(many))
+    middle = (max(few) + min(many)) // 2
+    return best if middle in tried else middle
+
+
+def _clone(study: str, seed: int, folder: Path, demonstrations: int) -> int:
+    """Record and train; how many of 200 episodes are solved."""
+    recipe, _, task, _ = STUDIES[study]
+    folder.mkdir(exist_ok=True)
+    dataset, run, log, told = (folder / n for n in ('dataset', 'run', 'log', 'evaluation.json'))
     il_robot(log, 'record', '--expert', '--episodes', demonstrations, '--output', dataset,
              '--resume', '--seed', 1_000_000 + 1000 * seed, *task)
     if not (run / 'run.json').exists():
@@ -79,7 +115,11 @@ def base_policy(study: str, seed: int, folder: Path) -> tuple[Path, Path]:
                  '--seed', seed)
     else:
         il_robot(log, 'train', '--output', run, '--resume')
-    return dataset, run
+    told.unlink(missing_ok=True)
+    il_robot(log, 'evaluate', '--policy', run, '--episodes', 200, '--seed0', 2_000_000,
+             '--output', told, *task)
+    solved: int = json.loads(told.read_text())['summary']['successes']
+    return solved
 
 
 def fresh(run: Path, seed: int) -> Path:
