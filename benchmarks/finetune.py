@@ -82,7 +82,11 @@ def base_policy(study: str, seed: int, folder: Path) -> tuple[Path, Path]:
     while (count := _next(tried, STUDIES[study][1])) not in tried:
         tried[count] = _clone(study, seed, folder / str(count), count)
         place.write_text(json.dumps(tried) + '\n')
-        print(f'{study} seed {seed}: {tried[count]} of 200 with {count} demonstrations', flush=True)
+        print(f'{study} seed {seed}: {count} demonstrations: {tried[count]} of 200', flush=True)
+    data = read_results()
+    data.setdefault('demonstrations', {}).setdefault(study, {})[str(seed)] = {
+        'taken': count, 'solved_of_200': tried}
+    RESULTS.write_text(json.dumps(data, indent=1) + '\n')
     return folder / str(count) / 'dataset', folder / str(count) / 'run'
 
 
