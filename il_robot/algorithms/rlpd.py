@@ -265,8 +265,9 @@ class RLPD:
         self._generator.manual_seed(self.updates)
 
     def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
-        return (('tuned', self.tuned), ('critics', self.critics), ('target', self.target),
-                ('mean', self.mean.policy))
+        # without a mean it is the actor's own network
+        mean = (('mean', self.mean.policy),) if self.config.average else ()
+        return ('tuned', self.tuned), ('critics', self.critics), ('target', self.target), *mean
 
     def _optimizers(self) -> tuple[tuple[str, AdamW], ...]:
         return ('critic_step', self._critic_step), ('actor_step', self._actor_step)
