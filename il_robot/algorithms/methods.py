@@ -130,7 +130,7 @@ class _Trained:
         return self._net
 
     def _load(self, policy: Policy) -> None:
-        for net in (self._net, self._outcome):
+        for net in {self._net, self._outcome}:
             _inner(net).load_state_dict(net_of(policy).state_dict())
 
     def close(self) -> None:

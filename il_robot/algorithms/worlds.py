@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -86,7 +87,7 @@ class Worlds:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
+    @cached_property
     def parts(self) -> list[slice]:
         """Which worlds each process has."""
         size = self.count if self.processes == 0 else share_size(self.count, self.processes)
@@ -117,9 +118,9 @@ class Worlds:
 
     def reset(self) -> Float32:
         """Episodes start in all worlds; ``(W, O)``."""
-        for i in range(len(self.parts)):
-            self._parts[i].ask(self._seeds(i))
-        return np.concatenate([part.answer().obs for part in self._parts])
+        for i, part in enumerate(self._parts):
+            part.ask(self._seeds(i))
+        return np.concatenate([self.finish_part(i).obs for i in range(len(self.parts))])
 
     def _seeds(self, part: int) -> list[int]:
         rng = np.random.default_rng([self.seed, self.crashes])
@@ -180,7 +181,7 @@ class Worlds:
         dead.close()
         fresh = self._parts[part] = self._make(self.parts[part])
         fresh.ask(self._seeds(part))
-        return Step.begun(fresh.answer().obs, lost=True)
+        return replace(self.finish_part(part), lost=True)
 
     def close(self) -> None:
         """End all processes; the next use makes new ones."""

@@ -20,19 +20,23 @@ class Counting(gym.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.count, self.mark = 0, self.np_random.uniform()
+        self._die_if_told()
         return self._obs(), {}
 
     def step(self, action):
         self.count += 1
         if self._raises:
             raise self._raises
+        self._die_if_told()
+        over = self.count >= self._length
+        return self._obs(), float(action[0]), over, self.count >= 8, {'success': over}
+
+    def _die_if_told(self):
         if self.count == self._dies:
             with suppress(FileExistsError):  # somebody has died of it already
                 if self._flag:
                     open(self._flag, 'x').close()
                 os._exit(3)
-        over = self.count >= self._length
-        return self._obs(), float(action[0]), over, self.count >= 8, {'success': over}
 
     def _obs(self):
         return np.array([self.count, self.mark], np.float32)

@@ -60,6 +60,13 @@ def test_a_process_that_dies_is_replaced_and_counted(tmp_path):
     assert (steps[-1].obs[:, 0] > 0).any() or steps[-1].ended.any()
 
 
+def test_one_that_dies_before_its_first_step_is_replaced_and_counted(tmp_path):
+    with Worlds(Make((('dies_at', 0), ('flag', str(tmp_path / 'died')))), 2, 0, 2) as worlds:
+        steps = run(worlds, 2)
+    assert worlds.crashes == 1
+    assert (steps[0][:, 0] == 0).all() and (steps[2].obs[:, 0] == 2).all()
+
+
 def test_where_processes_go_on_by_themselves_one_that_dies_loses_only_its_own(tmp_path):
     with Worlds(Make((('dies_at', 3), ('flag', str(tmp_path / 'died')))), 4, 0, 2) as worlds:
         worlds.reset()
