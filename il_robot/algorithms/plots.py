@@ -201,13 +201,14 @@ def plot_finetune_methods(
             points = np.array([(r['minutes'], 100 * r['success_rate']) for r in run
                                if r['kind'] == 'during'])
             curves.append(points)
-            axes.plot(*points.T, color=color, alpha=0.3, linewidth=1)
+            axes.plot(*points.T, color=color, alpha=0.4, linewidth=1, marker='.')
         end = max(float(c[-1, 0]) for c in curves)
         grid = np.linspace(0, end, 100)
         # a run that has ended stays at its best
         mean = np.mean([
             np.interp(grid, c[:, 0], c[:, 1], right=float(c[:, 1].max())) for c in curves], axis=0)
-        axes.plot(grid, mean, color=color, linewidth=2.5, label=f'{method}, {len(runs)} seeds')
+        seeds = 'one seed' if len(runs) == 1 else f'mean of {len(runs)} seeds'
+        axes.plot(grid, mean, color=color, linewidth=2.5, label=f'{method}, {seeds}')
     axes.set(xlabel='minutes of learning and evaluation', ylabel='success [%]', ylim=(-2, 102))
     axes.grid(alpha=0.3)
     axes.legend(loc='lower right')
