@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from il_robot.algorithms.finetune import read_records
+from il_robot.algorithms.finetune_config import read_records
 from il_robot.algorithms.plots import plot_finetune_methods
 from il_robot.checkpoints import find_checkpoint
 from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint
@@ -72,7 +72,7 @@ def base_policy(study: str, seed: int, folder: Path) -> tuple[Path, Path]:
     """Demonstrations and a policy cloned from them that solves 40 to 60 %; made where missing.
 
     How many demonstrations that takes is another number for each seed: more are recorded, or
-    fewer, a quarter at a time. The episodes that decide are of no other use.
+    fewer, a quarter at a time. No other evaluation has the episodes that decide.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / 'base.json'

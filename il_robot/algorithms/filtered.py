@@ -16,6 +16,7 @@ The episodes lie in OUTPUT/dataset beside the demonstrations, in the format of a
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ from il_robot.algorithms.advantage import Tries, advantages, values, weights
 from il_robot.algorithms.bc import train
 from il_robot.algorithms.collect_rounds import Place, collect_round
 from il_robot.algorithms.corrections import GatedFactory
+from il_robot.algorithms.evaluate import EpisodeResult
 from il_robot.algorithms.finetune_config import FinetuneConfig
 from il_robot.algorithms.recipe import Recipe, Training, make_recipe
 from il_robot.algorithms.workers import MakeEnv
@@ -51,7 +53,7 @@ from il_robot.policies.features import batch_features, robot_hands
 from il_robot.policies.policy import Policy
 from il_robot.types import Outcome
 
-DATASET, DRIVES, TRAINED = 'dataset', '.drives', '.trained'
+DATASET, TRIES, DRIVES, TRAINED = 'dataset', 'tries.jsonl', '.drives', '.trained'
 _FIRST_SEED = 2_000_000
 _SEEDS_PER_RUN = 100_000
 _LENGTH = 250  # [control steps] of an episode, before one is known
@@ -181,9 +183,11 @@ class Filtered:
             old, fresh = self._seeds(until - self.steps, again)
             known = {e.seed: e for e in open_dataset(self._folder / DATASET).episodes
                      if e.round == self._round}
+            took = self._took()
             for seed in (*old, *fresh):
                 if seed in known:  # of this round, before it was stopped or killed
-                    count(seed, known[seed].outcome is Outcome.SUCCESS, len(known[seed]))
+                    count(seed, known[seed].outcome is Outcome.SUCCESS,
+                          took.get(seed, len(known[seed])))
             for seeds, explore in ((old, self._own.explore), (fresh, self._own.explore_new)):
                 finished = finished and not should_stop() and self._try(
                     seeds, explore, drives, count, should_stop)
@@ -216,9 +220,27 @@ class Filtered:
                     if e.outcome is Outcome.SUCCESS]
             make_env = _Shorter(make_env, math.ceil(self._own.cut * np.quantile(made, 0.95)))
         place = Place(make_env, self._config.worlds, should_stop)
-        return collect_round(
-            place, self._folder / DATASET, factory, seeds, number=self._round, checkpoint=drives,
-            on_result=lambda r: count(r.seed, r.success, max(r.length, r.simulated)))
+
+        def note(result: EpisodeResult) -> None:
+            steps = max(result.length, result.simulated)
+            with (self._folder / TRIES).open('a') as file:
+                file.write(json.dumps([self._round, result.seed, steps]) + '\n')
+            count(result.seed, result.success, steps)
+
+        return collect_round(place, self._folder / DATASET, factory, seeds, number=self._round,
+                             checkpoint=drives, on_result=note)
+
+    def _took(self) -> dict[int, int]:
+        """Control steps that each try of this round took, with those that went back."""
+        path, found = self._folder / TRIES, dict[int, int]()
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                number, seed, steps = json.loads(line)
+            except ValueError:  # killed while it was written
+                continue
+            if number == self._round:
+                found[seed] = steps
+        return found
 
     def _learn(self, losses: dict[str, torch.Tensor], should_stop: Callable[[], bool]) -> bool:
         """Go on from the weights that tried, on everything that succeeded."""

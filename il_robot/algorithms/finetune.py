@@ -5,7 +5,8 @@ The folder of a run::
     finetune.json         all that is needed to go on
     start/                what it begins with: the checkpoint as it is learned on
     checkpoints/000025000 every policy that was better than all before; the newest is the best
-    state/                the newest state of the learner and what it has experienced
+    state/                the newest state of the learner and what it has experienced, saved
+                          before each evaluation and where somebody asked to stop
     records.json          every evaluation: what it took and what it brought
 
 An evaluation runs the policy exactly as ``il_robot evaluate`` does, from its checkpoint. All of
@@ -15,7 +16,6 @@ end goes over other ones. A policy that has become much worse than the best one 
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections import deque
@@ -26,27 +26,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import evaluate
 from il_robot.algorithms.finetune_config import (
     CORRECTING,
+    RECORDS,
     TRYING,
     FinetuneConfig,
     read_finetune,
+    read_records,
 )
 from il_robot.algorithms.methods import Method, make_method
 from il_robot.algorithms.policy_env import executed_steps, residual_policy
 from il_robot.algorithms.progress import FinetuneBar, evaluation_bar, finetune_bar
+from il_robot.algorithms.run_state import DAMAGES, STATE, RunState, load_state, save_state
 from il_robot.algorithms.workers import MakeEnv
 from il_robot.algorithms.world_parts import Step
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError, SimulationError
 from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint
+from il_robot.policies.residual import ResidualPolicy
 from il_robot.statistics import wilson
 
-RECORDS, START, STATE = 'records.json', 'start', 'state'
+START = 'start'
 _FINAL_SEED = 100_000
 
 
@@ -86,6 +89,7 @@ def finetune(output: Path, around: Around) -> bool:
     config, start, dataset, _ = read_finetune(output)
     if not (output / START).exists():
         _prepare(output, config, start)
+    config = of_correction(config, output / START)
     method = make_method(config, output / START, around.make_env, dataset)
     try:
         _Run(output, config, around, method).go()
@@ -97,18 +101,34 @@ def finetune(output: Path, around: Around) -> bool:
 
 
 def _prepare(output: Path, config: FinetuneConfig, start: Path) -> None:
-    """The checkpoint that the run begins with."""
+    """The checkpoint that the run begins with.
+
+    Raises:
+        ConfigError: the algorithm is not for it.
+    """
     checkpoint, policy = load_checkpoint(start)
+    corrected = isinstance(policy, ResidualPolicy)
+    if corrected and config.algorithm not in (*TRYING, *CORRECTING):
+        raise ConfigError(
+            f'{config.algorithm} changes a whole policy, and this one is corrected: take '
+            f'--algorithm {" or ".join(CORRECTING)}, which go on with its correction')
     torch.manual_seed(config.seed)
-    if config.algorithm in CORRECTING:
-        described, corrected = residual_policy(
+    if config.algorithm in CORRECTING and not corrected:
+        described, policy = residual_policy(
             checkpoint, policy, config.hidden, config.limit, config.hold)
-        save_checkpoint(output / START, described, corrected)
     else:
-        if config.algorithm not in TRYING:
+        if config.algorithm not in (*TRYING, *CORRECTING):
             executed_steps(checkpoint, policy)
-        save_checkpoint(output / START, replace(
-            checkpoint, start=checkpoint.hash, hash='', step=0), policy)
+        described = replace(checkpoint, start=checkpoint.hash, hash='', step=0)
+    save_checkpoint(output / START, described, policy)
+
+
+def of_correction(config: FinetuneConfig, start: Path) -> FinetuneConfig:
+    """With the limit and the time of the correction that there is, which may be older."""
+    policy = load_checkpoint(start)[1]
+    if not isinstance(policy, ResidualPolicy):
+        return config
+    return replace(config, limit=policy.limit, hold=policy.hold)
 
 
 class _Run:
@@ -121,16 +141,16 @@ class _Run:
         self.records = read_records(output)
         self._of_decision = steps_of_decision(config, output / START)
         self.recent: deque[bool] = deque(maxlen=200)
-        self.episodes = 0
+        self.episodes = self.crashes = 0  # crashes of earlier sessions
+        self.spent = self.learned = 0.0  # [min]
         self.losses: dict[str, torch.Tensor] = {}
 
     def go(self) -> None:
         """From where it is to the end."""
-        if (self.output / STATE).exists():
-            self._load()
+        due = self._load()
         if not self._of('start'):
             self._final('start', self.output / START)
-        if not self._of('during'):
+        if due:
             self._judge()
         while not (why := self._ended()):
             self._learn()
@@ -159,20 +179,19 @@ class _Run:
     def _learn(self) -> None:
         """Until the next evaluation, or the end of the time."""
         config, method = self.config, self.method
-        begun, spent = time.monotonic(), self._of('during')[-1]['minutes']
+        begun = time.monotonic()
         until = min(config.steps, (method.steps // config.every + 1) * config.every)
 
         def over() -> bool:
-            return spent + (time.monotonic() - begun) / 60 >= config.minutes
+            return self.spent + (time.monotonic() - begun) / 60 >= config.minutes
 
         with finetune_bar(config.steps, method.steps, shown=self.around.shown) as bar:
-            method.run(until, lambda step, losses: self._count(step, losses, bar),
-                       lambda: over() or self.around.should_stop())
+            done = method.run(until, lambda step, losses: self._count(step, losses, bar),
+                              lambda: over() or self.around.should_stop())
         took = (time.monotonic() - begun) / 60
-        self._spent = spent + took
-        self._learned = self._of('during')[-1].get('learning_minutes', 0.0) + took
+        self.spent, self.learned = self.spent + took, self.learned + took
+        self._save(due=done or over())
         if self.around.should_stop():
-            self._save()
             raise _StoppedError
 
     def _count(self, step: Step, losses: dict[str, torch.Tensor], bar: FinetuneBar) -> None:
@@ -195,8 +214,8 @@ class _Run:
         better = solved > best
         back = solved < best - config.tolerance * count
         record = self._record('during', solved, count) | {
-            'minutes': getattr(self, '_spent', 0.0) + (time.monotonic() - begun) / 60,
-            'learning_minutes': getattr(self, '_learned', 0.0),
+            'minutes': self.spent + (time.monotonic() - begun) / 60,
+            'learning_minutes': self.learned,
             'training_episodes': self.episodes, 'better': better, 'taken_back': back,
             'training_success': float(np.mean(self.recent)) if self.recent else None,
             **{k: float(v) for k, v in self.losses.items()}}
@@ -207,10 +226,14 @@ class _Run:
             folder.rename(place)
         else:
             shutil.rmtree(folder)
-        if back:
-            method.take_back(load_checkpoint(self._best())[1])
+        self.spent = record['minutes']
         self._add(record)
-        self._save()
+        if back:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        self.method.take_back(load_checkpoint(self._best())[1])
+        self._save(due=False)
 
     def _final(self, kind: str, checkpoint: Path, why: str = '') -> None:
         count = self.config.final_episodes
@@ -220,7 +243,7 @@ class _Run:
         during = self._of('during')
         self._add(record | {'minutes': during[-1]['minutes'] if during else 0.0,
                             'checkpoint': str(checkpoint.relative_to(self.output)), 'why': why,
-                            'crashes': self.method.crashes})
+                            'crashes': self.crashes + self.method.crashes})
 
     def _record(self, kind: str, solved: int, count: int) -> dict[str, Any]:
         return {'kind': kind, 'algorithm': self.config.algorithm, 'seed': self.config.seed,
@@ -259,31 +282,43 @@ class _Run:
             checkpoint, step=self.method.steps, start=checkpoint.start, hash='',
             training={**checkpoint.training, 'finetune': self.config.algorithm}), policy)
 
-    def _save(self) -> None:
-        """All that is needed to go on, all at once."""
-        place, fresh = self.output / STATE, self.output / f'.{STATE}'
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
-        tensors, arrays = self.method.state()
-        save_file({k: v.contiguous() for k, v in tensors.items()}, fresh / 'learner.safetensors')
-        with (fresh / 'experience.npz').open('wb') as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        old = self.output / f'.{STATE}.old'
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
-        fresh.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
+    def _save(self, *, due: bool) -> None:
+        """All that is needed to go on, the next evaluation first where it is due."""
+        save_state(self.output, RunState(*self.method.state(), {
+            'due': due, 'evaluations': len(self._of('during')), 'minutes': self.spent,
+            'learning_minutes': self.learned, 'training_episodes': self.episodes,
+            'recent': list(self.recent), 'crashes': self.crashes + self.method.crashes}))
 
-    def _load(self) -> None:
-        place = self.output / STATE
+    def _load(self) -> bool:
+        """Take up what was saved; whether an evaluation is due."""
+        during = self._of('during')
         try:
-            with np.load(place / 'experience.npz', allow_pickle=False) as arrays:
-                self.method.restore(load_file(place / 'learner.safetensors'), dict(arrays))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise ConfigError(
-                f'{place} is damaged ({error}); delete it to go on from the best policy') from None
-        self.episodes = max((r.get('training_episodes', 0) for r in self.records), default=0)
+            state = load_state(self.output)
+            if state is not None:
+                progress = state.progress
+                self.spent, self.learned = progress['minutes'], progress['learning_minutes']
+                self.episodes, self.crashes = progress['training_episodes'], progress['crashes']
+                self.recent.extend(progress['recent'])
+                due, judged = progress['due'], len(during) > progress['evaluations']
+                self.method.restore(state.tensors, state.arrays)
+        except DAMAGES as error:
+            raise ConfigError(self._lost(f'is damaged ({error!r})')) from None
+        if state is None:
+            if during and during[-1]['steps']:
+                raise ConfigError(self._lost('is gone'))
+            return not during
+        if judged:
+            self.spent = max(self.spent, during[-1]['minutes'])
+            if during[-1]['taken_back']:  # but it was killed before
+                self._take_back()
+        return due and not judged
+
+    def _lost(self, why: str) -> str:
+        text = f'{self.output / STATE} {why}, so that this run cannot go on'
+        if not self._of('during'):
+            return f'{text}; begin it anew in another --output'
+        return (f'{text}; begin another with the best policy of this one: il_robot finetune '
+                f'--from {self._best()} --output ANOTHER')
 
 
 def steps_of_decision(config: FinetuneConfig, start: Path) -> int:
@@ -293,11 +328,3 @@ def steps_of_decision(config: FinetuneConfig, start: Path) -> int:
     if config.algorithm in CORRECTING:
         return config.hold
     return executed_steps(*load_checkpoint(start))
-
-
-def read_records(output: Path) -> list[dict[str, Any]]:
-    """The evaluations of a run, in order; none before the first."""
-    path = output / RECORDS
-    found: list[dict[str, Any]] = \
-        json.loads(path.read_text())['records'] if path.exists() else []
-    return found

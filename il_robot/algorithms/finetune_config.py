@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from il_robot.algorithms.policy_env import RewardKind
+from il_robot.algorithms.policy_env import RewardKind, check_seen
 from il_robot.config import build, to_dict
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError
+from il_robot.policies.checkpoint import read_description
 
-CONFIG = 'finetune.json'
+CONFIG, RECORDS = 'finetune.json', 'records.json'
 TRYING = 'filtered', 'awr'
 """Algorithms that imitate tries of a round; their decisions are control steps."""
 CORRECTING = 'residual', 'residual_ppo'
@@ -92,16 +93,41 @@ def open_finetune(
         environment: What it drives in.
 
     Raises:
-        ConfigError: it is not empty.
+        ConfigError: it is not empty, or the policy sees pictures.
+        CheckpointError: no checkpoint there.
     """
     if output.exists() and (output.is_file() or any(output.iterdir())):
         raise ConfigError(
             f'{output} is not empty; add --resume to go on with the run there, or give another '
             f'--output')
+    check_seen(read_description(start))
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / CONFIG, {
         'config': to_dict(config), 'start': str(start.resolve()),
         'dataset': str(dataset.resolve()) if dataset else '', 'environment': dict(environment)})
+
+
+def extend_finetune(output: Path, **changes: Any) -> None:
+    """Change when a run ends: steps, minutes, target, patience.
+
+    Raises:
+        ConfigError: no run there, or a value that cannot be.
+    """
+    config = read_finetune(output)[0]
+    changed = build(FinetuneConfig, {**to_dict(config), **changes}, 'finetune')
+    data = json.loads((output / CONFIG).read_text())
+    write_json(output / CONFIG, {**data, 'config': to_dict(changed)})
+    records = read_records(output)
+    if any(r['kind'] == 'end' for r in records):  # it is told again when it ends again
+        write_json(output / RECORDS, {'records': [r for r in records if r['kind'] != 'end']})
+
+
+def read_records(output: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, in order; none before the first."""
+    path = output / RECORDS
+    found: list[dict[str, Any]] = \
+        json.loads(path.read_text())['records'] if path.exists() else []
+    return found
 
 
 def read_finetune(output: Path) -> tuple[FinetuneConfig, Path, Path | None, dict[str, Any]]:

@@ -198,7 +198,7 @@ class OffPolicy(_Trained):
         learner = self._trainer.learner
         learner.restore(tensors)
         learner.config = replace(learner.config, actor_every=int(tensors['actor_every']))
-        self._trainer.steps = int(tensors['steps'])
+        self._trainer.go_on_from(int(tensors['steps']))
         self._trainer.online.restore(dict(arrays))
 
 
@@ -247,7 +247,7 @@ class OnPolicy(_Trained):
     ) -> None:
         """See :class:`Method`."""
         self._trainer.learner.restore(tensors)
-        self._trainer.steps = self._trainer.learner.steps
+        self._trainer.go_on_from(self._trainer.learner.steps)
 
 
 def ppo_defaults(config: FinetuneConfig) -> dict[str, Any]:

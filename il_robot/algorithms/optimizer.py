@@ -7,6 +7,7 @@ counts: lists of tensors are made once, and they are the weights without their p
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 import torch
@@ -53,6 +54,12 @@ class AdamW:
         """Steps, and running means of the gradient and its square, each by parameter."""
         values = {'step': self._step, 'exp_avg': self._mean, 'exp_avg_sq': self._square}
         return {key: dict(zip(self._names, tensors)) for key, tensors in values.items()}
+
+    def restore(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """The inverse of :meth:`state`."""
+        for key, values in self.state().items():
+            for name, value in values.items():
+                value.copy_(state[key][name])
 
     def update(self, gradients: Gradients, learning_rate: float) -> None:
         """One step of the weights that have a gradient.

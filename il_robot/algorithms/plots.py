@@ -156,7 +156,8 @@ def plot_finetune(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
     """Success over the minutes of reinforcement learning, with Wilson intervals.
 
     Args:
-        runs: Records of each run (:func:`il_robot.algorithms.finetune.read_records`), by label.
+        runs: Records of each run (:func:`~il_robot.algorithms.finetune_config.read_records`), by
+            label.
         path: Of the picture.
     """
     from matplotlib.figure import Figure

@@ -69,8 +69,9 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
 
     The reward is ``sparse``: 1 for the success; or ``staged``: that and the environment's own; or
     ``progress``: that and what its ``progress()``, a number that is 1 where the task is solved,
-    rose by. The own one of the bimanual tasks is a difference of the stage; differences of a
-    potential leave the best policy the best (Ng et al., ICML 1999). With ``progress`` the time is
+    rose by. The own one of the bimanual tasks is a difference of the stage. Differences of a
+    potential leave the best policy the best without a discount (Ng et al., ICML 1999); with one,
+    what comes late counts less, also the success itself. With ``progress`` the time is
     also over where nothing has got further for a while: most steps of a policy that often fails
     are of standing where it is stuck, and teach nothing.
 
@@ -97,10 +98,7 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
                 f'takes {robot.dim}: fine-tune it in the environment of the robot it was trained '
                 f'on')
         check_robot(checkpoint, robot)
-        if checkpoint.observation.cameras and not checkpoint.observation.estimate:
-            raise ConfigError(
-                'reinforcement learning is for policies of joints and object poses; this one sees '
-                f'pictures ({", ".join(checkpoint.observation.cameras)})')
+        check_seen(checkpoint)
         self._robot, self._kind = robot, reward
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (observation_dim,), np.float32)
         self.action_space = gym.spaces.Box(-limit, limit, (action_dim,), np.float32)
@@ -185,7 +183,8 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
         if self._kind == 'staged' and episode.reward is not None:
             reward += episode.reward
         reward[-1] += episode.success
-        return self._strided(np.stack(seen), np.stack(actions), reward, success=episode.success)
+        return self._strided(
+            np.stack(seen), self._held(np.stack(actions)), reward, success=episode.success)
 
     def _strided(
         self, seen: Float32, actions: Float32, reward: Float32, *, success: bool
@@ -213,6 +212,10 @@ class _PolicyEnv(gym.Wrapper[Float32, Float32, Any, Float32]):
 
     def _action_of(self, observation: Observation, executed: Float32) -> Float32:
         raise NotImplementedError
+
+    def _held(self, actions: Float32) -> Float32:
+        """What a decision at each step would have been, of the actions of all."""
+        return actions
 
 
 class DirectEnv(_PolicyEnv):
@@ -313,9 +316,22 @@ class ResidualEnv(_PolicyEnv):
         return self._runner.inputs(self._base)
 
     def _action_of(self, observation: Observation, executed: Float32) -> Float32:
+        own: Float32 = (executed[0] - self._base) / self._runner.unit
+        return own
+
+    def _held(self, actions: Float32) -> Float32:
+        # one correction for all the steps: nearest to what was executed is the mean
         limit = self._runner.limit
-        own = (executed[0] - self._base) / self._runner.unit
-        return own.clip(-limit, limit).astype(np.float32)
+        means = [actions[i:i + self._length].mean(0) for i in range(len(actions))]
+        return np.stack(means).clip(-limit, limit).astype(np.float32)
+
+
+def check_seen(checkpoint: Checkpoint) -> None:
+    """Raise a :class:`ConfigError` unless joints and object poses are all that a policy sees."""
+    if checkpoint.observation.cameras:
+        raise ConfigError(
+            'fine-tuning is for policies of joints and object poses, and this one sees pictures '
+            f'({", ".join(checkpoint.observation.cameras)}): take one of a recipe without cameras')
 
 
 def executed_steps(checkpoint: Checkpoint, policy: Policy) -> int:

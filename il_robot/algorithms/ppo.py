@@ -199,18 +199,26 @@ class PPO:
         flat['gain'] = torch.from_numpy(((gain - gain.mean()) / spread).reshape(-1))
         moves = self.steps >= config.warmup
         self.steps += len(flat['obs'])
-        before = copy.deepcopy(self.actor.state_dict()) if moves else {}
+        before = copy.deepcopy(
+            (self.actor.state_dict(), self._optimizers['actor'].state())) if moves else None
         out, epochs = self._epochs(flat, moves=moves)
-        if moves:
-            self._guard(float(out['kl']), epochs, before)
+        if before is not None:
+            self._guard(float(out['kl']), epochs, *before)
         return out | {'undone': torch.tensor(float(self.undone)),
                       'learning_rate': torch.tensor(self.config.learning_rate)}
 
-    def _guard(self, kl: float, epochs: int, before: Mapping[str, Any]) -> None:
-        """Take back an update that went too far in so many epochs; adapt the steps of the next."""
+    def _guard(
+        self, kl: float, epochs: int, weights: Mapping[str, Any], means: Mapping[str, Any]
+    ) -> None:
+        """Take back an update that went too far in so many epochs; adapt the steps of the next.
+
+        The optimizer's running means go back with the weights: they would lead there again, and
+        for ever where a gradient was no number.
+        """
         config, factor = self.config, 1.0
         if config.max_kl and not kl < config.max_kl:
-            self.actor.load_state_dict(before)
+            self.actor.load_state_dict(weights)
+            self._optimizers['actor'].restore(means)
             self.undone += 1
             factor = 0.5
         elif config.adaptive and not kl < config.target_kl and epochs <= config.epochs / 2:
@@ -295,9 +303,9 @@ class PPO:
             module.load_state_dict({k.removeprefix(f'{name}.'): v for k, v in state.items()
                                     if k.startswith(f'{name}.')})
         for name, step in self._optimizers.items():
-            for key, values in step.state().items():
-                for each, value in values.items():
-                    value.copy_(state[f'{name}_step.{key}.{each}'])
+            step.restore({key: {
+                k.removeprefix(f'{name}_step.{key}.'): v for k, v in state.items()
+                if k.startswith(f'{name}_step.{key}.')} for key in step.state()})
         self.steps, self.undone = int(state['steps']), int(state['undone'])
         self.config = replace(self.config, learning_rate=float(state['learning_rate']))
         self._generator.manual_seed(self.steps)
@@ -332,6 +340,10 @@ class PPOTrainer:
         self._bounds = (space.low, space.high) if hasattr(space, 'low') else None
         self._obs: list[Float32] | None = None
         self._losses: dict[str, torch.Tensor] = {}
+
+    def go_on_from(self, steps: int) -> None:
+        """Count on from so many decisions, in other episodes."""
+        self.steps = self.worlds.begun = steps
 
     def run(
         self, until: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],

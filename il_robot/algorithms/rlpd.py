@@ -257,9 +257,7 @@ class RLPD:
         for name, module in self._modules():
             module.load_state_dict(_part(state, name))
         for name, step in self._optimizers():
-            for key, values in step.state().items():
-                for each, value in values.items():
-                    value.copy_(state[f'{name}.{key}.{each}'])
+            step.restore({key: _part(state, f'{name}.{key}') for key in step.state()})
         self.updates = int(state['updates'])
         self._rng = np.random.default_rng([self.updates, 7])
         self._generator.manual_seed(self.updates)
@@ -294,7 +292,6 @@ class Trainer:
         learner: See there.
         demonstrations: None for none.
         seed: Of the exploration.
-        steps: Decisions done so far, where a run goes on.
 
     Attributes:
         steps: Decisions of single worlds done.
@@ -302,21 +299,25 @@ class Trainer:
     """
 
     def __init__(
-        self, worlds: Worlds, learner: RLPD, demonstrations: Replay | None, seed: int,
-        steps: int = 0,
+        self, worlds: Worlds, learner: RLPD, demonstrations: Replay | None, seed: int
     ) -> None:
         config = learner.config
-        self.worlds, self.learner, self.steps = worlds, learner, steps
+        self.worlds, self.learner, self.steps = worlds, learner, 0
         space = worlds.action_space
         self._low, self._high = space.low, space.high
         self._demonstrations = demonstrations
         self.online = Replay(config.capacity, worlds.obs_dim, space.shape[0], config.gamma,
                              config.n_step)
-        generator = torch.Generator().manual_seed(seed + steps)
+        self._seed, self._generator = seed, torch.Generator().manual_seed(seed)
         self._noise = CorrelatedNoise(
-            (worlds.count, space.shape[0]), config.correlation, generator)
+            (worlds.count, space.shape[0]), config.correlation, self._generator)
         self._acted: list[tuple[Float32, Float32]] = []
         self._owed = 0.0
+
+    def go_on_from(self, steps: int) -> None:
+        """Count on from so many decisions, in other episodes and with other noise."""
+        self.steps = self.worlds.begun = steps
+        self._generator.manual_seed(self._seed + steps)
 
     def run(
         self, until: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],

@@ -71,6 +71,7 @@ class Worlds:
         count: W.
         seed: Of all the episodes.
         processes: At least so many share them evenly; 0 for this one, None for all cores.
+        begun: Decisions of earlier sessions: other episodes than theirs.
         crashes: How often a process died.
     """
 
@@ -78,6 +79,7 @@ class Worlds:
     count: int
     seed: int
     processes: int | None = None
+    begun: int = 0
     crashes: int = field(default=0, init=False)
     _running: list[Part] = field(default_factory=list, init=False)
 
@@ -123,7 +125,7 @@ class Worlds:
         return np.concatenate([self.finish_part(i).obs for i in range(len(self.parts))])
 
     def _seeds(self, part: int) -> list[int]:
-        rng = np.random.default_rng([self.seed, self.crashes])
+        rng = np.random.default_rng([self.seed, self.crashes, self.begun])
         # Apart from the seeds of evaluations, which count from 0.
         seeds: list[int] = (2**30 + rng.integers(2**30, size=self.count)).tolist()
         return seeds[self.parts[part]]

@@ -24,9 +24,9 @@ from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.dagger import Surroundings, dagger, read_rounds
 from il_robot.algorithms.dagger_config import CONFIG as DAGGER_FILE
 from il_robot.algorithms.dagger_config import DaggerConfig, open_dagger
-from il_robot.algorithms.finetune import Around, finetune, read_records
+from il_robot.algorithms.finetune import Around, finetune
 from il_robot.algorithms.finetune_config import CONFIG as FINETUNE_FILE
-from il_robot.algorithms.finetune_config import FinetuneConfig, open_finetune
+from il_robot.algorithms.finetune_config import FinetuneConfig, open_finetune, read_records
 from il_robot.algorithms.runs import RUN
 from il_robot.bench.clock import Clock, locked
 from il_robot.bench.episodes import DELAY, MakeScene, latency, measure, under

@@ -7,6 +7,7 @@ outside that is a policy which answers every observation, and whose newest answe
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from il_robot.policies.assessor import Assessor
 from il_robot.policies.checkpoint import Checkpoint
 from il_robot.policies.policy import Policy
 from il_robot.policies.registry import model_config
-from il_robot.policies.residual import ResidualPolicy
+from il_robot.policies.residual import ResidualPolicy, bounded
 from il_robot.policies.runner import PolicyRunner
 from il_robot.spec import RobotSpec
 from il_robot.types import ActionChunk, Float32, Observation
@@ -31,7 +32,8 @@ class ResidualRunner:
 
     Args:
         checkpoint: Description of the weights.
-        policy: The policy, on a CPU.
+        policy: The policy, on the device where the base shall run; the correction is too small
+            to gain by another one than the CPU.
         spec: The robot driven.
         runtime: Of the base policy.
 
@@ -64,8 +66,9 @@ class ResidualRunner:
         self._base = PolicyRunner(
             described, policy.base, spec, runtime, inpaint=execution.inpainting)
         self._buffer = ChunkBuffer(self._base.chunk_size, spec.dim, spec.dt, execution)
-        self._policy, self._dt = policy.eval(), spec.dt
+        self._trunk, self._dt = copy.deepcopy(policy.trunk).cpu().eval(), spec.dt
         self.chunk_size, self.frozen, self.limit = self._base.chunk_size, 0, policy.limit
+        self._hold = policy.hold
         entry = checkpoint.normalizer.entries['action']
         # of the first step, where each step of a chunk has its own
         self.unit, self._offset = (
@@ -125,20 +128,21 @@ class ResidualRunner:
         """
         plan = self.plan(self.chunk_size)
         assert self._seen is not None
-        if self._correction is None or self._held >= self._policy.hold:
+        if self._correction is None or self._held >= self._hold:
             with torch.inference_mode():
                 seen = torch.from_numpy(self.inputs(plan[0]))[None]
-                squashed = torch.tanh(self._policy.trunk(seen))[0]
-                self._correction = (self._policy.limit * squashed).numpy()
+                self._correction = bounded(self._trunk(seen), self.limit)[0].numpy()
             self._held = 0
         stamp = self._seen.stamp
         times = stamp + np.arange(len(plan), dtype=np.float64) * self._dt
         return ActionChunk(stamp, times, plan + self._correction * self.unit)
 
     def warm_up(self) -> None:
-        """As the base policy's."""
+        """As the base policy's, and the correction too."""
         self._base.warm_up()
-        self._buffer.clear()
+        self.observe(self._base.at_rest())
+        self.predict()
+        self.reset(np.random.default_rng(0))
 
     def describe(self) -> dict[str, Any]:
         """Of the base policy."""

@@ -194,13 +194,17 @@ class PolicyRunner:
         Raises:
             ConfigError: the runtime asked for cannot be used.
         """
-        pose = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
-        self.observe(Observation(
-            0.0, self._rest, dict.fromkeys(self._given, pose),
-            {name: np.zeros((*size, 3), np.uint8) for name, size in self._recorded.items()}))
+        self.observe(self.at_rest())
         for _ in range(_WARM_UP):
             self.predict()
         self.reset(np.random.default_rng(0))
+
+    def at_rest(self) -> Observation:
+        """The robot at rest, all objects in one place, black pictures."""
+        pose = np.array([0, 0, 0, 0, 0, 0, 1], np.float32)
+        return Observation(
+            0.0, self._rest, dict.fromkeys(self._given, pose),
+            {name: np.zeros((*size, 3), np.uint8) for name, size in self._recorded.items()})
 
     def describe(self) -> dict[str, Any]:
         """The runtime in use and what it was compared with; {} before the first prediction."""

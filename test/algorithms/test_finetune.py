@@ -9,19 +9,24 @@ import toy
 from safetensors.torch import load_file
 from tuned import cloned
 
+import il_robot.algorithms.finetune
 from il_robot.algorithms.collect_rounds import Place, collect_demonstrations, collect_round
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.corrections import GatedFactory
-from il_robot.algorithms.evaluate import evaluate
+from il_robot.algorithms.evaluate import EpisodeResult, Evaluation, evaluate
 from il_robot.algorithms.filtered import FilteredConfig, weighted
-from il_robot.algorithms.finetune import RECORDS, STATE, Around, finetune, read_records
+from il_robot.algorithms.finetune import Around, finetune
 from il_robot.algorithms.finetune_config import (
     CONFIG,
     FinetuneConfig,
+    extend_finetune,
     open_finetune,
     read_finetune,
+    read_records,
 )
 from il_robot.algorithms.methods import Correction
+from il_robot.algorithms.rlpd import RLPDConfig
+from il_robot.algorithms.run_state import STATE
 from il_robot.checkpoints import find_checkpoint, list_checkpoints
 from il_robot.config import build
 from il_robot.data.dataset import open_dataset
@@ -108,13 +113,124 @@ def test_a_run_that_was_stopped_goes_on_to_its_end(source, tmp_path):
     assert read_records(folder) == records
 
 
-def test_a_killed_run_goes_on_from_its_last_evaluation(whole, tmp_path):
-    folder = Path(shutil.copytree(whole, tmp_path / 'run'))
-    records = json.loads((folder / RECORDS).read_text())['records'][:3]
-    (folder / RECORDS).write_text(json.dumps({'records': records}))
-    (folder / f'.{STATE}').mkdir()  # killed while writing
+def test_what_was_learned_before_an_evaluation_that_was_stopped_is_kept(source, tmp_path):
+    folder = opened(tmp_path / 'run', source)
+    assert not go_on(folder, lambda: (folder / STATE).exists())  # saved, and then evaluated
+    saved = json.loads((folder / STATE / 'progress.json').read_text())
+    assert [r['steps'] for r in read_records(folder)] == [0, 0] and saved['due']
     assert go_on(folder)
-    assert read_records(folder)[-1]['kind'] == 'end'
+    next_one = read_records(folder)[2]
+    assert next_one['steps'] == 200
+    for key in ('learning_minutes', 'training_episodes'):  # nothing was learned again
+        assert next_one[key] == saved[key] > 0
+
+
+class KilledError(Exception):
+    """As abrupt as a kill, in the same process."""
+
+
+def killed_at(folder, steps):
+    def die(record):
+        if (record['kind'], record['steps']) == ('during', steps):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        finetune(folder, Around(ENV, 1, shown=False, on_record=die))
+
+
+def test_a_killed_run_goes_on_from_its_last_evaluation(source, tmp_path):
+    folder = opened(tmp_path / 'run', source)
+    killed_at(folder, 400)
+    before = read_records(folder)
+    (folder / f'.{STATE}').mkdir()  # while writing
+    (folder / STATE).rename(folder / f'.{STATE}.old')  # between two renames
+    assert go_on(folder)
+    records = read_records(folder)
+    assert records[:len(before)] == before
+    assert [(r['kind'], r['steps']) for r in records[len(before):]] == [
+        ('during', 600), ('end', 600)]
+    assert records[-2]['learning_minutes'] > before[-1]['learning_minutes']
+    assert records[-2]['training_episodes'] > before[-1]['training_episodes']
+
+
+def scripted(monkeypatch, *solved):
+    """Evaluations that bring these successes, one after the other."""
+    left = list(solved)
+
+    def evaluated(make_env, make_controller, seeds, **words):
+        count = left.pop(0)
+        return Evaluation({seed: EpisodeResult(seed, number < count, 10, 0.0)
+                           for number, seed in enumerate(seeds)})
+
+    monkeypatch.setattr(il_robot.algorithms.finetune, 'evaluate', evaluated)
+
+
+@pytest.mark.parametrize('killed', [False, True])
+def test_a_policy_that_has_become_much_worse_is_taken_back(
+        source, tmp_path, monkeypatch, killed):
+    folder = opened(tmp_path / 'run', source)
+    scripted(monkeypatch, 2, 3, 5, 0)  # before; after 0, 200 and 400 decisions
+    if killed:  # when it is known, and not yet done
+        killed_at(folder, 400)
+    assert not go_on(folder, lambda: len(read_records(folder)) == 4)
+    assert [r.get('taken_back') for r in read_records(folder)] == [None, False, False, True]
+    best = find_checkpoint(folder)
+    assert best.name == '000000200'
+    learner, trunk = load_file(folder / STATE / 'learner.safetensors'), \
+        load_checkpoint(best)[1].trunk.state_dict()
+    assert all(torch.equal(learner[f'tuned.actor.net.{k}'], v) for k, v in trunk.items())
+    assert learner['steps'] == 400 and learner['actor_every'] == 2 * RLPDConfig.actor_every
+
+
+def test_it_ends_at_the_target_or_without_progress_and_goes_on_where_more_is_asked(
+        source, tmp_path, monkeypatch):
+    folder = opened(tmp_path / 'run', source, target=0.8, patience=2, steps=2000)
+    scripted(monkeypatch, 2, 2, 3, 3, 3, 3)
+    assert go_on(folder)
+    last = read_records(folder)[-1]
+    assert last['why'] == '2 evaluations brought nothing better' and last['steps'] == 600
+    extend_finetune(folder, patience=0)
+    assert read_records(folder)[-1]['kind'] == 'during'
+    scripted(monkeypatch, 4, 3)
+    assert go_on(folder)
+    last = read_records(folder)[-1]
+    assert last['why'] == '80.0 % is the target' and last['checkpoint'] == 'checkpoints/000000800'
+    with pytest.raises(ConfigError, match='target'):
+        extend_finetune(folder, target=0.0)
+
+
+def cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+@pytest.mark.parametrize('damage', [
+    lambda state: cut(state / 'experience.npz', 0),
+    lambda state: cut(state / 'experience.npz', 5000),
+    lambda state: cut(state / 'learner.safetensors', 0),
+    lambda state: cut(state / 'learner.safetensors', 3000),
+    lambda state: (state / 'progress.json').unlink(),
+    lambda state: (state / 'progress.json').write_text('{}'),
+    shutil.rmtree])
+def test_without_a_whole_state_it_says_how_to_go_on_from_the_best(whole, tmp_path, damage):
+    folder = Path(shutil.copytree(whole, tmp_path / 'run'))
+    damage(folder / STATE)
+    with pytest.raises(ConfigError, match=f'--from {find_checkpoint(folder)} --output'):
+        go_on(folder)
+
+
+def test_a_corrected_policy_goes_on_with_its_own_correction(whole, tmp_path):
+    best = find_checkpoint(whole)
+    folder = opened(tmp_path / 'run', best, steps=200, limit=0.1, hold=1)
+    assert go_on(folder)
+    own, before = (load_checkpoint(path)[1] for path in (find_checkpoint(folder), best))
+    assert (own.limit, own.hold) == (before.limit, before.hold) == (0.5, 10)
+    records = read_records(folder)
+    assert records[2]['control_steps'] == 10 * records[2]['steps']
+    start = load_checkpoint(folder / 'start')[1].state_dict()
+    assert all(torch.equal(start[k], v) for k, v in before.state_dict().items())
+    for algorithm in ('rlpd', 'ppo'):
+        with pytest.raises(ConfigError, match='residual or residual_ppo'):
+            go_on(opened(tmp_path / algorithm, best, algorithm=algorithm, options={}))
 
 
 @pytest.mark.parametrize('algorithm', ['rlpd', 'ppo'])
@@ -224,8 +340,14 @@ def test_a_stopped_round_keeps_its_episodes(source, demonstrations, tmp_path):
     assert not go_on(folder, stop)
     kept = [e.seed for e in open_dataset(folder / 'dataset').episodes if e.round]
     assert kept
+    tries = folder / 'tries.jsonl'  # as if they had gone back
+    tries.write_text(''.join(
+        f'{json.dumps([number, seed, steps + 1000])}\n' for number, seed, steps in map(
+            json.loads, tries.read_text().splitlines())) + '[1, 20')
     assert go_on(folder)
-    assert read_records(folder)[-1]['kind'] == 'end'
+    records = read_records(folder)
+    assert records[-1]['kind'] == 'end'
+    assert records[2]['steps'] > 2 * FILTERED['every']  # fewer tries fill the round
     assert [e.seed for e in open_dataset(folder / 'dataset').episodes if e.round][
         :len(kept)] == kept
 
@@ -260,9 +382,6 @@ def test_what_cannot_be_tuned_is_refused(source, whole, tmp_path):
     mixed = find_checkpoint(cloned(tmp_path / 'mixed', 'chunk_mlp', 5, 2, mode='ensemble'))
     with pytest.raises(ConfigError, match='mode=newest'):
         go_on(opened(tmp_path / 'ppo', mixed, algorithm='ppo', options={}))
-    (whole / STATE / 'experience.npz').write_bytes(b'nonsense')
-    with pytest.raises(ConfigError, match='damaged'):
-        go_on(whole)
 
 
 def test_the_file_says_all(source, tmp_path):

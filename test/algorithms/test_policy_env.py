@@ -13,6 +13,7 @@ from il_robot.algorithms.evaluate import run_episode
 from il_robot.algorithms.policy_env import (
     PolicyEnvFactory,
     Recorded,
+    check_seen,
     residual_policy,
 )
 from il_robot.checkpoints import find_checkpoint
@@ -34,8 +35,8 @@ def runs(tmp_path_factory):
             for name, (kind, execution) in CASES.items()}
 
 
-def corrected(source, folder, limit=0.5):
-    checkpoint, policy = residual_policy(*load_checkpoint(source), (16,), limit)
+def corrected(source, folder, limit=0.5, hold=1):
+    checkpoint, policy = residual_policy(*load_checkpoint(source), (16,), limit, hold)
     save_checkpoint(folder, checkpoint, policy)
     return folder
 
@@ -153,6 +154,27 @@ def test_a_demonstration_corrects_the_policy_as_far_as_the_limit_allows(runs, tm
     part, = world.transitions(recorded())
     assert np.abs(part.action).max() <= 0.25 and part.action.any()
     assert part.obs.shape[1] == world.observation_space.shape[0]
+
+
+def test_a_demonstration_is_corrected_by_the_mean_of_what_a_correction_is_held_for(
+        runs, tmp_path):
+    each, held = (PolicyEnvFactory(ENV, corrected(
+        runs['ensemble'], tmp_path / str(hold), 1e6, hold))() for hold in (1, 3))
+    single, = each.transitions(recorded())
+    parts = held.transitions(recorded())
+    assert len(parts) == 3
+    for first, part in enumerate(parts):
+        for row, action in enumerate(part.action):
+            steps = single.action[first + 3 * row:first + 3 * row + 3]
+            np.testing.assert_allclose(action, steps.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_policies_that_see_pictures_are_refused(runs):
+    checkpoint, _ = load_checkpoint(runs['mlp'])
+    check_seen(checkpoint)
+    seen = replace(checkpoint.observation, cameras=('top', 'wrist'))
+    with pytest.raises(ConfigError, match=r'pictures \(top, wrist\).*without cameras'):
+        check_seen(replace(checkpoint, observation=seen))
 
 
 def test_failures_and_stages_are_worth_what_they_are(runs):

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import counting
 import gymnasium as gym
@@ -160,6 +160,18 @@ def test_an_update_that_went_too_far_is_undone_and_the_next_are_smaller():
     out = ours.update(acted(ours))
     assert out['kl'] > 0.01 and unchanged(ours, before) and ours.undone == 1
     assert ours.config.learning_rate == pytest.approx(0.05)
+    means = ours._optimizers['actor'].state()
+    assert not any(value.any() for values in means.values() for value in values.values())
+
+
+def test_after_a_gradient_that_is_no_number_it_goes_on_learning():
+    ours = learner(PPOConfig(target_kl=0, max_kl=1.0, batch_size=32))
+    before, rollout = weights(ours), acted(ours)
+    ours.update(replace(rollout, log_p=rollout.log_p * np.nan))
+    assert ours.undone == 1 and unchanged(ours, before)
+    ours.update(acted(ours))
+    assert ours.undone == 1 and not unchanged(ours, before)
+    assert all(torch.isfinite(p).all() for p in ours.actor.parameters())
 
 
 @pytest.mark.parametrize(('rate', 'factor'), [(0.05, 1 / 1.5), (1e-7, 1.5)])

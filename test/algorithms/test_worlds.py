@@ -60,6 +60,12 @@ def test_a_process_that_dies_is_replaced_and_counted(tmp_path):
     assert (steps[-1].obs[:, 0] > 0).any() or steps[-1].ended.any()
 
 
+def test_a_later_session_begins_with_other_episodes():
+    first, same, later = (
+        Worlds(Make(), 3, 0, 0, begun)._seeds(0) for begun in (0, 0, 1000))
+    assert first == same and not set(first) & set(later)
+
+
 def test_one_that_dies_before_its_first_step_is_replaced_and_counted(tmp_path):
     with Worlds(Make((('dies_at', 0), ('flag', str(tmp_path / 'died')))), 2, 0, 2) as worlds:
         steps = run(worlds, 2)

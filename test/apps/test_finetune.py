@@ -36,6 +36,12 @@ def test_a_policy_with_averaged_chunks_is_corrected_and_evaluated(cloned, tmp_pa
     # an ordinary checkpoint
     assert main(['evaluate', '--policy', str(output), '--episodes', '2', '--workers', '1']) == 0
     assert main(['finetune', '--output', str(output), '--resume']) == 0  # nothing left to do
+    capsys.readouterr()
+    assert main(['finetune', '--output', str(output), '--resume', '--steps', '300']) == 0
+    assert '300 steps are done' in capsys.readouterr().out
+    assert main(['finetune', '--output', str(output), '--resume', '--hold', '2', '--set',
+                 'updates=1', '--disturb', 'shoves=1']) == 2
+    assert 'leave out --set, --disturb, --hold' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('words', 'says'), [

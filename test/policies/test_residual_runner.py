@@ -105,6 +105,18 @@ def test_the_correction_sees_features_and_the_bases_action_normalised():
         inputs[-SPEC.dim:] * entry.scale + entry.offset, action, atol=1e-5)
 
 
+def test_a_correction_that_cannot_run_is_found_when_warming_up():
+    described, policy = base(ONE)
+    checkpoint, corrected = residual_policy(described, policy, (8,), 0.5)
+    runner = ResidualRunner(checkpoint, corrected, SPEC)
+    runner.warm_up()
+    with pytest.raises(RuntimeError, match='observe'):  # nothing of it is left
+        runner.plan(1)
+    corrected.trunk[0] = torch.nn.Linear(3, 8)
+    with pytest.raises(RuntimeError, match='shapes'):
+        ResidualRunner(checkpoint, corrected, SPEC).warm_up()
+
+
 def test_what_cannot_be_corrected_is_refused():
     described, policy = base(Execution(mode='blend', n_action_steps=2))
     checkpoint, corrected = residual_policy(described, policy, (8,), 0.5)

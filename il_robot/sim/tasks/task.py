@@ -57,7 +57,8 @@ class Task(Protocol):
     def progress(self, world: World) -> float:
         """How far the task is, from 0 to 1 where it is solved: a potential that rises all the way.
 
-        Rewards that are its differences leave the best policy the best (Ng et al., ICML 1999).
+        Rewards that are its differences leave the best policy the best where nothing is discounted
+        (Ng et al., ICML 1999).
         """
 
     def failed(self, world: World) -> bool:
