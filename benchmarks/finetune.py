@@ -150,17 +150,15 @@ def tune(study: str, method: str, seed: int, minutes: float, output: Path) -> No
         if method in WITH_DEMONSTRATIONS:
             words += ('--dataset', dataset)
     il_robot(log, 'finetune', '--output', folder, *words)
-    note(study, method, seed, minutes, read_records(folder))
+    note(study, method, seed, read_records(folder))
 
 
-def note(
-    study: str, method: str, seed: int, minutes: float, records: Sequence[dict[str, Any]]
-) -> None:
+def note(study: str, method: str, seed: int, records: Sequence[dict[str, Any]]) -> None:
     """Replace what the result file has of a run."""
     data = read_results()
     data.setdefault('studies', {}).setdefault(study, {}).setdefault(method, {})[str(seed)] = \
         list(records)
-    data |= {'command': f'python benchmarks/finetune.py --minutes {minutes:g}',
+    data |= {'command': 'python benchmarks/finetune.py',  # how long: "why" of each end
              'machine': f'{platform.machine()}, {len(os.sched_getaffinity(0))} cores',
              'torch': torch.__version__}
     RESULTS.write_text(json.dumps(data, indent=1) + '\n')

@@ -39,8 +39,9 @@ class FinetuneConfig:
         target: Success rate at which it ends; above 1 for never.
         patience: Evaluations without a new best after which it ends; 0 for never.
         tolerance: An evaluation this much below the best takes the policy back to the best one.
-        worlds: In which it drives at once, shared out evenly among processes, as many as there are
-            cores; one alone is in the learner's own.
+        worlds: In which it drives at once; one alone is in the learner's own process.
+        processes: Among which they are shared out evenly: 0 for the learner's own, None for as
+            many as there are cores.
         seed: Of everything.
         reward: ``sparse``, ``staged`` or ``progress`` (:mod:`il_robot.algorithms.policy_env`).
         stuck: Seconds without progress after which a try ends (``progress``); 0 for never.
@@ -60,6 +61,7 @@ class FinetuneConfig:
     patience: int = 0
     tolerance: float = 0.1
     worlds: int = 4
+    processes: int | None = None
     seed: int = 0
     reward: RewardKind = 'sparse'
     stuck: float = 2.0

@@ -162,7 +162,7 @@ class OffPolicy(_Trained):
         options = default_options(config) | dict(config.options)
         learner = build(RLPDConfig, options, f'{config.algorithm}: options')
         self._worlds = Worlds(
-            factory, config.worlds, config.seed, None if config.worlds > 1 else 0)
+            factory, config.worlds, config.seed, config.processes if config.worlds > 1 else 0)
         demonstrations = None
         if dataset is not None:
             demonstrations = read_experience(factory, open_dataset(dataset), learner)
@@ -221,13 +221,13 @@ class OnPolicy(_Trained):
             PPOConfig, {**ppo_defaults(config), **config.options}, f'{config.algorithm}: options')
         factory = PolicyEnvFactory(make_env, start, config.reward, config.stuck)
         self._worlds = Worlds(
-            factory, config.worlds, config.seed, None if config.worlds > 1 else 0)
+            factory, config.worlds, config.seed, config.processes if config.worlds > 1 else 0)
         policy = load_checkpoint(start)[1]
         self._net = Correction(policy) if isinstance(policy, ResidualPolicy) \
             else trained_net(start, config.algorithm)
         space = self._worlds.action_space
         actor = Actor(self._net, space.shape[0], learner.std)
-        cores = len(os.sched_getaffinity(0)) if config.worlds > 1 else 1
+        cores = 1 if self._worlds.processes == 0 else len(os.sched_getaffinity(0))
         self._trainer = PPOTrainer(
             self._worlds, PPO(actor, self._worlds.obs_dim, learner, config.seed), threads=cores)
 

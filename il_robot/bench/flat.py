@@ -52,10 +52,21 @@ class Scaled(nn.Module):
 
 
 class Task:
-    """One application while a method works on it."""
+    """One application while a method works on it.
 
-    def __init__(self, application: Application, seed: int, evaluated: Sequence[int]) -> None:
+    Args:
+        application: What is to be done.
+        seed: Of everything.
+        evaluated: Reset seeds of the evaluation episodes.
+        on_the_way: Those of the evaluations before the last; None: all.
+    """
+
+    def __init__(
+        self, application: Application, seed: int, evaluated: Sequence[int],
+        on_the_way: Sequence[int] | None = None,
+    ) -> None:
         self.application, self.seed, self.evaluated = application, seed, evaluated
+        self._on_the_way = evaluated if on_the_way is None else on_the_way
         self.make = MakeFlat(application)
         self.env = self.make()
         self.teacher = Teacher(application, self.env)
@@ -95,11 +106,12 @@ class Task:
         return time.process_time() - self._begun - self._away
 
     def judge(self, actor: Actor | Categorical, *, labels: int, steps: int, switches: int = 0,
-              seconds: float | None = None) -> None:
+              seconds: float | None = None, last: bool = False) -> None:
         """Another point of the curve; ``seconds``: what it cost, where that is not all so far."""
         seconds = self.seconds if seconds is None else seconds
         begun = time.process_time()
-        found = scores(self.make, self.act(actor), self.evaluated)
+        found = scores(self.make, self.act(actor),
+                       self.evaluated if last else self._on_the_way)
         self.outcome.points.append(Point(labels, steps, seconds, found, switches))
         self._away += time.process_time() - begun
 
@@ -166,14 +178,15 @@ def bc(task: Task) -> Outcome:
     """Demonstrations alone: 1, 2, 5, ... of them, each number cloned by itself."""
     shown: list[Episode] = []
     collected = 0.0
-    for count in sizes(task.application.demonstrations):
+    counts = sizes(task.application.demonstrations)
+    for count in counts:
         begun = task.seconds
         shown += [task.show(number) for number in range(len(shown), count)]
         collected += task.seconds - begun
         begun = task.seconds
         actor = clone(task, shown)
         task.judge(actor, labels=steps_of(shown), steps=steps_of(shown),
-                   seconds=collected + task.seconds - begun)
+                   seconds=collected + task.seconds - begun, last=count == counts[-1])
     return task.finish(actor)
 
 
@@ -185,9 +198,10 @@ def dagger(task: Task) -> Outcome:
     """
     episodes = [task.show(0)]
     actor = clone(task, episodes)
-    task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes), switches=0)
-    rng, switches = np.random.default_rng([task.seed, 3]), 0
     rounds = sizes(task.application.demonstrations)
+    task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes),
+               last=len(rounds) == 1)
+    rng, switches = np.random.default_rng([task.seed, 3]), 0
     for number, (have, want) in enumerate(zip(rounds, rounds[1:]), 1):
         share, answer = 0.5**number, task.act(actor)
         for k in range(have, want):
@@ -202,7 +216,8 @@ def dagger(task: Task) -> Outcome:
                 task.env, SHOWN + 1000 * task.seed + k, drives, task.teacher))
             switches += takeovers(drove)
         actor = clone(task, episodes)
-        task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes), switches=switches)
+        task.judge(actor, labels=steps_of(episodes), steps=steps_of(episodes), switches=switches,
+                   last=want == rounds[-1])
     return task.finish(actor)
 
 

@@ -42,9 +42,10 @@ def _learn(task: Task, actor: Actor | Categorical, config: PPOConfig, labels: in
         learner = PPO(actor, worlds.obs_dim, config, task.seed)
         trainer = PPOTrainer(worlds, learner, shape)
         task.judge(actor, labels=labels, steps=begun)
-        for until in np.linspace(0, task.application.steps, _POINTS + 1)[1:].astype(int):
+        steps = task.application.steps
+        for until in np.linspace(0, steps, _POINTS + 1)[1:].astype(int):
             trainer.run(int(until), Returns())
-            task.judge(actor, labels=labels, steps=begun + trainer.steps)
+            task.judge(actor, labels=labels, steps=begun + trainer.steps, last=until == steps)
     return task.finish(actor)
 
 
@@ -110,5 +111,6 @@ def rlpd(task: Task) -> Outcome:
         trainer = Trainer(worlds, learner, replay, task.seed)
         for until in np.linspace(0, steps, _POINTS + 1)[1:].astype(int):
             trainer.run(int(until), Returns())
-            task.judge(actor, labels=steps_of(shown), steps=steps_of(shown) + trainer.steps)
+            task.judge(actor, labels=steps_of(shown), steps=steps_of(shown) + trainer.steps,
+                       last=until == steps)
     return task.finish(actor)

@@ -76,14 +76,7 @@ class Curve:
     @property
     def noise(self) -> float:
         """Standard error of the last score by the number of its episodes."""
-        scores = np.asarray(self.cell['points'][self.best]['scores'], float)
-        count = len(scores)
-        if np.isin(scores, (0.0, 1.0)).all():  # a share, also where all are alike
-            share = (scores.sum() + 2) / (count + 4)
-            deviation = np.sqrt(share * (1 - share))
-        else:
-            deviation = scores.std()
-        return float(deviation / np.sqrt(count) / (self.ends[1] - self.ends[0]))
+        return standard_error(self.cell['points'][self.best]['scores'], self.ends)
 
     def to_converge(self, what: str) -> float:
         """Of ``labels``, ``steps`` or ``seconds``, until it stayed nearly the expert; inf: never.
@@ -153,8 +146,20 @@ def curves(
     return found
 
 
-def under(curve: Curve, disturbance: str) -> list[tuple[float, float]]:
-    """Normalised scores of the last policy by the strength of a disturbance.
+def standard_error(scores: Sequence[float], ends: tuple[float, float]) -> float:
+    """Of the normalised mean of so many episodes' scores."""
+    values = np.asarray(scores, float)
+    count = len(values)
+    if np.isin(values, (0.0, 1.0)).all():  # a share, also where all are alike
+        share = (values.sum() + 2) / (count + 4)
+        deviation = np.sqrt(share * (1 - share))
+    else:
+        deviation = values.std()
+    return float(deviation / np.sqrt(count) / (ends[1] - ends[0]))
+
+
+def under(curve: Curve, disturbance: str) -> list[tuple[float, float, float]]:
+    """By the strength of a disturbance the last policy's normalised score and its error.
 
     Args:
         curve: Of which run.
@@ -163,7 +168,8 @@ def under(curve: Curve, disturbance: str) -> list[tuple[float, float]]:
     tried = curve.cell['robustness'].get(disturbance, [])
     if not tried:
         return []
-    return [(strength, float(normalized(np.mean(scores), curve.ends)))
+    return [(strength, float(normalized(np.mean(scores), curve.ends)),
+             standard_error(scores, curve.ends))
             for strength, scores in tried]
 
 

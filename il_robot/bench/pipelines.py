@@ -26,7 +26,7 @@ from il_robot.algorithms.dagger_config import CONFIG as DAGGER_FILE
 from il_robot.algorithms.dagger_config import DaggerConfig, open_dagger
 from il_robot.algorithms.finetune import Around, finetune
 from il_robot.algorithms.finetune_config import CONFIG as FINETUNE_FILE
-from il_robot.algorithms.finetune_config import FinetuneConfig, open_finetune, read_records
+from il_robot.algorithms.finetune_config import open_finetune, read_records
 from il_robot.algorithms.runs import RUN
 from il_robot.bench.clock import Clock, locked
 from il_robot.bench.episodes import DELAY, MakeScene, latency, measure, under
@@ -40,7 +40,6 @@ from il_robot.errors import SimulationError
 from il_robot.policies.checkpoint import load_checkpoint, read_description
 
 CHECKPOINT, POINTS = 'checkpoint', 'points.json'
-_SEEDS_PER_RUN = 10_000
 
 
 class Work:
@@ -50,17 +49,19 @@ class Work:
         scene: What is to be done.
         pipeline: How.
         seed: Of everything.
-        episodes: Of the evaluation at the end; those on the way have a quarter.
+        episodes: Of the evaluation at the end.
         folder: Of all files; what is there is not done again.
         strengths: Disturbances that the last policy is tried under, and how strong.
+        on_the_way: Episodes of the evaluations before.
     """
 
     def __init__(
         self, scene: Scene, pipeline: Pipeline, seed: int, episodes: int, folder: Path,
-        strengths: Mapping[str, Sequence[float]],
+        strengths: Mapping[str, Sequence[float]], on_the_way: int = 1,
     ) -> None:
         self._scene, self._pipeline, self._seed = scene, pipeline, seed
-        self._episodes, self._folder, self._strengths = episodes, folder, strengths
+        self._episodes, self._on_the_way = episodes, on_the_way
+        self._folder, self._strengths = folder, strengths
         self._make = MakeScene(scene.arguments())
         self._shown = MakeScene(scene.arguments(**scene.shaken))
         self._recipe = pipeline.recipe(scene.task)
@@ -102,7 +103,7 @@ class Work:
         with showing.running():
             if not collect_demonstrations(
                     Place(self._shown, should_stop=showing.tick), data,
-                    first_seed=1_000_000 + _SEEDS_PER_RUN * self._seed,
+                    first_seed=DaggerConfig(seed=self._seed).first_seed(0),
                     enough=lambda episodes, _: episodes >= number):
                 raise SimulationError('demonstrations ended early')
         dataset = open_dataset(data).first_episodes(number)
@@ -124,7 +125,7 @@ class Work:
         if not (run / DAGGER_FILE).exists():
             # the rounds are judged here: one episode is the least that the run itself must see
             config = build(DaggerConfig, {
-                'demonstrations': self._begin, 'noise': scene.shaken['action_noise'],
+                'demonstrations': self._begin, 'noise': scene.steady_noise,
                 **self._pipeline.dagger,
                 'evaluate_episodes': 1, 'seed': self._seed}, 'dagger')
             open_dagger(run, config, self._recipe, {
@@ -155,10 +156,10 @@ class Work:
         self._judge('start', start, cost, False)
         run = self._folder / 'finetune'
         if not (run / FINETUNE_FILE).exists():
-            config = build(FinetuneConfig, {
-                'worlds': 1, 'evaluate_episodes': 100, 'final_episodes': 1,
-                **self._pipeline.finetune, 'seed': self._seed}, 'finetune')
-            open_finetune(run, config, start, self._folder / 'dataset', {})
+            config = self._pipeline.finetuning(self._seed)
+            # a recording does not say how far its task was at each step
+            data = None if config.reward == 'progress' else self._folder / 'dataset'
+            open_finetune(run, config, start, data, {})
         finetune(run, Around(self._make, shown=False))
         records = [r for r in read_records(run) if r['kind'] == 'during']
 
@@ -184,7 +185,7 @@ class Work:
         """Another point of the curve, if it is not there yet."""
         known = self._points()
         if name not in known:
-            count = self._episodes if last else max(1, self._episodes // 4)
+            count = self._episodes if last else self._on_the_way
             found = measure(self._make, PolicyFactory(checkpoint), count)
             known[name] = {**cost, 'scores': found[0], 'jerk': found[1]}
             write_json(self._folder / POINTS, known)

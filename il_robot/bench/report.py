@@ -65,10 +65,13 @@ def together(own: Sequence[Curve], what: str) -> tuple[Any, Any]:
 
     Every curve is a staircase: between two evaluations, and after the last, the older one counts.
     """
-    steps = [np.asarray(getattr(c, what), float) for c in own]
+    # what fewer demonstrations took is not always less: the clock has its whims
+    orders = [np.argsort(getattr(c, what), kind='stable') for c in own]
+    steps = [np.asarray(getattr(c, what), float)[o] for c, o in zip(own, orders)]
     grid = np.unique(np.concatenate(steps))
     grid = grid[grid >= max(x[0] for x in steps)]
-    at = [100 * c.score[np.searchsorted(x, grid, side='right') - 1] for c, x in zip(own, steps)]
+    at = [100 * c.score[o][np.searchsorted(x, grid, side='right') - 1]
+          for c, o, x in zip(own, orders, steps)]
     return grid, np.mean(at, axis=0)
 
 
@@ -92,8 +95,8 @@ def draw_robustness(curves: Sequence[Curve]) -> Any:
                      if (c.method, c.environment) == (method, environment)]
             tried = [t for t in tried if t]
             if tried:
-                ax.plot([strength for strength, _ in tried[0]],
-                        100 * np.mean([[score for _, score in t] for t in tried], axis=0), '.-',
+                ax.plot([strength for strength, *_ in tried[0]],
+                        100 * np.mean([[score for _, score, _ in t] for t in tried], axis=0), '.-',
                         color=f'C{number}', label=method)
         ax.set(title=environment, xlabel=disturbance)
         ax.set_ylim(*_shown(ax.get_ylim()))
@@ -190,15 +193,18 @@ def write_report(
     for what, label in (('labels', 'labels of the expert'), ('steps', 'steps of the environment'),
                         ('seconds', 'seconds of collecting and training')):
         page.section(f'Score over {label}', 'Thin lines are seeds, thick ones their mean; dots '
-                     'are evaluations, on the way with fewer episodes on bimanual tasks.')
+                     'are evaluations, on the way often with fewer episodes.')
         page.picture(draw(curves, what, label), what, f'score over {label}')
     experts = [c for c in measures.curves(cells, lambda name: name == EXPERT)
                if c.cell['robustness']]
     _each(page, curves, experts)
     machines = sorted({c['machine'] for c in cells})
     packages = sorted({f'{k} {v}' for c in cells for k, v in c['packages'].items()})
+    codes = sorted({c.get('code', 'of unknown sources') for c in cells})
     page.section('How to get these numbers', f'{len(cells)} results of il_robot '
-                 f'{", ".join(sorted({c["version"] for c in cells}))}; {"; ".join(machines)}; '
+                 f'{", ".join(sorted({c["version"] for c in cells}))} '
+                 f'({len(codes)} states of its sources: {", ".join(codes)}); '
+                 f'{"; ".join(machines)}; '
                  f'{", ".join(packages)}. One of them alone: add --environments, --methods and '
                  '--seeds.')
     page.command(command)

@@ -65,6 +65,12 @@ class Scene:
             noise, share = self.noise, 1.0
         return {'action_noise': noise, 'noise_share': share}
 
+    @property
+    def steady_noise(self) -> float:
+        """On an expert who is shaken in every step [rad]: none where he could not finish so."""
+        shaken = self.shaken
+        return shaken['action_noise'] if shaken['noise_share'] == 1.0 else 0.0
+
     def arguments(self, **disturbances: float) -> dict[str, Any]:
         """Of :func:`il_robot.sim.make`, with these disturbances instead of the scene's own."""
         return {'task': self.task, 'width': self.width, 'task_options': dict(self.task_options),
@@ -77,7 +83,7 @@ class Scene:
         return Application(
             f'il_robot.sim:{env_id}', 'il_robot.bench.experts:bimanual', options, 'success',
             gamma=0.99, steps=steps, demonstrations=demonstrations,
-            noise=self.shaken['action_noise'] / _HALF_RANGE)
+            noise=self.steady_noise / _HALF_RANGE)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ class Pipeline:
         curve: Clone every number of demonstrations; else only the largest.
         flat: One of :data:`FLAT` instead of all that.
         steps: Of the environment that ``flat`` may take.
+        scenes: On which alone; empty for all.
     """
 
     policy: str = 'mlp'
@@ -105,6 +112,7 @@ class Pipeline:
     curve: bool = True
     flat: str = ''
     steps: int = 200_000
+    scenes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if sum(map(bool, (self.dagger, self.finetune, self.flat))) > 1:
@@ -115,6 +123,12 @@ class Pipeline:
             raise ValueError(unknown('flat', self.flat, FLAT))
         build(DaggerConfig, self.dagger, 'dagger')
         build(FinetuneConfig, self.finetune, 'finetune')
+
+    def finetuning(self, seed: int) -> FinetuneConfig:
+        """The whole configuration; one core works on it."""
+        return build(FinetuneConfig, {
+            'worlds': 1, 'processes': 0, 'evaluate_episodes': 100, 'final_episodes': 1,
+            **self.finetune, 'seed': seed}, 'finetune')
 
     def recipe(self, task: str) -> Recipe:
         """For one task.

@@ -14,6 +14,7 @@ with those of this one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -21,12 +22,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+import il_robot
 from il_robot import __version__
+from il_robot.algorithms.dagger_config import DaggerConfig
+from il_robot.algorithms.methods import default_options
 from il_robot.bench import flat, flat_rl
 from il_robot.bench.application import Application, MakeFlat
 from il_robot.bench.clock import locked
@@ -61,7 +66,8 @@ class Suite:
         strengths: Disturbances that the last policy of a pipeline is tried under, and how strong:
             fields of :class:`il_robot.sim.disturbances.Disturbances`, and ``delay`` [s].
         seeds: Training seeds of each.
-        episodes: Of every evaluation; those on the way on a scene have a quarter.
+        episodes: Of the evaluation at the end.
+        on_the_way: Of those before; 0: as many on applications, a quarter on scenes.
         about: What it is for, a sentence of the report.
     """
 
@@ -73,6 +79,7 @@ class Suite:
     strengths: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     episodes: int = 200
+    on_the_way: int = 0
     about: str = ''
 
     def __post_init__(self) -> None:
@@ -90,8 +97,13 @@ class Suite:
                 raise ValueError(f'{name!r} is no name for a pipeline here: it is taken')
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f'seeds must differ and be >= 0, got {self.seeds}')
-        if self.episodes < 1:
-            raise ValueError(f'episodes must be >= 1, got {self.episodes}')
+        for name, pipeline in self.pipelines.items():
+            for scene in pipeline.scenes:
+                if scene not in self.scenes:
+                    raise ValueError(f'{name}: {unknown("scene", scene, list(self.scenes))}')
+        if self.episodes < 1 or not 0 <= self.on_the_way <= self.episodes:
+            raise ValueError(f'episodes must be >= 1 and on_the_way at most as many, got '
+                             f'{self.episodes} and {self.on_the_way}')
         for name, values in self.strengths.items():
             if not isinstance(values, list | tuple) or not values:
                 raise ValueError(f'strengths: {name} must be a list, got {values!r}')
@@ -112,13 +124,14 @@ class Suite:
                     if not (method == 'rlpd' and _has_choices(application)):
                         yield self._cell(name, method, seed)
             for name in self.scenes:
-                for method in self.pipelines:
-                    yield self._cell(name, method, seed)
+                for method, pipeline in self.pipelines.items():
+                    if name in pipeline.scenes or not pipeline.scenes:
+                        yield self._cell(name, method, seed)
 
     def _cell(self, name: str, method: str, seed: int) -> Cell:
         where = self.applications.get(name) or self.scenes[name]
         return Cell(name, method, seed, self.episodes, where, self.pipelines.get(method),
-                    self.strengths)
+                    self.strengths, self.on_the_way)
 
 
 def _has_choices(application: Application) -> bool:
@@ -140,6 +153,7 @@ class Cell:
     where: Application | Scene
     how: Pipeline | None = None
     strengths: Mapping[str, Any] = field(default_factory=dict)
+    on_the_way: int = 0
 
     @property
     def path(self) -> Path:
@@ -151,22 +165,35 @@ class Cell:
         begun = time.time()
         outcome = self._outcome((output / WORK / self.path).with_suffix(''))
         return {'environment': self.environment, 'method': self.method, 'seed': self.seed,
-                'version': __version__, 'begun': begun, 'wall_seconds': time.time() - begun,
+                'version': __version__, 'code': code_hash(), 'begun': begun,
+                'wall_seconds': time.time() - begun,
                 **about(), **outcome.to_dict()}
 
     def _outcome(self, folder: Path) -> Outcome:
         where, how = self.where, self.how
         if isinstance(where, Application):
             return (METHODS | _ENDS)[self.method](
-                flat.Task(where, self.seed, range(self.episodes)))
+                flat.Task(where, self.seed, range(self.episodes),
+                          range(self.on_the_way or self.episodes)))
         if self.method in REFERENCES:
             return reference(self.method, where, self.episodes, self.strengths)
         assert how is not None, 'every other method of a scene is a pipeline'
+        fewer = self.on_the_way or max(1, self.episodes // 4)
         if how.flat:
             return METHODS[how.flat](flat.Task(
                 where.application(how.steps, how.begin or where.demonstrations[-1]), self.seed,
-                range(FIRST_SEED, FIRST_SEED + self.episodes)))
-        return Work(where, how, self.seed, self.episodes, folder, self.strengths).run()
+                range(FIRST_SEED, FIRST_SEED + self.episodes),
+                range(FIRST_SEED, FIRST_SEED + fewer)))
+        return Work(where, how, self.seed, self.episodes, folder, self.strengths, fewer).run()
+
+
+@cache
+def code_hash() -> str:
+    """Of all sources of this package: what a version number does not say between two releases."""
+    root, digest = Path(il_robot.__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob('*.py')):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def about() -> dict[str, Any]:
@@ -206,7 +233,12 @@ def _grown(suite: Suite, output: Path) -> dict[str, Any]:
         ConfigError: what is there already is of another version, or other than now.
     """
     now = json.loads(json.dumps({**to_dict(suite), 'recipes': {
-        f'{name} on {task}': to_dict(pipeline.recipe(task))
+        f'{name} on {task}': {
+            **to_dict(pipeline.recipe(task)),
+            **({'dagger': to_dict(build(DaggerConfig, pipeline.dagger, name))}
+               if pipeline.dagger else {}),
+            **({'finetune': to_dict(pipeline.finetuning(0)),
+                'options': default_options(pipeline.finetuning(0))} if pipeline.finetune else {})}
         for name, pipeline in suite.pipelines.items() if not pipeline.flat
         for task in sorted({scene.task for scene in suite.scenes.values()})}}))
     path = output / SUITE
@@ -220,7 +252,8 @@ def _grown(suite: Suite, output: Path) -> dict[str, Any]:
     before = there['suite']
     other = [name for kind in _KINDS for name, old in before[kind].items()
              if now[kind].get(name, old) != old]
-    other += [key for key in ('episodes', 'strengths') if before[key] != now[key]]
+    other += [key for key in ('episodes', 'on_the_way', 'strengths')
+              if before.get(key) != now[key]]
     if other:
         raise ConfigError(f'{output} has results of another {", ".join(other)}; give another '
                           '--output')

@@ -137,8 +137,11 @@ def questions(curves: Sequence[Curve]) -> Table:
         ('fewest seconds to 90', over(lambda c: c.to_converge('seconds')), amount, False),
         ('best worst seed', {m: min(map(_score, own)) for m, own in every.items()}, percent,
          True),
-        ('least spread over seeds', {m: spread(found) for m, found in by_method.items()
-                                     if len({c.seed for c in every[m]}) > 1}, percent, False),
+        # a method that always fails has no spread at all
+        ('least spread over seeds, of those above 50 on average',
+         {m: spread(found) for m, found in by_method.items()
+          if len({c.seed for c in every[m]}) > 1
+          and np.mean([_score(c) for c in every[m]]) > 0.5}, percent, False),
         ('under the strongest disturbances', {m: float(np.mean(v)) for m, v in hardest.items()
                                               if v}, percent, True),
         ('smoothest commands [rad/s^3]', {m: v for m, v in over(
@@ -212,16 +215,24 @@ def quality(curves: Sequence[Curve], environment: str) -> Table:
                   'jerk [rad/s^3]'], rows)
 
 
+def _reached(seeds: Sequence[Curve], what: str) -> str:
+    """What it took until it stayed above 90, median over seeds; of single points at most that."""
+    if max(len(c.score) for c in seeds) > 1:
+        return amount(float(np.median([c.to_converge(what) for c in seeds])))
+    took = [getattr(c, what)[0] if c.score[0] >= measures.CONVERGED else np.inf for c in seeds]
+    text = amount(float(np.median(took)))
+    return text if text == '-' else f'<= {text}'
+
+
 def costs(curves: Sequence[Curve], environment: str) -> Table:
     """What each method took on one environment."""
     rows = []
     for method, seeds in _of(curves, environment).items():
-        reach = [float(np.median([c.to_converge(what) for c in seeds]))
-                 for what in ('labels', 'steps', 'seconds')]
+        reach = [_reached(seeds, what) for what in ('labels', 'steps', 'seconds')]
         took = [float(np.median([getattr(c, what)[c.best] for c in seeds]))
                 for what in ('labels', 'switches', 'seconds')]
         latency = np.median([c.cell['latency_ms'] for c in seeds], axis=0)
-        rows.append([method, *map(amount, reach), *map(amount, took),
+        rows.append([method, *reach, *map(amount, took),
                      amount(float(seeds[0].cell['parameters'])),
                      f'{latency[0]:.2f} / {latency[1]:.2f}'])
     return Table(['method', 'labels to 90', 'steps to 90', 's to 90', 'labels', 'takeovers',
@@ -242,9 +253,9 @@ def robustness(
         tried = [t for t in tried if t]
         if not tried:
             continue
-        strengths, row = [strength for strength, _ in tried[0]], [method]
+        strengths, row = [strength for strength, *_ in tried[0]], [method]
         for k in range(len(strengths)):
-            found = measures.mean([t[k][1] for t in tried])
+            found = measures.mean([t[k][1] for t in tried], [t[k][2] for t in tried])
             row.append(interval(found))
             shade[len(rows), k + 1] = colour(found.value)
         rows.append(row)

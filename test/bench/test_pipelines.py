@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -9,8 +10,11 @@ from il_robot.bench.episodes import FIRST_SEED, MakeScene, measure, reference
 from il_robot.bench.outcome import EXPERT, RANDOM
 from il_robot.bench.pipelines import CHECKPOINT, POINTS, Work
 from il_robot.bench.scenes import Pipeline, Scene
+from il_robot.bench.suite import load_suite
+from il_robot.data.dataset import open_dataset
 from il_robot.errors import ConfigError, SimulationError
 from il_robot.policies.checkpoint import load_checkpoint
+from il_robot.resources import named_config
 
 SHORT = ('training.steps=40', 'model.hidden=[16]')
 SCENE = Scene(demonstrations=(2, 3))
@@ -25,6 +29,9 @@ PIPELINES = {
     'residual': (Pipeline('chunk_mlp', SHORT, finetune={
         **TUNED, 'options': {'warmup': 20, 'batch_size': 8, 'hidden': [8], 'updates': 0.1}}),
         ['start', 'end']),
+    'residual, shaped': (Pipeline('mlp', SHORT, finetune={
+        **TUNED, 'reward': 'progress', 'worlds': 2, 'options': {
+            'warmup': 20, 'batch_size': 8, 'hidden': [8], 'updates': 0.1}}), ['start', 'end']),
 }
 
 
@@ -71,6 +78,30 @@ def test_a_killed_cell_goes_on_and_ends_the_same(tmp_path, monkeypatch, name, wh
     weights = [load_checkpoint(tmp_path / name / CHECKPOINT)[1].state_dict()
                for name in ('whole', 'cut')]
     assert all((weights[0][k] == v).all() for k, v in weights[1].items())
+
+
+@pytest.mark.parametrize('name', ['bimanual', 'labels', 'robustness'])
+def test_every_pipeline_of_a_shipped_suite_can_begin(tmp_path, name):
+    """All of its settings but for how long, up to where it would learn for long."""
+    for how, pipeline in load_suite(named_config('bench', name)).pipelines.items():
+        if pipeline.finetune:
+            few = {'steps': 20, 'every': 20, 'evaluate_episodes': 1}
+            own = {'train_steps': 20} if pipeline.finetune['algorithm'] == 'filtered' else {
+                'hidden': [8], 'batch_size': 8}
+            short = replace(pipeline, changes=SHORT, finetune={
+                **pipeline.finetune, **few, 'options': own})
+            outcome = work(tmp_path / how, short, 1).run()
+            assert outcome.points[-1].steps > outcome.points[0].steps
+
+
+def test_demonstrations_are_those_of_the_rounds_with_the_same_seed(tmp_path):
+    cloned, corrected = (Work(SCENE, PIPELINES[name][0], 1, 1, tmp_path / name, {})
+                         for name in ('largest', 'corrected'))
+    cloned.run()
+    corrected.run()
+    seeds = [[e.seed for e in open_dataset(path).episodes if not e.round][:2] for path in (
+        tmp_path / 'largest' / 'dataset', tmp_path / 'corrected' / 'dagger' / 'dataset')]
+    assert seeds[0] == seeds[1] and len(seeds[0]) == 2
 
 
 def test_two_processes_are_not_at_work_in_one_folder(tmp_path):
@@ -146,6 +177,8 @@ def test_holding_still_has_no_jerk_and_a_broken_episode_is_said():
 
 def test_demonstrations_are_noisy_and_trials_are_as_the_scene_says():
     assert Scene('insert_peg').shaken == {'action_noise': 0.01, 'noise_share': 0.5}
+    assert Scene('insert_peg').steady_noise == 0.0  # with it all the time nobody finishes
+    assert Scene('transfer_cube').steady_noise == 0.005
     assert Scene(noise=0.002).shaken == {'action_noise': 0.002, 'noise_share': 1.0}
     scene = Scene(disturbances={'shoves': 1}, noise=0.01)
     assert scene.arguments()['disturbances'] == {'shoves': 1}

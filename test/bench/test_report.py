@@ -33,7 +33,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('report')
-    cells = [*ends('a'), *ends('b'), cell('c', 'bc', 0, 0.5), cell(
+    cells = [*ends('a'), *ends('b'), cell('c', 'bc', 0, 0.5, code='abc'), cell(
         'a', 'expert', 0, 1.0, robustness={'shoves': [[0, [1.0]], [1, [0.9]], [2, [0.7]]]})]
     for seed in range(3):
         for method, last in (('bc', 0.5), ('dagger', 0.9)):
@@ -59,6 +59,7 @@ def test_it_says_what_where_and_how(folder):
     page = Page()
     page.feed((folder / 'report.html').read_text())
     text = ' '.join(page.text)
+    assert '2 states of its sources: abc, of unknown sources' in text
     for words in ('Is <this> & that so?', 'Ranking', 'no difference is shown', 'a machine',
                   'torch 2', 'il_robot bench --suite mine', 'a under shoves', 'dagger', 'it broke',
                   'no result of expert and random'):
@@ -71,6 +72,15 @@ def test_markdown_and_pictures_are_beside_it(folder):
     assert set(named) == {'labels.png', 'steps.png', 'seconds.png', 'robustness.png'}
     assert all((folder / name).stat().st_size > 5000 for name in named)
     assert '| dagger |' in text
+
+
+def test_a_curve_whose_costs_do_not_ascend_is_read_in_the_order_of_what_was_taken():
+    made = cell('x', 'bc', 0, 0.2, 0.4, 0.9)
+    for point, seconds in zip(made['points'], (5.0, 3.0, 9.0)):
+        point['seconds'] = seconds
+    curve, = measures.curves([*ends('x'), made])
+    grid, mean = together([curve], 'seconds')
+    assert grid.tolist() == [3, 5, 9] and mean.tolist() == pytest.approx([40, 20, 90])
 
 
 def test_a_mean_of_curves_of_different_lengths_ends_with_the_last_of_each():

@@ -39,9 +39,35 @@ def test_a_shipped_suite_is_whole(name):
             pipeline.recipe(scene.task)
 
 
+@pytest.mark.parametrize('name', SHIPPED)
+def test_no_policy_fits_the_peg_without_the_features_that_the_others_have(name):
+    seen = {p.policy: p.recipe('insert_peg').observation
+            for p in load_suite(named_config('bench', name)).pipelines.values() if not p.flat}
+    assert all(o == next(iter(seen.values())) for o in seen.values()), seen
+
+
 def test_cells_go_seed_by_seed_after_the_ends_of_the_scale():
     assert [(c.method, c.seed) for c in SUITE.cells()] == [
         ('expert', 0), ('random', 0), ('bc', 0), ('bc', 1)]
+
+
+def test_a_pipeline_can_be_for_some_scenes_alone():
+    suite = Suite('mine', scenes={'cube': Scene(), 'tray': Scene('lift_tray')}, pipelines={
+        'bc': Pipeline(), 'gail': Pipeline(flat='gail', scenes=('tray',))}, seeds=(0,))
+    found = [(c.environment, c.method) for c in suite.cells() if c.how]
+    assert found == [('cube', 'bc'), ('tray', 'bc'), ('tray', 'gail')]
+
+
+def test_results_say_which_sources_they_are_of(monkeypatch, tmp_path):
+    first = suites.code_hash()
+    suites.code_hash.cache_clear()
+    assert suites.code_hash() == first and len(first) == 12
+    (tmp_path / 'il_robot').mkdir()
+    (tmp_path / 'il_robot' / '__init__.py').write_text('')
+    monkeypatch.setattr(suites.il_robot, '__file__', str(tmp_path / 'il_robot' / '__init__.py'))
+    suites.code_hash.cache_clear()
+    assert suites.code_hash() != first
+    suites.code_hash.cache_clear()
 
 
 def test_choices_are_not_asked_of_rlpd():
@@ -65,6 +91,7 @@ def test_the_recipe_made_for_a_task_is_taken():
     ({'strengths': {'shovs': [3]}}, "did you mean 'shoves'"),
     ({'strengths': {'shoves': [3, 1]}}, 'must ascend'),
     ({'strengths': {'delay': [-0.1]}}, 'must ascend'),
+    ({'on_the_way': 300}, 'on_the_way at most'),
     ({'seeds': [0, 0]}, 'seeds must differ'), ({'seeds': [-1]}, 'seeds must differ'),
     ({'scenes': {'a': {}}, 'pipelines': {'expert': {}}}, 'it is taken'),
     ({'pipelines': {'bc': {}}}, 'it is taken'),
@@ -75,6 +102,7 @@ def test_the_recipe_made_for_a_task_is_taken():
     ({'scenes': {'a': {'demonstrations': [5, 3]}}}, 'must ascend'),
     ({'scenes': {'a': {'disturbances': {'shove': 1}}}}, "did you mean 'shoves'"),
     ({'pipelines': {'a': {'flat': 'bcc'}}}, 'flat'),
+    ({'scenes': {'cube': {}}, 'pipelines': {'a': {'scenes': ['cub']}}}, "did you mean 'cube'"),
     ({'pipelines': {'a': {'dagger': {'round': 3}}}}, "did you mean 'rounds'"),
     ({'pipelines': {'a': {'dagger': {'rounds': 3}, 'finetune': {'steps': 3}}}}, 'exclude'),
 ])
@@ -104,7 +132,7 @@ def test_a_grown_suite_goes_on_in_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize('other', [
-    replace(SUITE, episodes=4),
+    replace(SUITE, episodes=4), replace(SUITE, on_the_way=2),
     replace(SUITE, applications={'wheel': replace(WHEEL, gamma=0.5)}),
     replace(SUITE, strengths={'shoves': [1]})])
 def test_another_suite_is_refused_there(tmp_path, other):

@@ -71,6 +71,28 @@ def test_what_a_disturbance_costs(curves):
     assert len({shade[0, k] for k in (1, 2)}) == 2
 
 
+def test_where_seeds_agree_by_chance_a_share_of_few_episodes_is_still_uncertain():
+    found = measures.curves([*ends('a'), *(cell('a', 'bc', seed, 0.5, robustness={
+        'shoves': [[1, [1.0] * 20]]}) for seed in range(3))])
+    text = rows(tables.robustness(found, 'a', 'shoves')[0])['bc'][0]
+    low, high = text.removeprefix('100 [').rstrip(']').split(', ')
+    assert float(low) < 90 and float(high) > 110
+
+
+def test_a_method_that_always_fails_is_not_the_steadiest():
+    found = rows(tables.questions(made(bad=0.2)))
+    assert not any('bad' in text for text in found[
+        'least spread over seeds, of those above 50 on average'])
+
+
+def test_what_single_points_took_until_they_were_good_is_at_most_that():
+    found = measures.curves([*ends('a'), *(
+        cell('a', method, seed, score) for method, score in (('good', 0.95), ('bad', 0.5))
+        for seed in range(3))])
+    cost = rows(tables.costs(found, 'a'))
+    assert cost['good'][:3] == ['<= 10', '<= 20', '<= 1'] and cost['bad'][:3] == ['-'] * 3
+
+
 def test_pairs_say_better_only_where_the_interval_does(curves):
     assert rows(tables.comparisons(curves))['bad against good'][-1] == 'worse'
 
