@@ -50,7 +50,7 @@ STUDIES: dict[str, tuple[str, ...]] = {
                      '--episodes', '20', '--width', 'wide', '--disturb', 'shoves=1'),
     'chunk_insert_peg': (*CHUNK, '--policy', 'chunk_mlp_insert_peg', '--gate', 'human',
                          '--demonstrations', '10', '--episodes', '20', '--task', 'insert_peg',
-                         *EXACT),
+                         '--noise', '0.005', *EXACT),
 }
 ASKING = ('full', 'ensemble', 'safe', 'lazy', 'thrifty')
 """One setting, five ways to ask; all begin with the policies of the first."""

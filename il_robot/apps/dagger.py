@@ -12,6 +12,7 @@ from il_robot.apps.evaluate import SimFactory
 from il_robot.apps.interrupt import stop_on_interrupt
 from il_robot.apps.options import add_task_options, task_arguments
 from il_robot.config import key_values
+from il_robot.demonstrations import FINE_NOISE, NOISE, shaken, steady_noise
 from il_robot.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,8 +74,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument('--first', type=Path, metavar='RUNS',
                         help='--output of runs with the same demonstrations, for example with '
                              'another gate: their first policies are taken')
-    parser.add_argument('--noise', type=float, default=0.005,
-                        help='on what the expert does, not on his labels [rad] (%(default)s)')
+    parser.add_argument('--noise', type=float,
+                        help='on what the expert does, not on his labels [rad] (default '
+                             f'{NOISE[0]}; insert_peg {FINE_NOISE["insert_peg"][0]}, half of the '
+                             'time, and none on corrections)')
     parser.add_argument('--exact-corrections', action='store_true', help='none on corrections')
     parser.add_argument('--quiet-demonstrations', action='store_true',
                         help='demonstrate without what --disturb asks for: most people do')
@@ -116,7 +119,7 @@ def _opened(args: argparse.Namespace) -> list[Path]:
     recipe, folders = _recipe(args), []
     arguments = task_arguments(args)
     disturbed = {} if args.quiet_demonstrations else arguments['disturbances']
-    disturbances = {'action_noise': args.noise, **disturbed}
+    disturbances = {**shaken(args.task, args.noise), **disturbed}
     environment = {'env': arguments,
                    'demonstrations': {**arguments, 'disturbances': disturbances}}
     if len(set(args.seeds)) != len(args.seeds):
@@ -143,8 +146,8 @@ def _config(args: argparse.Namespace, seed: int) -> DaggerConfig:
         'gate': args.gate, 'options': key_values(args.gate_option, '--gate-option'),
         'decay': args.decay, 'budget': args.budget, 'alone': args.alone,
         'relabel': not args.no_relabel,
-        'noise': 0.0 if args.exact_corrections else args.noise, 'compare': args.compare,
-        'warm_steps': args.warm_steps,
+        'noise': 0.0 if args.exact_corrections else steady_noise(args.task, args.noise),
+        'compare': args.compare, 'warm_steps': args.warm_steps,
         'evaluate_episodes': args.evaluate_episodes, 'seed': seed}, 'dagger')
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from il_robot.apps.options import add_task_options, task_arguments
 from il_robot.config import key_values
-from il_robot.demonstrations import FINE_NOISE, NOISE
+from il_robot.demonstrations import FINE_NOISE, NOISE, shaken
 from il_robot.errors import ConfigError, SimulationError
 
 if TYPE_CHECKING:
@@ -85,13 +85,8 @@ def _make_env(args: argparse.Namespace) -> BimanualEnv:
     from il_robot import sim
 
     options = task_arguments(args)
-    disturbances = dict(key_values(args.disturb, '--disturb'))
-    noise, share = FINE_NOISE.get(args.task, NOISE)
-    if args.noise is None:
-        disturbances.setdefault('noise_share', share)
-        args.noise = noise
-    disturbances.setdefault('action_noise', args.noise)
-    options['disturbances'] = disturbances
+    options['disturbances'] = {
+        **shaken(args.task, args.noise), **key_values(args.disturb, '--disturb')}
     cameras = args.cameras
     if cameras == ['all']:
         cameras = [c.name for c in sim.default_robot().cameras]

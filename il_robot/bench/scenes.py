@@ -15,7 +15,7 @@ from il_robot.algorithms.finetune_config import FinetuneConfig
 from il_robot.algorithms.recipe import Recipe, load_recipe
 from il_robot.bench.application import Application
 from il_robot.config import build
-from il_robot.demonstrations import FINE_NOISE, NOISE
+from il_robot.demonstrations import shaken, steady_noise
 from il_robot.errors import ConfigError, unknown
 from il_robot.resources import named_config
 from il_robot.sim import task_names
@@ -60,16 +60,12 @@ class Scene:
     @property
     def shaken(self) -> dict[str, float]:
         """Disturbances of the demonstrations, beside the scene's own."""
-        noise, share = FINE_NOISE.get(self.task, NOISE)
-        if self.noise is not None:
-            noise, share = self.noise, 1.0
-        return {'action_noise': noise, 'noise_share': share}
+        return shaken(self.task, self.noise)
 
     @property
     def steady_noise(self) -> float:
         """On an expert who is shaken in every step [rad]: none where he could not finish so."""
-        shaken = self.shaken
-        return shaken['action_noise'] if shaken['noise_share'] == 1.0 else 0.0
+        return steady_noise(self.task, self.noise)
 
     def arguments(self, **disturbances: float) -> dict[str, Any]:
         """Of :func:`il_robot.sim.make`, with these disturbances instead of the scene's own."""

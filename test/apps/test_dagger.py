@@ -13,7 +13,8 @@ def test_a_run_of_one_round_with_quiet_demonstrations(tmp_path, capsys):
                  '--noise', '0.01', '--quiet-demonstrations']) == 0
     environment = json.loads((output / 'seed_0' / 'dagger.json').read_text())['environment']
     assert environment['env']['disturbances'] == {'shoves': 2}
-    assert environment['demonstrations']['disturbances'] == {'action_noise': 0.01}
+    assert environment['demonstrations']['disturbances'] == {
+        'action_noise': 0.01, 'noise_share': 1.0}
     printed = capsys.readouterr().out
     assert 'round 0 (demonstrations)' in printed and 'round 1 (beta)' in printed
     assert (output / 'dagger.png').exists()
