@@ -54,7 +54,7 @@ def classic_settings(problem: classic.Problem) -> dict[str, Any]:
     if problem.choices:
         return {'n_steps': 2048 // WORLDS, 'batch_size': 64, 'learning_rate': 1e-3,
                 'gamma': 0.99, 'n_epochs': 10}
-    return {'n_steps': 4096 // WORLDS, 'batch_size': 256, 'learning_rate': 1e-3, 'gamma': 0.9,
+    return {'n_steps': 4096 // WORLDS, 'batch_size': 256, 'learning_rate': 1e-3, 'gamma': 0.95,
             'n_epochs': 10}
 
 
