@@ -178,7 +178,7 @@ def plot_finetune(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
     axes.set(xlabel='minutes of learning and evaluation', ylabel='success [%]', ylim=(-2, 102))
     axes.grid(alpha=0.3)
     if axes.lines:
-        axes.legend(loc='lower right')
+        axes.legend(loc='best')
     figure.savefig(path, dpi=120)
 
 
@@ -212,5 +212,5 @@ def plot_finetune_methods(
         axes.plot(grid, mean, color=color, linewidth=2.5, label=f'{method}, {seeds}')
     axes.set(xlabel='minutes of learning and evaluation', ylabel='success [%]', ylim=(-2, 102))
     axes.grid(alpha=0.3)
-    axes.legend(loc='lower right')
+    axes.legend(loc='best')
     figure.savefig(path, dpi=120)
