@@ -207,9 +207,8 @@ def restore(learner: Learner, state: Mapping[str, torch.Tensor]) -> None:
         learner.policy.load_state_dict(part('policy.'))
         if learner.averaged is not learner.policy:
             learner.averaged.load_state_dict(part('averaged.'))
-        for key, values in learner.optimizer.state().items():
-            for name, value in values.items():
-                value.copy_(state[f'optimizer.{key}.{name}'])
+        learner.optimizer.restore(
+            {key: part(f'optimizer.{key}.') for key in learner.optimizer.state()})
         learner.step = int(state['step'])
         learner.generator.set_state(state['random.policy'])
         torch.set_rng_state(state['random.cpu'])

@@ -50,6 +50,12 @@ def add_parser(subparsers: Any) -> None:
                              'change a perceptron')
     parser.add_argument('--dataset', type=Path, help='demonstrations and corrections to learn '
                         'from beside its own experience')
+    _add_learning_options(parser)
+    add_task_options(parser)
+    parser.set_defaults(run=run, task=None)  # the checkpoint knows its task
+
+
+def _add_learning_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--reward',
                         help='sparse (default): 1 for the success; staged: that and the '
                              'stages; progress: that and how far the task has come')
@@ -83,8 +89,6 @@ def add_parser(subparsers: Any) -> None:
                         'core)')
     parser.add_argument('--set', action='append', default=[], metavar='KEY=VALUE',
                         help="an option of the algorithm's own configuration")
-    add_task_options(parser)
-    parser.set_defaults(run=run, task=None)  # the checkpoint knows its task
 
 
 def run(args: argparse.Namespace) -> int:
