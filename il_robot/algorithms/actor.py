@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-_LEAST, _MOST = math.log(1e-3), math.log(2.0)
+LEAST_LOG_STD, MOST_LOG_STD = math.log(1e-3), math.log(2.0)
 
 
 class Actor(nn.Module):
@@ -41,7 +41,7 @@ class Actor(nn.Module):
 
     def std(self) -> torch.Tensor:
         """``(A,)``, kept between 0.001 and 2."""
-        return self.log_std.clamp(_LEAST, _MOST).exp()
+        return self.log_std.clamp(LEAST_LOG_STD, MOST_LOG_STD).exp()
 
     def act(self, obs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """``(B, A)`` for standard normal noise ``(B, A)``."""

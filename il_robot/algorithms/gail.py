@@ -28,7 +28,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from il_robot.algorithms.optimizer import AdamW
-from il_robot.algorithms.ppo import Rollout
+from il_robot.algorithms.rollout import Rollout
 from il_robot.policies.mlp import mlp
 from il_robot.types import Float32
 

@@ -32,6 +32,7 @@ from il_robot.config import build
 from il_robot.data import keys
 from il_robot.data.dataset import Dataset, open_dataset
 from il_robot.errors import ConfigError, DatasetError
+from il_robot.policies.backpropagation import Perceptron
 from il_robot.policies.checkpoint import load_checkpoint
 from il_robot.policies.mlp import MLPPolicy
 from il_robot.policies.policy import Policy
@@ -85,6 +86,13 @@ class AnswerNet(nn.Module):
         features = obs.unflatten(1, (self.policy.n_obs_steps, -1))
         answer: torch.Tensor = self.policy({'features': features}, obs[:, :0])
         return answer[:, :self._steps].flatten(1)
+
+    def perceptron(self) -> Perceptron:
+        """See :class:`~il_robot.policies.backpropagation.Perceptron`."""
+        last = self.policy.trunk[-1]
+        assert isinstance(last, nn.Linear)
+        width = last.out_features // self.policy.chunk_size
+        return Perceptron(self.policy.trunk, self._steps * width)
 
 
 class Correction(nn.Module):

@@ -32,9 +32,13 @@ from torch import nn
 
 from il_robot.algorithms.actor import Actor, Categorical
 from il_robot.algorithms.optimizer import AdamW, clip
+from il_robot.algorithms.rollout import Collector, Rollout
+from il_robot.algorithms.surrogate import SurrogateGradient
 from il_robot.algorithms.world_parts import Step
 from il_robot.algorithms.worlds import Worlds
+from il_robot.policies.backpropagation import Perceptron, RegressionGradient
 from il_robot.policies.mlp import mlp
+from il_robot.policies.policy import Batch, Gradients, Losses
 from il_robot.types import Float32
 
 _ADAPT = 1.5
@@ -101,29 +105,6 @@ class PPOConfig:
             raise ValueError('adaptive needs target_kl > 0: the way that an update may go')
 
 
-@dataclass(frozen=True, eq=False)
-class Rollout:
-    """T decisions of W worlds.
-
-    Attributes:
-        obs: ``(T, W, O)``.
-        action: ``(T, W, A)``, or ``(T, W)`` where they are numbers of a choice.
-        log_p: ``(T, W)`` of the actions, when they were taken [nats].
-        reward: ``(T, W)``.
-        next_obs: ``(T, W, O)``.
-        terminated: ``(T, W)``.
-        ended: ``(T, W)``.
-    """
-
-    obs: Float32
-    action: NDArray[Any]
-    log_p: Float32
-    reward: Float32
-    next_obs: Float32
-    terminated: NDArray[np.bool_]
-    ended: NDArray[np.bool_]
-
-
 def advantages(
     rollout: Rollout, value: Float32, next_value: Float32, gamma: float, lam: float
 ) -> Float32:
@@ -169,6 +150,10 @@ class PPO:
         self.start = copy.deepcopy(actor.net).requires_grad_(False).eval()
         self._optimizers = {
             'actor': AdamW(actor, 0.0), 'critic': AdamW(self.critic, 0.0)}
+        self._fit = RegressionGradient(self.critic, 'mse')
+        self._gradient: Callable[[Batch, float], tuple[Losses, Gradients]] = self._autograd
+        if isinstance(actor, Actor) and (net := Perceptron.of(actor.net)) is not None:
+            self._gradient = SurrogateGradient(actor, net, config.clip, config.entropy)
         self._generator = torch.Generator().manual_seed(seed)
         self.undone = self.steps = 0
 
@@ -194,9 +179,9 @@ class PPO:
             if config.anchor or config.anchor_end:
                 flat['start'] = self.start(flat['obs'])
         gain = advantages(rollout, value, next_value, config.gamma, config.lam)
-        flat['target'] = torch.from_numpy((gain + value).reshape(-1))
+        flat['target'] = torch.from_numpy((gain + value).reshape(-1)).float()
         spread = gain.std() + 1e-8
-        flat['gain'] = torch.from_numpy(((gain - gain.mean()) / spread).reshape(-1))
+        flat['gain'] = torch.from_numpy(((gain - gain.mean()) / spread).reshape(-1)).float()
         moves = self.steps >= config.warmup
         self.steps += len(flat['obs'])
         before = copy.deepcopy(
@@ -236,9 +221,11 @@ class PPO:
         out: dict[str, torch.Tensor] = {}
         epochs = 0
         while epochs < config.epochs:
-            order = torch.randperm(count, generator=self._generator)
-            for rows in order[:count // size * size].split(size):
-                batch = {key: values[rows] for key, values in flat.items()}
+            order = torch.randperm(count, generator=self._generator)[:count // size * size]
+            # gathered at once: rows of a small batch cost as much as those of a large one
+            parts = {key: values[order].split(size) for key, values in flat.items()}
+            for i in range(len(order) // size):
+                batch = {key: part[i] for key, part in parts.items()}
                 out |= self._critic_step(batch)
                 if moves:
                     out |= self._actor_step(batch)
@@ -249,12 +236,24 @@ class PPO:
                     break
         return out, epochs
 
-    def _critic_step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        loss = (self.critic(batch['obs'])[:, 0] - batch['target']).square().mean()
-        self._follow('critic', self.critic, loss, self.config.critic_rate)
-        return {'critic_loss': loss.detach()}
+    def _critic_step(self, batch: dict[str, torch.Tensor]) -> Losses:
+        loss, gradients = self._fit(
+            {'features': batch['obs'], 'action': batch['target'][:, None, None]})
+        self._follow('critic', gradients, self.config.critic_rate)
+        return {'critic_loss': loss['loss']}
 
-    def _actor_step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _actor_step(self, batch: dict[str, torch.Tensor]) -> Losses:
+        config = self.config
+        share = min(1.0, self.steps / config.anchor_steps)
+        anchor = config.anchor + share * (config.anchor_end - config.anchor)
+        losses, gradients = self._gradient(batch, anchor)
+        self._follow('actor', gradients, config.learning_rate)
+        return losses
+
+    def _autograd(
+        self, batch: dict[str, torch.Tensor], anchor: float
+    ) -> tuple[Losses, Gradients]:
+        """What :class:`SurrogateGradient` does, for any network and for choices."""
         config = self.config
         log_p = self.actor.log_prob(batch['obs'], batch['action'])
         ratio = (log_p - batch['log_p']).exp()
@@ -266,16 +265,12 @@ class PPO:
             loss = loss - config.entropy * spread
         out = {'actor_loss': loss.detach()}
         if 'start' in batch:
-            share = min(1.0, self.steps / config.anchor_steps)
-            weight = config.anchor + share * (config.anchor_end - config.anchor)
             far = self.actor.divergence(self.actor.net(batch['obs']), batch['start']).mean()
-            loss = loss + weight * far
+            loss = loss + anchor * far
             out['from_start'] = far.detach()
-        self._follow('actor', self.actor, loss, config.learning_rate)
-        return out
+        return out, torch.autograd.grad(loss, list(self.actor.parameters()), allow_unused=True)
 
-    def _follow(self, name: str, module: nn.Module, loss: torch.Tensor, rate: float) -> None:
-        gradients = torch.autograd.grad(loss, list(module.parameters()), allow_unused=True)
+    def _follow(self, name: str, gradients: Gradients, rate: float) -> None:
         if self.config.grad_clip:
             clip(gradients, self.config.grad_clip)
         self._optimizers[name].update(gradients, rate)
@@ -336,9 +331,7 @@ class PPOTrainer:
         self.worlds, self.learner, self._shape = worlds, learner, shape
         self._threads = threads
         self.steps = 0
-        space = worlds.action_space
-        self._bounds = (space.low, space.high) if hasattr(space, 'low') else None
-        self._obs: list[Float32] | None = None
+        self._collector = Collector(worlds, learner)
         self._losses: dict[str, torch.Tensor] = {}
 
     def go_on_from(self, steps: int) -> None:
@@ -362,7 +355,8 @@ class PPOTrainer:
         """
         length = math.ceil(self.learner.config.rollout / self.worlds.count)
         while self.steps < until:
-            rollout = self._collect(length, on_step, should_stop)
+            rollout = self._collector.collect(
+                length, lambda step: on_step(step, self._losses), should_stop)
             if rollout is None:
                 return False
             self.steps += rollout.reward.size
@@ -375,45 +369,3 @@ class PPOTrainer:
             self._losses = self._losses | self.learner.update(rollout)
             torch.set_num_threads(acting)
         return True
-
-    def _collect(
-        self, length: int, on_step: Callable[[Step, dict[str, torch.Tensor]], None],
-        should_stop: Callable[[], bool],
-    ) -> Rollout | None:
-        """``length`` steps of all worlds, no process waiting for another; None if stopped."""
-        worlds, parts = self.worlds, self.worlds.parts
-        # drawn at once, so that it does not matter who is ready first
-        noise = self.learner.noise(length, worlds.count)
-        if self._obs is None:
-            obs = worlds.reset()
-            self._obs = [obs[part] for part in parts]
-        rows: list[list[tuple[Any, ...]]] = [[] for _ in parts]
-        acted = {i: self._act(i, noise[0][part]) for i, part in enumerate(parts)}
-        while acted:
-            stopped = should_stop()
-            for i in list(acted) if stopped else worlds.ready(acted):
-                step = worlds.finish_part(i)
-                if step.lost:
-                    rows[i] = []  # its episodes have no end
-                else:
-                    rows[i].append((self._obs[i], *acted[i], step.reward, step.next_obs,
-                                    step.terminated, step.ended))
-                self._obs[i] = step.obs
-                on_step(step, self._losses)
-                if len(rows[i]) == length:
-                    del acted[i]
-                elif not stopped:
-                    acted[i] = self._act(i, noise[len(rows[i])][parts[i]])
-            if stopped:
-                self._obs = None
-                return None
-        each = [[np.stack(values) for values in zip(*part)] for part in rows]
-        return Rollout(*(np.concatenate(values, 1) for values in zip(*each)))
-
-    def _act(self, part: int, noise: torch.Tensor) -> tuple[NDArray[Any], Float32]:
-        """Let the worlds of one process begin a step; what they do and its log-density."""
-        assert self._obs is not None
-        action, log_p = self.learner.act(self._obs[part], noise)
-        self.worlds.begin_part(
-            part, action if self._bounds is None else action.clip(*self._bounds))
-        return action, log_p

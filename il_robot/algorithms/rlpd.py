@@ -28,10 +28,13 @@ import torch
 from torch import nn
 
 from il_robot.algorithms.actor import Actor, CorrelatedNoise
+from il_robot.algorithms.critics import Critics, WrittenOut
 from il_robot.algorithms.optimizer import AdamW, RunningMean
 from il_robot.algorithms.replay import Replay
 from il_robot.algorithms.world_parts import Step
 from il_robot.algorithms.worlds import Worlds
+from il_robot.policies.backpropagation import Perceptron
+from il_robot.policies.policy import Gradients
 from il_robot.types import Float32
 
 
@@ -103,42 +106,6 @@ class RLPDConfig:
                 raise ValueError(f'{name} must be >= 1, got {getattr(self, name)}')
 
 
-class Critics(nn.Module):
-    """E networks of the same shape at once: ``(B, O + A)`` to ``(E, B)``.
-
-    Linear, layer normalisation, ReLU; the last layer linear. Without the normalisation values of
-    actions never tried run away (RLPD, section 4.2).
-
-    Args:
-        inputs: O + A.
-        hidden: Widths.
-        count: E.
-    """
-
-    def __init__(self, inputs: int, hidden: tuple[int, ...], count: int) -> None:
-        super().__init__()
-        widths = (inputs, *hidden, 1)
-        self.weights, self.biases, self.gains, self.shifts = (
-            nn.ParameterList() for _ in range(4))
-        for a, b in zip(widths, widths[1:]):
-            bound = 1 / math.sqrt(a)  # as nn.Linear
-            self.weights.append(nn.Parameter(torch.empty(count, a, b).uniform_(-bound, bound)))
-            self.biases.append(nn.Parameter(torch.empty(count, 1, b).uniform_(-bound, bound)))
-            if b != 1:
-                self.gains.append(nn.Parameter(torch.ones(count, 1, b)))
-                self.shifts.append(nn.Parameter(torch.zeros(count, 1, b)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(E, B)``."""
-        count = len(self.weights[0])
-        x = x.expand(count, *x.shape)
-        for i, gain in enumerate(self.gains):
-            x = torch.baddbmm(self.biases[i], x, self.weights[i])
-            x = nn.functional.layer_norm(x, x.shape[-1:])
-            x = torch.relu(torch.addcmul(self.shifts[i], x, gain))
-        return torch.baddbmm(self.biases[-1], x, self.weights[-1])[..., 0]
-
-
 class RLPD:
     """The learner; nothing of it knows an environment.
 
@@ -162,6 +129,8 @@ class RLPD:
         self.target = copy.deepcopy(self.critics).requires_grad_(False)
         self.tuned = _Tuned(actor, math.log(config.temperature))
         self._entropy = config.entropy * action_dim
+        self._value, self._target = WrittenOut(self.critics), WrittenOut(self.target)
+        self._net = Perceptron.of(actor.net)
         self._critic_step = AdamW(self.critics, 0.0)
         self._actor_step = AdamW(self.tuned, 0.0)
         self.mean = RunningMean(actor.net, config.average)
@@ -206,41 +175,62 @@ class RLPD:
 
     def _update_critics(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         config = self.config
-        with torch.no_grad():
-            action, log_p = self.actor.sample(batch['next_obs'], self._generator)
-            values = self.target(torch.cat([batch['next_obs'], action], 1))
+        following = batch['next_obs']
+        with torch.inference_mode():
+            mean = self._net.forward(following) if self._net else self.actor.net(following)
+            action, log_p = self.actor.around(
+                mean, self.actor.noise(len(mean), self._generator))
+            values = self._target.values(torch.cat([following, action], 1))
             if config.subset < config.critics:
                 values = values[self._rng.permutation(config.critics)[:config.subset]]
             value = values.amin(0) - self.tuned.log_temperature.exp() * log_p
             target = (batch['reward'] + batch['discount'] * value).clamp(config.low, config.high)
-        found = self.critics(torch.cat([batch['obs'], batch['action']], 1))
-        loss = (found - target).square().mean()
-        gradients = torch.autograd.grad(loss, list(self.critics.parameters()))
+            loss, gradients = self._value.error(
+                torch.cat([batch['obs'], batch['action']], 1), target)
         self._critic_step.update(gradients, config.learning_rate)
-        return {'critic_loss': loss.detach(), 'value': target.mean()}
+        return {'critic_loss': loss, 'value': target.mean()}
 
     def _update_actor(
         self, batch: dict[str, torch.Tensor], demonstrations: int
     ) -> dict[str, torch.Tensor]:
-        config = self.config
-        mean = self.actor.net(batch['obs'])
+        """The networks' part of the gradient is written out where it is known."""
+        config, obs = self.config, batch['obs']
+        if self._net:
+            with torch.inference_mode():
+                mean = self._net.forward(obs)
+            mean = mean.clone().requires_grad_()
+        else:
+            mean = self.actor.net(obs)
         action, log_p = self.actor.around(
             mean, self.actor.noise(len(mean), self._generator))
-        value = self.critics(torch.cat([batch['obs'], action], 1)).mean(0)
+        value, slope = self._value.slope(torch.cat([obs, action.detach()], 1))
         temperature = self.tuned.log_temperature.exp()
-        loss = (temperature.detach() * log_p - value).mean()
         entropy = -log_p.detach().mean()
+        # as long as the actor stays where it is, value and this sum have the same slope
+        rising = (action * slope[:, obs.shape[1]:].clone()).sum()
+        loss = (temperature.detach() * log_p).mean() - rising
+        rest = torch.zeros(())
         if config.shrink and not math.isinf(self.actor.limit):
-            loss = loss + config.shrink * mean.square().mean()
+            rest = rest + config.shrink * mean.square().mean()
         if config.anchor and demonstrations:
-            near = self.actor(batch['obs'][:demonstrations])
-            loss = loss + config.anchor * (
+            near = self.actor.squashed(mean[:demonstrations])
+            rest = rest + config.anchor * (
                 near - batch['action'][:demonstrations]).square().mean()
-        whole = loss + temperature * (entropy - self._entropy)
-        gradients = torch.autograd.grad(whole, list(self.tuned.parameters()))
+        whole = loss + rest + temperature * (entropy - self._entropy)
+        gradients = self._gradients(whole, mean)
         self._actor_step.update(gradients, config.learning_rate)
-        return {'actor_loss': loss.detach(), 'entropy': entropy,
+        return {'actor_loss': (loss + rising + rest).detach() - value, 'entropy': entropy,
                 'temperature': temperature.detach()}
+
+    def _gradients(self, loss: torch.Tensor, mean: torch.Tensor) -> Gradients:
+        """Of all that is tuned, in its order."""
+        if not self._net:
+            return torch.autograd.grad(loss, list(self.tuned.parameters()))
+        *gradients, slope = torch.autograd.grad(
+            loss, [self.tuned.log_temperature, self.actor.log_std, mean])
+        with torch.inference_mode():
+            self._net.slope.copy_(slope)
+            return [*gradients, *self._net.backward()]
 
     def state(self) -> dict[str, torch.Tensor]:
         """All tensors needed to go on."""

@@ -1,4 +1,4 @@
-"""The gradient of a perceptron's regression loss, written out (Rumelhart et al., Nature 1986).
+"""The gradient of a perceptron's loss, written out (Rumelhart et al., Nature 1986).
 
 Autograd notes down every operation, allocates every result and walks back through its notes;
 for a net of a few thousand weights that costs several times the arithmetic. Here the same
@@ -15,6 +15,81 @@ from torch import nn
 from il_robot.policies.policy import Batch, Gradients, Losses, step_counts
 
 
+class Perceptron:
+    """Linear layers with ReLU between them, forwards and backwards.
+
+    Both passes are to run under ``torch.inference_mode``: each operation then asks less. What
+    they return is overwritten by the next ones.
+
+    Args:
+        trunk: Those layers; its weights stay where they are in memory.
+        outputs: How many of its first outputs are asked for; None for all.
+    """
+
+    def __init__(self, trunk: nn.Sequential, outputs: int | None = None) -> None:
+        linear = [layer for layer in trunk if isinstance(layer, nn.Linear)]
+        # zeros: what is not asked for has no slope
+        self._gradients = [torch.zeros_like(p) for p in trunk.parameters()]
+        self._weights = [layer.weight.detach() for layer in linear]
+        self._biases = [layer.bias.detach() for layer in linear]
+        self._by_weights, self._by_biases = self._gradients[::2], self._gradients[1::2]
+        for values in (self._weights, self._biases, self._by_weights, self._by_biases):
+            values[-1] = values[-1][:outputs]
+        self._transposed = [weight.t() for weight in self._weights]
+        self._rows = -1
+
+    @staticmethod
+    def of(net: nn.Module) -> Perceptron | None:
+        """The passes of a network that is one, all of it trained; None for others.
+
+        It is one where it is Linear, ReLU, Linear, ..., Linear, or where it says what it is by a
+        method ``perceptron``.
+        """
+        if not all(p.requires_grad for p in net.parameters()):
+            return None
+        if callable(found := getattr(net, 'perceptron', None)):
+            told: Perceptron | None = found()
+            return told
+        if isinstance(net, nn.Sequential) and len(net) % 2 == 1 and all(
+            isinstance(layer, nn.ReLU if i % 2 else nn.Linear) for i, layer in enumerate(net)
+        ):
+            return Perceptron(net)
+        return None
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """``(B, O)`` of ``(B, I)``."""
+        if len(inputs) != self._rows:
+            self._allocate(len(inputs))
+        self._inputs = below = inputs
+        last = len(self._weights) - 1
+        for i, out in enumerate(self._outputs):
+            torch.addmm(self._biases[i], below, self._transposed[i], out=out)
+            below = out.relu_() if i < last else out
+        return below
+
+    @property
+    def slope(self) -> torch.Tensor:
+        """``(B, O)`` derivatives by the outputs, to be filled in for :meth:`backward`."""
+        return self._errors[-1]
+
+    def backward(self) -> list[torch.Tensor]:
+        """The gradients of all parameters, in their order, for :attr:`slope`."""
+        for i in range(len(self._weights) - 1, -1, -1):
+            error, below = self._errors[i], self._outputs[i - 1] if i else self._inputs
+            torch.mm(self._turned[i], below, out=self._by_weights[i])
+            torch.sum(error, 0, out=self._by_biases[i])
+            if i:
+                # the outputs of ReLU are not needed any more; their signs are its slopes
+                torch.mm(error, self._weights[i], out=self._errors[i - 1]).mul_(below.sign_())
+        return self._gradients
+
+    def _allocate(self, rows: int) -> None:
+        self._rows = rows
+        self._outputs, self._errors = (
+            [bias.new_empty(rows, len(bias)) for bias in self._biases] for _ in range(2))
+        self._turned = [error.t() for error in self._errors]
+
+
 class RegressionGradient:
     """Loss and gradients of linear layers with ReLU between them.
 
@@ -24,45 +99,20 @@ class RegressionGradient:
     """
 
     def __init__(self, trunk: nn.Sequential, kind: Literal['l1', 'mse']) -> None:
-        linear = [layer for layer in trunk if isinstance(layer, nn.Linear)]
-        self._weights = [layer.weight.detach() for layer in linear]
-        self._transposed = [weight.t() for weight in self._weights]
-        self._biases = [layer.bias.detach() for layer in linear]
-        self._kind = kind
-        self._gradients = [torch.empty_like(p) for p in trunk.parameters()]
-        self._rows = -1
+        self._net, self._kind = Perceptron(trunk), kind
 
     def __call__(
-        self, batch: Batch, generator: torch.Generator
+        self, batch: Batch, generator: torch.Generator | None = None
     ) -> tuple[Losses, Gradients]:
         """See :meth:`il_robot.policies.policy.Policy.closed_form`."""
-        with torch.inference_mode():  # each operation then asks less
-            return {'loss': self._passes(batch)}, self._gradients
+        with torch.inference_mode():
+            loss = self._error(batch, self._net.forward(batch['features'].flatten(1)))
+            return {'loss': loss}, self._net.backward()
 
-    def _passes(self, batch: Batch) -> torch.Tensor:
-        """Forwards and backwards; the loss."""
-        features = batch['features'].flatten(1)
-        if len(features) != self._rows:
-            self._allocate(len(features))
-        last = len(self._weights) - 1
-        below = features
-        for i, out in enumerate(self._outputs):
-            torch.addmm(self._biases[i], below, self._transposed[i], out=out)
-            below = out.relu_() if i < last else out
-        loss = self._error(batch)
-        for i in range(last, -1, -1):
-            error, below = self._errors[i], self._outputs[i - 1] if i else features
-            torch.mm(self._turned[i], below, out=self._gradients[2 * i])
-            torch.sum(error, 0, out=self._gradients[2 * i + 1])
-            if i:
-                # the outputs of ReLU are not needed any more; their signs are its slopes
-                torch.mm(error, self._weights[i], out=self._errors[i - 1]).mul_(below.sign_())
-        return loss
-
-    def _error(self, batch: Batch) -> torch.Tensor:
-        """The masked mean error; its derivative by the outputs becomes the last error."""
-        action, slope = batch['action'], self._errors[-1]  # (B, T, D), (B, T D)
-        difference = self._outputs[-1].sub_(action.flatten(1))
+    def _error(self, batch: Batch, output: torch.Tensor) -> torch.Tensor:
+        """The masked mean error; its derivative by the outputs becomes the net's slope."""
+        action, slope = batch['action'], self._net.slope  # (B, T, D), (B, T D)
+        difference = output.sub_(action.flatten(1))
         if self._kind == 'l1':
             torch.sign(difference, out=slope)
         else:
@@ -74,12 +124,5 @@ class RegressionGradient:
             share = counts * (1 / counts.sum().clamp_min_(1e-9)) / action.shape[-1]
             slope.view(action.shape).mul_(share[..., None])
         # Euler: position times slope is the value of a norm, and twice that of a square
-        value = torch.dot(*self._flat)
+        value = torch.dot(difference.view(-1), slope.view(-1))
         return value if self._kind == 'l1' else value / 2
-
-    def _allocate(self, rows: int) -> None:
-        self._rows = rows
-        self._outputs, self._errors = (
-            [bias.new_empty(rows, len(bias)) for bias in self._biases] for _ in range(2))
-        self._turned = [error.t() for error in self._errors]
-        self._flat = self._outputs[-1].view(-1), self._errors[-1].view(-1)

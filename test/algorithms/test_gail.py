@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from il_robot.algorithms.gail import GAIL, GAILConfig
-from il_robot.algorithms.ppo import Rollout
+from il_robot.algorithms.rollout import Rollout
 
 RNG = np.random.default_rng(0)
 OBS = RNG.normal(size=(300, 3)).astype(np.float32)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from il_robot.algorithms.actor import Actor, Categorical
-from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer, Rollout, advantages
+from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer, advantages
+from il_robot.algorithms.rollout import Rollout
 from il_robot.algorithms.worlds import Worlds
 from il_robot.policies.mlp import mlp
 

@@ -9,7 +9,7 @@ import torch
 
 from il_robot.algorithms.actor import Actor
 from il_robot.algorithms.replay import Replay, Transitions
-from il_robot.algorithms.rlpd import RLPD, Critics, RLPDConfig, Trainer
+from il_robot.algorithms.rlpd import RLPD, RLPDConfig, Trainer
 from il_robot.algorithms.worlds import Worlds
 from il_robot.policies.mlp import mlp
 
@@ -164,22 +164,6 @@ def test_the_anchor_draws_to_what_was_demonstrated():
         rows = {k: torch.from_numpy(v[:len(shown)]) for k, v in shown.arrays.items()}
         far[weight] = float((ours.actor(rows['obs']) - rows['action']).abs().mean().detach())
     assert far[100.0] < 0.1 < far[0.0]
-
-
-def test_critics_of_an_ensemble_are_networks_of_their_own():
-    torch.manual_seed(0)
-    together = Critics(3, (8, 8), 2)
-    x = torch.randn(5, 3)
-    found = together(x)
-    assert found.shape == (2, 5) and not torch.allclose(found[0], found[1])
-    for e in range(2):
-        y = x
-        for i in range(2):
-            y = y @ together.weights[i][e] + together.biases[i][e]
-            y = torch.relu(torch.nn.functional.layer_norm(
-                y, (8,), together.gains[i][e, 0], together.shifts[i][e, 0]))
-        y = y @ together.weights[2][e] + together.biases[2][e]
-        assert torch.allclose(found[e], y[:, 0], atol=1e-5)
 
 
 def test_what_is_saved_comes_back():
