@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from apart import Apart
 from torch.nn import functional
 
 from il_robot.algorithms.actor import Actor
@@ -64,17 +64,6 @@ def test_they_follow_their_weights(critics):
     critics.load_state_dict(other.state_dict())
     torch.testing.assert_close(ours.values(x), other(x))
     assert not torch.allclose(before, ours.values(x))
-
-
-class Apart(nn.Module):
-    """The same function, of which nothing is known."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, x):
-        return self.net(x)
 
 
 @pytest.mark.parametrize('limit', [math.inf, 0.5])

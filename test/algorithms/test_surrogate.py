@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from apart import Apart
 from torch import nn
 
 from il_robot.algorithms.actor import LEAST_LOG_STD, MOST_LOG_STD, Actor
@@ -15,17 +16,6 @@ from il_robot.policies.backpropagation import Perceptron
 from il_robot.policies.mlp import mlp
 
 CONFIG = PPOConfig(batch_size=32, epochs=3, target_kl=0, max_kl=0, learning_rate=1e-3, critic=(8,))
-
-
-class Apart(nn.Module):
-    """The same function, of which nothing is known."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, x):
-        return self.net(x)
 
 
 def learner(config, std=0.3, hidden=False):
