@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from il_robot.algorithms.policy_env import RewardKind, check_seen
+from il_robot.algorithms.policy_env_base import RewardKind, check_seen
 from il_robot.config import build, to_dict
 from il_robot.data.layout import write_json
 from il_robot.errors import ConfigError
@@ -43,7 +43,8 @@ class FinetuneConfig:
         processes: Among which they are shared out evenly: 0 for the learner's own, None for as
             many as there are cores.
         seed: Of everything.
-        reward: ``sparse``, ``staged`` or ``progress`` (:mod:`il_robot.algorithms.policy_env`).
+        reward: ``sparse``, ``staged`` or ``progress``
+            (:mod:`il_robot.algorithms.policy_env_base`).
         stuck: Seconds without progress after which a try ends (``progress``); 0 for never.
         limit: Largest correction, in deviations of the demonstrated actions (:data:`CORRECTING`).
         hold: Control steps that a correction stays (there, too).

@@ -21,7 +21,8 @@ from il_robot.algorithms.finetune_config import (
     TRYING,
     FinetuneConfig,
 )
-from il_robot.algorithms.policy_env import PolicyEnvFactory, Recorded, executed_steps
+from il_robot.algorithms.policy_env import PolicyEnvFactory, executed_steps
+from il_robot.algorithms.policy_env_base import Recorded
 from il_robot.algorithms.ppo import PPO, PPOConfig, PPOTrainer
 from il_robot.algorithms.replay import Replay, Transitions
 from il_robot.algorithms.rlpd import RLPD, RLPDConfig, Trainer

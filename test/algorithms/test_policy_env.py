@@ -10,12 +10,8 @@ from tuned import cloned
 
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import run_episode
-from il_robot.algorithms.policy_env import (
-    PolicyEnvFactory,
-    Recorded,
-    check_seen,
-    residual_policy,
-)
+from il_robot.algorithms.policy_env import PolicyEnvFactory, residual_policy
+from il_robot.algorithms.policy_env_base import Recorded, check_seen
 from il_robot.checkpoints import find_checkpoint
 from il_robot.errors import CheckpointError, ConfigError
 from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint
