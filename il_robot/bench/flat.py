@@ -21,6 +21,7 @@ from il_robot.algorithms.actor import Actor, Categorical
 from il_robot.algorithms.optimizer import AdamW
 from il_robot.bench.application import Act, Application, Episode, MakeFlat, Teacher, drive, scores
 from il_robot.bench.outcome import Outcome, Point
+from il_robot.policies.backpropagation import Perceptron
 from il_robot.policies.mlp import mlp
 from il_robot.types import Float32
 
@@ -47,8 +48,15 @@ class Scaled(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """``(B, outputs)``."""
-        answer: torch.Tensor = self.net(((obs - self.mean) / self.scale).clamp(-_FAR, _FAR))
+        answer: torch.Tensor = self.net(self._scaled(obs))
         return answer
+
+    def _scaled(self, obs: torch.Tensor) -> torch.Tensor:
+        return ((obs - self.mean) / self.scale).clamp(-_FAR, _FAR)
+
+    def perceptron(self) -> Perceptron:
+        """See :meth:`~il_robot.policies.backpropagation.Perceptron.of`."""
+        return Perceptron(self.net, before=self._scaled)
 
 
 class Task:

@@ -7,6 +7,7 @@ operations run in the same order into buffers that stay, and give the bits that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -24,9 +25,13 @@ class Perceptron:
     Args:
         trunk: Those layers; its weights stay where they are in memory.
         outputs: How many of its first outputs are asked for; None for all.
+        before: What is done to the inputs first, with nothing in it that is trained.
     """
 
-    def __init__(self, trunk: nn.Sequential, outputs: int | None = None) -> None:
+    def __init__(
+        self, trunk: nn.Sequential, outputs: int | None = None,
+        before: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         linear = [layer for layer in trunk if isinstance(layer, nn.Linear)]
         # zeros: what is not asked for has no slope
         self._gradients = [torch.zeros_like(p) for p in trunk.parameters()]
@@ -36,7 +41,7 @@ class Perceptron:
         for values in (self._weights, self._biases, self._by_weights, self._by_biases):
             values[-1] = values[-1][:outputs]
         self._transposed = [weight.t() for weight in self._weights]
-        self._rows = -1
+        self._before, self._rows = before, -1
 
     @staticmethod
     def of(net: nn.Module) -> Perceptron | None:
@@ -60,6 +65,8 @@ class Perceptron:
         """``(B, O)`` of ``(B, I)``."""
         if len(inputs) != self._rows:
             self._allocate(len(inputs))
+        if self._before is not None:
+            inputs = self._before(inputs)
         self._inputs = below = inputs
         last = len(self._weights) - 1
         for i, out in enumerate(self._outputs):

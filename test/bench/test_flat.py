@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+import torch
 
 from il_robot.bench.application import Application
-from il_robot.bench.flat import Task, fit_steps, sizes, takeovers
+from il_robot.bench.flat import Scaled, Task, fit_steps, sizes, takeovers
 from il_robot.bench.outcome import EXPERT, RANDOM
 from il_robot.bench.suite import _ENDS, METHODS
 from il_robot.errors import ConfigError
+from il_robot.policies.backpropagation import Perceptron
 
 WHEEL = Application('wheel:Wheel', 'wheel:expert', gamma=0.9, steps=600, demonstrations=5)
 POLE = Application('CartPole-v1', 'il_robot.bench.experts:cartpole', steps=600, demonstrations=2)
@@ -77,3 +79,18 @@ def test_a_curve_ends_with_all_demonstrations(most, found):
 
 def test_imitation_takes_as_many_steps_as_it_has_rows():
     assert fit_steps(1) == 2000 and fit_steps(1000) == 3125 and fit_steps(10**7) == 20_000
+
+
+def test_without_autograd_the_policy_is_the_same():
+    torch.manual_seed(0)
+    obs = 5 * torch.randn(50, 3)
+    net = Scaled(obs.numpy(), 2)
+    passes, x = Perceptron.of(net), 5 * torch.randn(9, 3)
+    with torch.inference_mode():
+        torch.testing.assert_close(passes.forward(x), net(x))
+    slope = torch.randn(9, 2)
+    expected = torch.autograd.grad((net(x) * slope).sum(), list(net.parameters()))
+    with torch.inference_mode():
+        passes.slope.copy_(slope)
+        for found, wanted in zip(passes.backward(), expected, strict=True):
+            torch.testing.assert_close(found, wanted)
