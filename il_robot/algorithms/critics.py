@@ -56,8 +56,7 @@ class WrittenOut:
     """Critics without autograd, one after the other: what one computes with stays in the cache.
 
     Results of a quarter of a megabyte that are allocated anew each time would be memory given
-    back to the operating system and asked for again. All that is returned is overwritten by the
-    next call.
+    back to the operating system and asked for again. The next call overwrites gradients.
 
     Args:
         critics: Their weights stay where they are in memory.

@@ -33,7 +33,7 @@ from il_robot.config import build
 from il_robot.data import keys
 from il_robot.data.dataset import Dataset, open_dataset
 from il_robot.errors import ConfigError, DatasetError
-from il_robot.policies.backpropagation import Perceptron
+from il_robot.policies.backpropagation import Perceptron, Wrapped
 from il_robot.policies.checkpoint import load_checkpoint
 from il_robot.policies.mlp import MLPPolicy
 from il_robot.policies.policy import Policy
@@ -75,7 +75,7 @@ class Method(Protocol):
         """End all processes."""
 
 
-class AnswerNet(nn.Module):
+class AnswerNet(nn.Module, Wrapped):
     """The first steps of a policy's answer as one row: ``(B, n_obs_steps F)`` to ``(B, n D)``."""
 
     def __init__(self, policy: MLPPolicy, steps: int) -> None:
@@ -89,7 +89,7 @@ class AnswerNet(nn.Module):
         return answer[:, :self._steps].flatten(1)
 
     def perceptron(self) -> Perceptron:
-        """See :class:`~il_robot.policies.backpropagation.Perceptron`."""
+        """See :class:`~il_robot.policies.backpropagation.Wrapped`."""
         last = self.policy.trunk[-1]
         assert isinstance(last, nn.Linear)
         width = last.out_features // self.policy.chunk_size

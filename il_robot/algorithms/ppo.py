@@ -136,6 +136,9 @@ class PPO:
         config: See there.
         seed: Of the critic's weights and of all random numbers here.
 
+    Raises:
+        ValueError: an actor with a limit: at it an action has no density.
+
     Attributes:
         undone: Updates that the guard took back.
         steps: Decisions learned from.
@@ -144,6 +147,10 @@ class PPO:
     def __init__(
         self, actor: Actor | Categorical, obs_dim: int, config: PPOConfig, seed: int
     ) -> None:
+        if isinstance(actor, Actor) and not math.isinf(actor.limit):
+            raise ValueError(
+                f'PPO needs an actor without limit, got {actor.limit}: squashed actions have no '
+                f'density at it; the worlds hold actions within their bounds')
         self.actor, self.config = actor, config
         torch.manual_seed(seed)
         self.critic = mlp(obs_dim, config.critic, 1)
@@ -151,9 +158,10 @@ class PPO:
         self._optimizers = {
             'actor': AdamW(actor, 0.0), 'critic': AdamW(self.critic, 0.0)}
         self._fit = RegressionGradient(self.critic, 'mse')
-        self._gradient: Callable[[Batch, float], tuple[Losses, Gradients]] = self._autograd
+        self._gradient: Callable[
+            [Batch, float, float, float], tuple[Losses, Gradients]] = self._autograd
         if isinstance(actor, Actor) and (net := Perceptron.of(actor.net)) is not None:
-            self._gradient = SurrogateGradient(actor, net, config.clip, config.entropy)
+            self._gradient = SurrogateGradient(actor, net)
         self._generator = torch.Generator().manual_seed(seed)
         self.undone = self.steps = 0
 
@@ -189,8 +197,10 @@ class PPO:
         out, epochs = self._epochs(flat, moves=moves)
         if before is not None:
             self._guard(float(out['kl']), epochs, *before)
-        return out | {'undone': torch.tensor(float(self.undone)),
-                      'learning_rate': torch.tensor(self.config.learning_rate)}
+        # copies: what was made in inference mode may not be changed outside of it
+        return {key: value.clone() for key, value in out.items()} | {
+            'undone': torch.tensor(float(self.undone)),
+            'learning_rate': torch.tensor(self.config.learning_rate)}
 
     def _guard(
         self, kl: float, epochs: int, weights: Mapping[str, Any], means: Mapping[str, Any]
@@ -246,23 +256,21 @@ class PPO:
         config = self.config
         share = min(1.0, self.steps / config.anchor_steps)
         anchor = config.anchor + share * (config.anchor_end - config.anchor)
-        losses, gradients = self._gradient(batch, anchor)
+        losses, gradients = self._gradient(batch, config.clip, config.entropy, anchor)
         self._follow('actor', gradients, config.learning_rate)
         return losses
 
     def _autograd(
-        self, batch: dict[str, torch.Tensor], anchor: float
+        self, batch: Batch, clip: float, entropy: float, anchor: float
     ) -> tuple[Losses, Gradients]:
         """What :class:`SurrogateGradient` does, for any network and for choices."""
-        config = self.config
         log_p = self.actor.log_prob(batch['obs'], batch['action'])
         ratio = (log_p - batch['log_p']).exp()
         gain = batch['gain']
-        loss = -torch.minimum(
-            ratio * gain, ratio.clamp(1 - config.clip, 1 + config.clip) * gain).mean()
-        if config.entropy:
+        loss = -torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain).mean()
+        if entropy:
             spread = self.actor.entropy() if isinstance(self.actor, Actor) else -log_p.mean()
-            loss = loss - config.entropy * spread
+            loss = loss - entropy * spread
         out = {'actor_loss': loss.detach()}
         if 'start' in batch:
             far = self.actor.divergence(self.actor.net(batch['obs']), batch['start']).mean()

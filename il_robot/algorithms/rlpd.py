@@ -188,7 +188,8 @@ class RLPD:
             loss, gradients = self._value.error(
                 torch.cat([batch['obs'], batch['action']], 1), target)
         self._critic_step.update(gradients, config.learning_rate)
-        return {'critic_loss': loss, 'value': target.mean()}
+        # copies: what was made in inference mode may not be changed outside of it
+        return {'critic_loss': loss.clone(), 'value': target.mean().clone()}
 
     def _update_actor(
         self, batch: dict[str, torch.Tensor], demonstrations: int

@@ -15,6 +15,8 @@ from il_robot.algorithms.actor import LEAST_LOG_STD, MOST_LOG_STD, Actor
 from il_robot.policies.backpropagation import Perceptron
 from il_robot.policies.policy import Batch, Gradients, Losses
 
+_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)  # of a number with deviation 1
+
 
 class SurrogateGradient:
     """Loss and gradients of all of an actor's parameters, in their order.
@@ -22,24 +24,23 @@ class SurrogateGradient:
     Args:
         actor: Its weights stay where they are in memory.
         net: The passes of its network.
-        clip: Of the ratio of the likelihoods.
-        entropy: Weight of the Gaussian's entropy.
     """
 
-    def __init__(
-        self, actor: Actor, net: Perceptron, clip: float, entropy: float
-    ) -> None:
+    def __init__(self, actor: Actor, net: Perceptron) -> None:
         self._net = net
         self._log_std = actor.log_std.detach()
         self._by_log_std = torch.empty_like(self._log_std)
-        self._clip, self._entropy = clip, entropy
 
-    def __call__(self, batch: Batch, anchor: float) -> tuple[Losses, Gradients]:
+    def __call__(
+        self, batch: Batch, clip: float, entropy: float, anchor: float
+    ) -> tuple[Losses, Gradients]:
         """Of one batch; the next call overwrites the gradients.
 
         Args:
             batch: ``obs`` ``(B, O)``; ``action`` ``(B, A)``; ``log_p`` and ``gain`` ``(B,)``; for
                 an anchor ``start`` ``(B, A)``, the means of the policy to stay close to.
+            clip: Of the ratio of the likelihoods.
+            entropy: Weight of the Gaussian's entropy.
             anchor: Weight of the divergence from them [1/nats].
         """
         with torch.inference_mode():
@@ -48,9 +49,11 @@ class SurrogateGradient:
             inverse = log_std.neg().exp_()
             z = (batch['action'] - mean).mul_(inverse)
             square = z.square()
-            out, weight = self._surrogate(batch, square, log_std)
+            out, weight = self._surrogate(batch, square, log_std, clip)
             torch.mul(z, inverse, out=self._net.slope).mul_(weight[:, None])
-            by_log_std = torch.mv(square.t(), weight).sub_(weight.sum() + self._entropy)
+            by_log_std = torch.mv(square.t(), weight).sub_(weight.sum() + entropy)
+            if entropy:
+                out['actor_loss'] -= entropy * (log_std.sum() + _ENTROPY * len(log_std))
             if 'start' in batch:
                 far = (mean - batch['start']).mul_(inverse)
                 share = anchor / len(far)
@@ -63,18 +66,14 @@ class SurrogateGradient:
             return out, [self._by_log_std, *self._net.backward()]
 
     def _surrogate(
-        self, batch: Batch, square: torch.Tensor, log_std: torch.Tensor
+        self, batch: Batch, square: torch.Tensor, log_std: torch.Tensor, clip: float
     ) -> tuple[Losses, torch.Tensor]:
         """The loss, and its derivatives ``(B,)`` by the log-densities of the rows."""
         constant = log_std.sum() + 0.5 * math.log(2 * math.pi) * len(log_std)
         ratio = (-0.5 * square.sum(1)).sub_(batch['log_p']).sub_(constant).exp_()
         free = ratio * batch['gain']
-        clipped = ratio.clamp_(1 - self._clip, 1 + self._clip).mul_(batch['gain'])
+        clipped = ratio.clamp_(1 - clip, 1 + clip).mul_(batch['gain'])
         least = torch.minimum(free, clipped)
         # where the clipped one is less, no step changes it
         weight = free.mul_(free <= clipped).mul_(-1 / len(free))
-        loss = -least.mean()
-        if self._entropy:
-            loss = loss - self._entropy * (
-                log_std.sum() + 0.5 * math.log(2 * math.pi * math.e) * len(log_std))
-        return {'actor_loss': loss}, weight
+        return {'actor_loss': -least.mean()}, weight

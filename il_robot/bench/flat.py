@@ -21,7 +21,7 @@ from il_robot.algorithms.actor import Actor, Categorical
 from il_robot.algorithms.optimizer import AdamW
 from il_robot.bench.application import Act, Application, Episode, MakeFlat, Teacher, drive, scores
 from il_robot.bench.outcome import Outcome, Point
-from il_robot.policies.backpropagation import Perceptron
+from il_robot.policies.backpropagation import Perceptron, Wrapped
 from il_robot.policies.mlp import mlp
 from il_robot.types import Float32
 
@@ -32,7 +32,7 @@ _BATCH, _RATE = 64, 1e-3
 _FLAT, _FAR = 1e-2, 5.0
 
 
-class Scaled(nn.Module):
+class Scaled(nn.Module, Wrapped):
     """Observations less their mean over their deviation, at most 5 of it, then a perceptron."""
 
     mean: torch.Tensor
@@ -55,7 +55,7 @@ class Scaled(nn.Module):
         return ((obs - self.mean) / self.scale).clamp(-_FAR, _FAR)
 
     def perceptron(self) -> Perceptron:
-        """See :meth:`~il_robot.policies.backpropagation.Perceptron.of`."""
+        """See :class:`~il_robot.policies.backpropagation.Wrapped`."""
         return Perceptron(self.net, before=self._scaled)
 
 

@@ -2,11 +2,13 @@
 
 Autograd notes down every operation, allocates every result and walks back through its notes;
 for a net of a few thousand weights that costs several times the arithmetic. Here the same
-operations run in the same order into buffers that stay, and give the bits that autograd gives.
+operations run in the same order into buffers that stay, and give the bits that autograd gives
+(where all outputs are asked for; otherwise the last sums may round differently).
 """
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import Literal
 
@@ -33,13 +35,14 @@ class Perceptron:
         before: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         linear = [layer for layer in trunk if isinstance(layer, nn.Linear)]
-        # zeros: what is not asked for has no slope
-        self._gradients = [torch.zeros_like(p) for p in trunk.parameters()]
+        self._parameters = [p for layer in linear for p in (layer.weight, layer.bias)]
+        self._gradients = [torch.empty_like(p) for p in self._parameters]
         self._weights = [layer.weight.detach() for layer in linear]
         self._biases = [layer.bias.detach() for layer in linear]
         self._by_weights, self._by_biases = self._gradients[::2], self._gradients[1::2]
         for values in (self._weights, self._biases, self._by_weights, self._by_biases):
             values[-1] = values[-1][:outputs]
+        self._not_asked = [g[outputs:] for g in self._gradients[-2:]] if outputs else []
         self._transposed = [weight.t() for weight in self._weights]
         self._before, self._rows = before, -1
 
@@ -47,19 +50,19 @@ class Perceptron:
     def of(net: nn.Module) -> Perceptron | None:
         """The passes of a network that is one, all of it trained; None for others.
 
-        It is one where it is Linear, ReLU, Linear, ..., Linear, or where it says what it is by a
-        method ``perceptron``.
+        It is one where it is Linear, ReLU, Linear, ..., Linear, or where it says what it is
+        (:class:`Wrapped`); nothing in it may be used twice, hooked or parametrized.
         """
-        if not all(p.requires_grad for p in net.parameters()):
+        if isinstance(net, Wrapped):
+            found = net.perceptron()
+        elif type(net) is nn.Sequential and _alternates(net):
+            found = Perceptron(net)
+        else:
             return None
-        if callable(found := getattr(net, 'perceptron', None)):
-            told: Perceptron | None = found()
-            return told
-        if isinstance(net, nn.Sequential) and len(net) % 2 == 1 and all(
-            isinstance(layer, nn.ReLU if i % 2 else nn.Linear) for i, layer in enumerate(net)
-        ):
-            return Perceptron(net)
-        return None
+        parameters = list(net.parameters())
+        same = len(parameters) == len(found._parameters) and all(
+            a is b and a.requires_grad for a, b in zip(parameters, found._parameters))
+        return found if same else None
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``(B, O)`` of ``(B, I)``."""
@@ -88,6 +91,8 @@ class Perceptron:
             if i:
                 # the outputs of ReLU are not needed any more; their signs are its slopes
                 torch.mm(error, self._weights[i], out=self._errors[i - 1]).mul_(below.sign_())
+        for rest in self._not_asked:  # each time: who clips them may have made them no numbers
+            rest.zero_()
         return self._gradients
 
     def _allocate(self, rows: int) -> None:
@@ -95,6 +100,23 @@ class Perceptron:
         self._outputs, self._errors = (
             [bias.new_empty(rows, len(bias)) for bias in self._biases] for _ in range(2))
         self._turned = [error.t() for error in self._errors]
+
+
+def _alternates(net: nn.Sequential) -> bool:
+    """Whether it is Linear, ReLU, Linear, ..., Linear, as they come."""
+    return len(net) % 2 == 1 and not net._forward_hooks and not net._forward_pre_hooks and all(
+        type(layer) is (nn.ReLU if i % 2 else nn.Linear)
+        and getattr(layer, 'bias', True) is not None
+        and not layer._forward_hooks and not layer._forward_pre_hooks
+        and not layer._backward_hooks for i, layer in enumerate(net))
+
+
+class Wrapped(abc.ABC):
+    """A network that is a perceptron, with something before it, or of which only a part counts."""
+
+    @abc.abstractmethod
+    def perceptron(self) -> Perceptron:
+        """Its passes."""
 
 
 class RegressionGradient:

@@ -66,10 +66,50 @@ def test_they_follow_their_weights(critics):
     assert not torch.allclose(before, ours.values(x))
 
 
+def by_autograd(learner, batch, demonstrations):
+    """The gradients of the actor's whole loss, as Haarnoja et al. (2018) write it."""
+    config, actor, noise = learner.config, learner.actor, learner.actor.noise
+    generator = torch.Generator()
+    generator.set_state(learner._generator.get_state())
+    mean = actor.net(batch['obs'])
+    action, log_p = actor.around(mean, noise(len(mean), generator))
+    value = learner.critics(torch.cat([batch['obs'], action], 1)).mean(0)
+    temperature = learner.tuned.log_temperature.exp()
+    loss = (temperature.detach() * log_p - value).mean()
+    if not math.isinf(actor.limit):
+        loss = loss + config.shrink * mean.square().mean()
+    near = actor(batch['obs'][:demonstrations])
+    loss = loss + config.anchor * (near - batch['action'][:demonstrations]).square().mean()
+    held = temperature * (-log_p.detach().mean() - learner._entropy)
+    return loss.detach(), torch.autograd.grad(loss + held, list(learner.tuned.parameters()))
+
+
+@pytest.mark.parametrize('hidden', [False, True])
 @pytest.mark.parametrize('limit', [math.inf, 0.5])
 @pytest.mark.parametrize('options', [
-    {}, {'shrink': 0.5, 'anchor': 3.0}, {'critics': 4, 'subset': 2, 'average': 0.9}])
-def test_the_actor_learns_as_autograd_lets_it(limit, options):
+    {}, {'shrink': 0.5, 'anchor': 3.0}, {'critics': 4, 'subset': 2, 'temperature': 2.0}])
+def test_the_actor_follows_the_gradient_of_its_loss(options, limit, hidden):
+    config = RLPDConfig(batch_size=16, hidden=(8, 8), **options)
+    torch.manual_seed(0)
+    net = mlp(3, (8,), 2)
+    learner = RLPD(Actor(Apart(net) if hidden else net, 2, 0.3, limit), 3, 2, config, 0)
+    assert (learner._net is None) == hidden
+    followed, rng = [], np.random.default_rng(0)
+    learner._actor_step.update = lambda gradients, rate: followed.extend(
+        g.clone() for g in gradients)
+    for _ in range(2):
+        batch = {key: torch.from_numpy(rng.normal(size=(16, *shape)).astype(np.float32))
+                 for key, shape in (('obs', (3,)), ('action', (2,)))}
+        loss, wanted = by_autograd(learner, batch, 6)
+        followed.clear()
+        torch.testing.assert_close(learner._update_actor(batch, 6)['actor_loss'], loss)
+        for found, each in zip(followed, wanted, strict=True):
+            torch.testing.assert_close(found, each, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize('limit', [math.inf, 0.5])
+@pytest.mark.parametrize('options', [{}, {'critics': 4, 'subset': 2, 'average': 0.9}])
+def test_networks_written_out_or_not_learn_the_same(options, limit):
     learners = []
     for hidden in (False, True):
         config = RLPDConfig(
@@ -77,7 +117,6 @@ def test_the_actor_learns_as_autograd_lets_it(limit, options):
         torch.manual_seed(0)
         net = mlp(3, (8,), 2)
         learners.append(RLPD(Actor(Apart(net) if hidden else net, 2, 0.3, limit), 3, 2, config, 0))
-    assert learners[0]._net is not None and learners[1]._net is None
     rng = np.random.default_rng(0)
     for _ in range(5):
         batch = {key: torch.from_numpy(rng.normal(size=(16, *shape)).astype(np.float32))

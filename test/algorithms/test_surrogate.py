@@ -9,11 +9,13 @@ from apart import Apart
 from torch import nn
 
 from il_robot.algorithms.actor import LEAST_LOG_STD, MOST_LOG_STD, Actor
+from il_robot.algorithms.methods import AnswerNet
 from il_robot.algorithms.ppo import PPO, PPOConfig
 from il_robot.algorithms.rollout import Rollout
 from il_robot.algorithms.surrogate import SurrogateGradient
 from il_robot.policies.backpropagation import Perceptron
-from il_robot.policies.mlp import mlp
+from il_robot.policies.features import FeatureLayout
+from il_robot.policies.mlp import ChunkMLPConfig, MLPPolicy, mlp
 
 CONFIG = PPOConfig(batch_size=32, epochs=3, target_kl=0, max_kl=0, learning_rate=1e-3, critic=(8,))
 
@@ -54,7 +56,8 @@ def test_it_is_autograds(options, std):
     if 'anchor' in options:
         batch['start'] = batch['action'] + 0.1
     (losses, found), (expected, wanted) = (
-        gradient(batch, 0.7) for gradient in (ours._gradient, ours._autograd))
+        gradient(batch, ours.config.clip, ours.config.entropy, 0.7)
+        for gradient in (ours._gradient, ours._autograd))
     assert losses.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(losses[key], value, rtol=1e-4, atol=1e-6)
@@ -86,17 +89,63 @@ def test_of_a_chunk_only_the_first_steps_are_learned():
     answer = trunk(x)[:, :4]
     expected = torch.autograd.grad((answer * slope).sum(), list(trunk.parameters()))
     with torch.inference_mode():
-        torch.testing.assert_close(net.forward(x), answer)
-        net.slope.copy_(slope)
-        for found, wanted in zip(net.backward(), expected, strict=True):
-            torch.testing.assert_close(found, wanted)
+        for _ in range(2):
+            torch.testing.assert_close(net.forward(x), answer)
+            net.slope.copy_(slope)
+            gradients = net.backward()
+            for found, wanted in zip(gradients, expected, strict=True):
+                torch.testing.assert_close(found, wanted)
+            for found in gradients:  # a clipped gradient that was no number
+                found.fill_(torch.nan)
+
+
+def test_a_gradient_that_is_no_number_does_not_stay_in_what_is_not_asked_for():
+    policy = MLPPolicy(ChunkMLPConfig((8,), chunk_size=4), FeatureLayout(('a', 'b', 'c')), 1, 4)
+    actor = Actor(AnswerNet(policy, 2), 2, 0.3)
+    ours = PPO(actor, 3, replace(CONFIG, max_kl=1.0), 0)
+    assert isinstance(ours._gradient, SurrogateGradient)
+    bad = rollout(ours)
+    ours.update(replace(bad, log_p=bad.log_p * np.nan))
+    assert ours.undone == 1
+    for turn in range(2):
+        assert ours.update(rollout(ours, turn))['kl'] < 1.0
+    assert ours.undone == 1
+
+
+def spectral(net):
+    torch.nn.utils.spectral_norm(net[0])
+    return net
+
+
+def hooked(net):
+    net[0].register_forward_hook(lambda module, given, answer: 2 * answer)
+    return net
+
+
+def frozen(net):
+    net[0].weight.requires_grad_(False)
+    return net
+
+
+class Named(Apart):
+    """With a part that happens to have the name of a method."""
+
+    def __init__(self, net):
+        super().__init__(net)
+        self.perceptron = net
 
 
 def test_what_is_no_perceptron_is_left_to_autograd():
-    assert Perceptron.of(mlp(3, (8,), 2)) is not None
-    frozen = mlp(3, (8,), 2)
-    frozen[0].weight.requires_grad_(False)
-    others = (Apart(mlp(3, (8,), 2)), frozen, nn.Sequential(nn.Linear(3, 8), nn.Tanh()),
+    twice = nn.Linear(3, 3)
+    others = [nn.Sequential(nn.Linear(3, 8), nn.Tanh()), nn.Sequential(nn.Linear(3, 8), nn.ReLU()),
               nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)),
-              nn.Sequential(nn.Linear(3, 8), nn.ReLU()))
+              nn.Sequential(nn.Linear(3, 8, bias=False), nn.ReLU(), nn.Linear(8, 2)),
+              nn.Sequential(twice, nn.ReLU(), twice)]
+    others += [change(mlp(3, (8,), 2)) for change in (Apart, Named, spectral, hooked, frozen)]
+    assert Perceptron.of(mlp(3, (8,), 2)) is not None
     assert not any(Perceptron.of(net) for net in others)
+
+
+def test_ppo_has_no_density_for_squashed_actions():
+    with pytest.raises(ValueError, match='without limit'):
+        PPO(Actor(mlp(3, (8,), 2), 2, 0.3, 1.0), 3, CONFIG, 0)
