@@ -70,6 +70,31 @@ class Actor(nn.Module):
             log_p = log_p - (slope + math.log(self.limit)).sum(-1)
         return self.squashed(u), log_p
 
+    def slopes(
+        self, mean: torch.Tensor, noise: torch.Tensor, by_action: torch.Tensor,
+        by_log_p: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Derivatives by the network's answer ``(B, A)`` and by ``log_std`` ``(A,)``.
+
+        They are those of anything that depends on what :meth:`around` gives.
+
+        Args:
+            mean: The network's answer ``(B, A)``.
+            noise: See :meth:`around`.
+            by_action: ``(B, A)`` derivatives by the actions.
+            by_log_p: ``()`` by the log-density of each of the rows.
+        """
+        std = self.std()
+        wide = std * noise
+        by_mean = by_action
+        if not math.isinf(self.limit):
+            squashed = torch.tanh(mean + wide)  # its slope is 1 - its square
+            by_mean = (by_action * self.limit * (1 - squashed.square())
+                       + 2 * by_log_p * squashed)
+        by_log_std = (by_mean * wide).sum(0) - by_log_p * len(mean)
+        inside = (self.log_std >= LEAST_LOG_STD) & (self.log_std <= MOST_LOG_STD)
+        return by_mean, by_log_std * inside
+
     def log_prob(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Log-density ``(B,)`` [nats] of actions ``(B, A)``; without limit only.
 

@@ -177,7 +177,7 @@ class RLPD:
         config = self.config
         following = batch['next_obs']
         with torch.inference_mode():
-            mean = self._net.forward(following) if self._net else self.actor.net(following)
+            mean = self._forward(following)
             action, log_p = self.actor.around(
                 mean, self.actor.noise(len(mean), self._generator))
             values = self._target.values(torch.cat([following, action], 1))
@@ -194,44 +194,52 @@ class RLPD:
     def _update_actor(
         self, batch: dict[str, torch.Tensor], demonstrations: int
     ) -> dict[str, torch.Tensor]:
-        """The networks' part of the gradient is written out where it is known."""
-        config, obs = self.config, batch['obs']
-        if self._net:
-            with torch.inference_mode():
-                mean = self._net.forward(obs)
-            mean = mean.clone().requires_grad_()
-        else:
-            mean = self.actor.net(obs)
-        action, log_p = self.actor.around(
-            mean, self.actor.noise(len(mean), self._generator))
-        value, slope = self._value.slope(torch.cat([obs, action.detach()], 1))
-        temperature = self.tuned.log_temperature.exp()
-        entropy = -log_p.detach().mean()
-        # as long as the actor stays where it is, value and this sum have the same slope
-        rising = (action * slope[:, obs.shape[1]:].clone()).sum()
-        loss = (temperature.detach() * log_p).mean() - rising
-        rest = torch.zeros(())
-        if config.shrink and not math.isinf(self.actor.limit):
-            rest = rest + config.shrink * mean.square().mean()
-        if config.anchor and demonstrations:
-            near = self.actor.squashed(mean[:demonstrations])
-            rest = rest + config.anchor * (
-                near - batch['action'][:demonstrations]).square().mean()
-        whole = loss + rest + temperature * (entropy - self._entropy)
-        gradients = self._gradients(whole, mean)
-        self._actor_step.update(gradients, config.learning_rate)
-        return {'actor_loss': (loss + rising + rest).detach() - value, 'entropy': entropy,
-                'temperature': temperature.detach()}
+        config, actor, obs = self.config, self.actor, batch['obs']
+        noise = actor.noise(len(obs), self._generator)
+        answer = self._forward(obs)
+        with torch.inference_mode():
+            mean = answer.detach()
+            action, log_p = actor.around(mean, noise)
+            value, by_input = self._value.slope(torch.cat([obs, action], 1))
+            temperature = self.tuned.log_temperature.exp()
+            entropy = -log_p.mean()
+            loss = -temperature * entropy - value
+            by_mean, by_log_std = actor.slopes(
+                mean, noise, -by_input[:, obs.shape[1]:], temperature / len(obs))
+            if config.shrink and not math.isinf(actor.limit):
+                loss += config.shrink * mean.square().mean()
+                by_mean += mean * (2 * config.shrink / mean.numel())
+            if config.anchor and demonstrations:
+                near = actor.squashed(mean[:demonstrations])
+                away = near - batch['action'][:demonstrations]
+                loss += config.anchor * away.square().mean()
+                slope = 1.0 if math.isinf(actor.limit) else (
+                    actor.limit - near.square() / actor.limit)
+                by_mean[:demonstrations] += away * slope * (2 * config.anchor / away.numel())
+            by_temperature = temperature * (entropy - self._entropy)
+        gradients = [by_temperature, by_log_std, *self._by_weights(by_mean, answer)]
+        with torch.inference_mode():
+            self._actor_step.update(gradients, config.learning_rate)
+        # copies: what was made in inference mode may not be changed outside of it
+        return {'actor_loss': loss.clone(), 'entropy': entropy.clone(),
+                'temperature': temperature.clone()}
 
-    def _gradients(self, loss: torch.Tensor, mean: torch.Tensor) -> Gradients:
-        """Of all that is tuned, in its order."""
-        if not self._net:
-            return torch.autograd.grad(loss, list(self.tuned.parameters()))
-        *gradients, slope = torch.autograd.grad(
-            loss, [self.tuned.log_temperature, self.actor.log_std, mean])
+    def _forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """The answer of the actor's network ``(B, A)``, to be used before the next one."""
+        if self._net is None:
+            answer: torch.Tensor = self.actor.net(obs)
+            return answer
+        with torch.inference_mode():
+            return self._net.forward(obs)
+
+    def _by_weights(self, slope: torch.Tensor, answer: torch.Tensor) -> Gradients:
+        """Derivatives by the weights of that network of those by its newest answer."""
+        if self._net is None:
+            return torch.autograd.grad(
+                answer, list(self.actor.net.parameters()), slope.clone())
         with torch.inference_mode():
             self._net.slope.copy_(slope)
-            return [*gradients, *self._net.backward()]
+            return self._net.backward()
 
     def state(self) -> dict[str, torch.Tensor]:
         """All tensors needed to go on."""
