@@ -30,6 +30,7 @@ import torch
 from il_robot.algorithms.controller import PolicyFactory
 from il_robot.algorithms.evaluate import evaluate
 from il_robot.algorithms.finetune_config import (
+    CONFIG,
     CORRECTING,
     RECORDS,
     TRYING,
@@ -44,7 +45,7 @@ from il_robot.algorithms.run_state import DAMAGES, STATE, RunState, load_state, 
 from il_robot.algorithms.workers import MakeEnv
 from il_robot.algorithms.world_parts import Step
 from il_robot.data.layout import write_json
-from il_robot.errors import ConfigError, SimulationError
+from il_robot.errors import ConfigError, IlRobotError, SimulationError
 from il_robot.policies.checkpoint import load_checkpoint, save_checkpoint
 from il_robot.policies.residual import ResidualPolicy
 from il_robot.statistics import wilson
@@ -87,10 +88,17 @@ def finetune(output: Path, around: Around) -> bool:
         SimulationError: worlds die again and again.
     """
     config, start, dataset, _ = read_finetune(output)
-    if not (output / START).exists():
-        _prepare(output, config, start)
-    config = of_correction(config, output / START)
-    method = make_method(config, output / START, around.make_env, dataset)
+    fresh = not (output / START).exists()
+    try:
+        if fresh:
+            _prepare(output, config, start)
+        config = of_correction(config, output / START)
+        method = make_method(config, output / START, around.make_env, dataset)
+    except IlRobotError:
+        if fresh:  # the same --output shall do for what was meant
+            shutil.rmtree(output / START, ignore_errors=True)
+            (output / CONFIG).unlink()
+        raise
     try:
         _Run(output, config, around, method).go()
     except _StoppedError:

@@ -113,6 +113,8 @@ def _run_in_workers(
                 worker = pool[ready]  # type: ignore[index]
                 seed, outcome = worker.receive()
                 alive = not isinstance(outcome, str)
+                if not alive and should_stop():
+                    return  # whoever stops all of a session's processes stops this one, too
                 if seed is not None and outcome is not None and not finish(seed, outcome):
                     return
                 if not alive:

@@ -80,6 +80,18 @@ def test_stopping_keeps_what_there_is(workers):
     assert sorted([*result.results, *result.remaining]) == list(range(50))
 
 
+def test_where_everybody_is_told_to_stop_no_episode_is_broken():
+    """As a service manager does: the same signal to this process and to its workers."""
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        result = evaluate(toy.ToyFactory({'terminate_seeds': (3,)}), expert_controller, SEEDS,
+                          workers=2, should_stop=stopped.is_set)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.is_set() and not result.failures and 3 in result.remaining
+
+
 def test_workers_do_not_die_of_ctrl_c():
     """The terminal sends SIGINT to the whole group; only the parent may react."""
     stop = threading.Event()

@@ -377,6 +377,7 @@ def test_what_cannot_be_tuned_is_refused(source, whole, tmp_path):
     folder = opened(tmp_path / 'run', source, options={'gama': 0.9})
     with pytest.raises(ConfigError, match="did you mean 'gamma'"):
         go_on(folder)
+    assert not list(folder.iterdir())  # the same folder will do once it is mended
     with pytest.raises(ConfigError, match='algorithm'):
         build(FinetuneConfig, {'algorithm': 'ddpg'}, 'finetune')
     mixed = find_checkpoint(cloned(tmp_path / 'mixed', 'chunk_mlp', 5, 2, mode='ensemble'))

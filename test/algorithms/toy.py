@@ -1,6 +1,7 @@
 """A robot of two one-joint arms that must reach a ball: milliseconds per episode."""
 
 import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class ToyEnv(gymnasium.Env):
     robot = SPEC
     task = Task()
 
-    def __init__(self, crash_seeds=(), raise_seeds=()):
+    def __init__(self, crash_seeds=(), raise_seeds=(), terminate_seeds=()):
         d = SPEC.dim
         self.action_space = gymnasium.spaces.Box(-2, 2, (d,), np.float32)
         self.observation_space = gymnasium.spaces.Dict({
@@ -47,11 +48,15 @@ class ToyEnv(gymnasium.Env):
                 {'ball': gymnasium.spaces.Box(-9, 9, (7,), np.float32)}),
         })
         self._crash, self._raise = set(crash_seeds), set(raise_seeds)
+        self._terminate = set(terminate_seeds)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         if seed in self._crash:
             os._exit(3)
+        if seed in self._terminate:
+            for process in (os.getppid(), os.getpid()):
+                os.kill(process, signal.SIGTERM)
         if seed in self._raise:
             raise RuntimeError(f'broken on purpose at {seed}')
         self.state = SPEC.rest + self.np_random.normal(0, 0.1, SPEC.dim).astype(np.float32)
