@@ -40,7 +40,7 @@ from il_robot.algorithms.finetune_config import (
 )
 from il_robot.algorithms.methods import Method, make_method
 from il_robot.algorithms.policy_env import executed_steps, residual_policy
-from il_robot.algorithms.progress import FinetuneBar, evaluation_bar, finetune_bar
+from il_robot.algorithms.progress import evaluation_bar, finetune_bar
 from il_robot.algorithms.run_state import DAMAGES, STATE, RunState, load_state, save_state
 from il_robot.algorithms.workers import MakeEnv
 from il_robot.algorithms.world_parts import Step
@@ -190,24 +190,29 @@ class _Run:
         begun = time.monotonic()
         until = min(config.steps, (method.steps // config.every + 1) * config.every)
 
-        def over() -> bool:
-            return self.spent + (time.monotonic() - begun) / 60 >= config.minutes
+        def spent() -> float:
+            return self.spent + (time.monotonic() - begun) / 60
 
-        with finetune_bar(config.steps, method.steps, shown=self.around.shown) as bar:
-            done = method.run(until, lambda step, losses: self._count(step, losses, bar),
-                              lambda: over() or self.around.should_stop())
+        def over() -> bool:
+            return spent() >= config.minutes
+
+        def count(step: Step, losses: dict[str, torch.Tensor]) -> None:
+            self._count(step, losses)
+            bar.show(method.steps, spent(), self.recent, self.losses)
+
+        with finetune_bar(until, method.steps, config.minutes, shown=self.around.shown) as bar:
+            done = method.run(until, count, lambda: over() or self.around.should_stop())
         took = (time.monotonic() - begun) / 60
         self.spent, self.learned = self.spent + took, self.learned + took
         self._save(due=done or over())
         if self.around.should_stop():
             raise _StoppedError
 
-    def _count(self, step: Step, losses: dict[str, torch.Tensor], bar: FinetuneBar) -> None:
+    def _count(self, step: Step, losses: dict[str, torch.Tensor]) -> None:
         ended = step.ended
         self.recent.extend(step.success[ended].tolist())
         self.episodes += int(ended.sum())
         self.losses |= losses
-        bar.show(self.method.steps, self.recent, self.losses)
 
     def _judge(self) -> None:
         """Evaluate the policy as it is; keep it, or take it back."""

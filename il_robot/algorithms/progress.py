@@ -92,20 +92,29 @@ def training_bar(
 class FinetuneBar:
     """Decisions, time left, success of the newest episodes and losses, as one line."""
 
-    def __init__(self, progress: Progress, steps: int, start: int) -> None:
-        self._progress = progress
-        self._bar = progress.add_task('', total=steps, completed=start)
+    def __init__(self, progress: Progress, until: int, start: int, minutes: float) -> None:
+        self._progress, self._minutes = progress, minutes
+        self._bar = progress.add_task('', total=until, completed=start)
         self._shown = 0.0
 
     def show(
-        self, steps: int, recent: Sequence[bool], losses: Mapping[str, torch.Tensor]
+        self, steps: int, spent: float, recent: Sequence[bool],
+        losses: Mapping[str, torch.Tensor],
     ) -> None:
-        """At most a few times a second; between them nothing is computed."""
+        """At most a few times a second; between them nothing is computed.
+
+        Args:
+            steps: Decisions done.
+            spent: Of the time [min].
+            recent: Whether the newest episodes succeeded.
+            losses: Newest ones.
+        """
         now = time.monotonic()
         if now - self._shown < 0.5:
             return
         self._shown = now
-        text = f'{sum(recent)}/{len(recent)} explored to success'
+        text = (f'{spent:.1f} of {self._minutes:g} min, '
+                f'{sum(recent)}/{len(recent)} explored to success')
         for name, value in losses.items():
             text += f', {name.replace("_", " ")} {float(value):.3g}'
         self._progress.update(self._bar, completed=steps, description=text)
@@ -113,11 +122,19 @@ class FinetuneBar:
 
 @contextmanager
 def finetune_bar(
-    steps: int, start: int = 0, console: Console | None = None, shown: bool = True
+    until: int, start: int, minutes: float, console: Console | None = None, shown: bool = True
 ) -> Iterator[FinetuneBar]:
-    """A bar from ``start`` to ``steps`` decisions; nothing at all unless ``shown``."""
+    """A bar from ``start`` to the next evaluation; nothing at all unless ``shown``.
+
+    Args:
+        until: Decisions at which it is.
+        start: Decisions done.
+        minutes: Of the whole run.
+        console: Where it is shown.
+        shown: See above.
+    """
     with _progress('explore', console, shown) as progress:
-        yield FinetuneBar(progress, steps, start)
+        yield FinetuneBar(progress, until, start, minutes)
 
 
 @contextmanager
