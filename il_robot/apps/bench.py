@@ -145,7 +145,8 @@ def _chosen(suite: Suite, args: argparse.Namespace) -> Suite:
     applications = {k: v for k, v in suite.applications.items() if k in environments}
     scenes = {k: v for k, v in suite.scenes.items() if k in environments}
     flat = tuple(m for m in methods if m in METHODS and m not in suite.pipelines)
-    pipelines = {k: v for k, v in suite.pipelines.items() if k in methods}
+    pipelines = {k: v for k, v in suite.pipelines.items()
+                 if k in methods and (not v.scenes or scenes.keys() & set(v.scenes))}
     try:
         return replace(
             suite, methods=flat, applications=applications if flat else {}, pipelines=pipelines,

@@ -49,6 +49,7 @@ METHODS: dict[str, Callable[[flat.Task], Outcome]] = {
     'bc': flat.bc, 'dagger': flat.dagger, 'gail': flat_rl.gail, 'ppo': flat_rl.ppo,
     'bc_ppo': flat_rl.bc_ppo, 'rlpd': flat_rl.rlpd}
 """On applications."""
+_ABOVE = 'apps', 'nodes'  # layers that import this one, never the other way round
 _KINDS = 'applications', 'scenes', 'pipelines', 'recipes'
 _ENDS = {EXPERT: flat.expert, RANDOM: flat.random}
 
@@ -97,10 +98,6 @@ class Suite:
                 raise ValueError(f'{name!r} is no name for a pipeline here: it is taken')
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f'seeds must differ and be >= 0, got {self.seeds}')
-        for name, pipeline in self.pipelines.items():
-            for scene in pipeline.scenes:
-                if scene not in self.scenes:
-                    raise ValueError(f'{name}: {unknown("scene", scene, list(self.scenes))}')
         if self.episodes < 1 or not 0 <= self.on_the_way <= self.episodes:
             raise ValueError(f'episodes must be >= 1 and on_the_way at most as many, got '
                              f'{self.episodes} and {self.on_the_way}')
@@ -189,10 +186,15 @@ class Cell:
 
 @cache
 def code_hash() -> str:
-    """Of all sources of this package: what a version number does not say between two releases."""
+    """Of all sources that a cell can run: what a version number does not say between releases.
+
+    That is the package without commands and nodes, which nothing here imports.
+    """
     root, digest = Path(il_robot.__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob('*.py')):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+        name = path.relative_to(root)
+        if name.parts[0] not in _ABOVE:
+            digest.update(str(name).encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -209,7 +211,13 @@ def load_suite(path: Path) -> Suite:
     Raises:
         ConfigError: missing, or a wrong key or value.
     """
-    return build(Suite, {'name': path.stem, **load_yaml(path)}, str(path))
+    suite = build(Suite, {'name': path.stem, **load_yaml(path)}, str(path))
+    for name, pipeline in suite.pipelines.items():
+        for scene in pipeline.scenes:
+            if scene not in suite.scenes:  # a part of a suite may lack some of them
+                raise ConfigError(f'{path}: {name}: '
+                                  f'{unknown("scene", scene, list(suite.scenes))}')
+    return suite
 
 
 @contextmanager

@@ -54,6 +54,21 @@ def test_a_suite_of_both_kinds_runs_and_goes_on(suite, tmp_path, capsys):
     assert [strength for strength, _ in result['robustness']['shoves']] == [0, 1]
 
 
+def test_a_part_may_lack_the_scenes_of_a_pipeline(tmp_path, capsys):
+    suite = tmp_path / 'two.yaml'
+    suite.write_text(
+        'scenes: {cube: {demonstrations: [2]}, tray: {task: lift_tray}}\n'
+        'pipelines:\n'
+        "  chunk: {policy: chunk_mlp, changes: [training.steps=20, 'model.hidden=[8]']}\n"
+        '  gail: {flat: gail, steps: 10, scenes: [tray]}\n'
+        'seeds: [0]\nepisodes: 1\n')
+    assert bench('--suite', suite, '--output', tmp_path / 'out', '--environments', 'cube') == 0
+    assert 'two: 3 to run' in capsys.readouterr().out
+    suite.write_text(suite.read_text().replace('[tray]', '[tary]'))
+    assert bench('--suite', suite, '--output', tmp_path / 'out') == 2
+    assert "two.yaml: gail: unknown scene 'tary': did you mean 'tray'" in capsys.readouterr().err
+
+
 def test_a_part_is_only_that_part(suite, tmp_path, capsys):
     output = tmp_path / 'out'
     assert bench('--suite', suite, '--output', output, '--methods', 'chunk', '--seeds', 0) == 0
