@@ -10,12 +10,13 @@ Nothing here sleeps and hopes: every wait has a condition and a generous limit.
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import rclpy
@@ -98,9 +99,18 @@ class Process:
         try:
             return self.popen.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            self.popen.send_signal(signal.SIGABRT)  # it then says where it hangs
+            self._write_stacks()
+            self.popen.send_signal(signal.SIGABRT)  # Python then says where it hangs
             self.popen.wait(TIMEOUT)
             return 'did not stop'
+
+    def _write_stacks(self):
+        """Of all its threads, those of the middleware too, into its log."""
+        if debugger := shutil.which('gdb'):
+            with self.log.open('a') as log, suppress(subprocess.TimeoutExpired):
+                subprocess.run(
+                    [debugger, '-batch', '-p', str(self.popen.pid), '-ex', 'thread apply all bt'],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=TIMEOUT, check=False)
 
 
 class Graph:
