@@ -51,7 +51,7 @@ onnx = ['onnx>=1.16', 'onnxruntime>=1.18', 'torch>=2.5']
 openvino = ['openvino>=2024.6', 'onnx>=1.16', 'torch>=2.5']
 # environments of the suite "applications"; PyFlyt from 0.22 on asks for a numpy below 2
 applications = ['gymnasium[box2d]>=1.0', 'highway-env>=1.10', 'PyFlyt>=0.15,<0.22',
-                'minigrid>=3.0']
+                'gymnasium-robotics>=1.3']
 # il_robot bench --ray
 ray = ['ray>=2.9']
 # setuptools: test_install.py builds the package as pip does, without a network

@@ -76,7 +76,7 @@ def test_the_manifest_and_setup_need_the_same(metadata):
         'trimesh': 'python3-trimesh-pip',
     }
     no_key = {'av', 'moderngl', 'pyarrow', 'safetensors', 'mcap', 'lz4', 'zstandard', 'onnx',
-              'onnxruntime', 'openvino', 'highway-env', 'PyFlyt', 'minigrid', 'ray'}
+              'onnxruntime', 'openvino', 'highway-env', 'PyFlyt', 'gymnasium-robotics', 'ray'}
     tools = {'ruff', 'mypy', 'types-PyYAML', 'setuptools', 'rosbags'}
     rmw = {'ros-rmw-fastrtps-cpp'}  # a ROS installation chooses its own
     wanted = set()

@@ -15,9 +15,6 @@ import numpy as np
 
 from il_robot.types import Float32
 
-_AGENT, _CELLS = 10, {2: 0, 8: 1, 9: 2}
-"""Numbers of MiniGrid for the agent, and for a wall, a goal and lava, with their planes here."""
-
 
 def drone(**options: Any) -> gym.Env[Float32, Any]:
     """Way-points for a quadrotor that is flown by angular rates and thrust (PyFlyt).
@@ -99,39 +96,3 @@ class _OffCentre(gym.Wrapper[Any, Any, Any, Any]):
         car.position = own.lane.position(along, rng.uniform(-3.0, 3.0))
         car.heading = own.lane.heading_at(along) + rng.uniform(-0.3, 0.3)
         return own.observation_type.observe(), info
-
-
-def grid(name: str, **options: Any) -> gym.Env[Float32, Any]:
-    """A task of MiniGrid, all of it in view.
-
-    Observed is for each field whether it is wall, goal or lava, and whether the agent is there
-    and looks in each of four directions: ``(7 W H,)``.
-
-    Args:
-        name: Its id, for example ``MiniGrid-FourRooms-v0``.
-        options: Of ``gymnasium.make``.
-    """
-    import minigrid  # noqa: F401
-    from minigrid.wrappers import FullyObsWrapper
-
-    env: Any = FullyObsWrapper(gym.make(name, **options))
-    width, height, _ = env.observation_space['image'].shape
-    return _Planes(env, width * height)
-
-
-class _Planes(gym.ObservationWrapper[Float32, Any, Any]):
-    """One plane per kind of thing; of the actions left, right and forward."""
-
-    def __init__(self, env: Any, fields: int) -> None:
-        super().__init__(env)
-        count = (len(_CELLS) + 4) * fields
-        self.observation_space = gym.spaces.Box(0, 1, (count,), np.float32)
-        self.action_space = gym.spaces.Discrete(3)
-
-    def observation(self, observation: Any) -> Float32:
-        kinds = observation['image'][..., 0].ravel()
-        planes = np.zeros((len(_CELLS) + 4, len(kinds)), np.float32)
-        for number, plane in _CELLS.items():
-            planes[plane] = kinds == number
-        planes[len(_CELLS) + int(observation['direction'])] = kinds == _AGENT
-        return planes.ravel()

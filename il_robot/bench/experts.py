@@ -75,30 +75,33 @@ def drone(env: Any, obs: Any) -> Any:
     return np.array([*rates, 0.0, np.clip(thrust, 0.0, 0.8)], np.float32)
 
 
-def minigrid(env: Any, obs: Any) -> Any:
-    """The first action of a shortest way to the goal: left 0, right 1, forward 2."""
-    grid = env.unwrapped.grid
-    x, y = (int(v) for v in env.unwrapped.agent_pos)
-    start = x, y, int(env.unwrapped.agent_dir)
-    moves = ((1, 0), (0, 1), (-1, 0), (0, -1))
-    first: dict[tuple[int, int, int], int] = {}
-    waiting = deque([start])
+def point_maze(env: Any, obs: Any) -> Any:
+    """To the middle of the next cell of a shortest way, as fast as it can stop there."""
+    maze, place, goal = env.unwrapped.maze, obs['observation'][:2], obs['desired_goal']
+    here, there = (tuple(int(k) for k in maze.cell_xy_to_rowcol(at)) for at in (place, goal))
+    left = _cells_to_go(maze.maze_map, there)
+    after = min(_beside(here), key=lambda cell: left.get(cell, np.inf))
+    near = here == there or after == there
+    wanted = 6.0 * ((goal if near else maze.cell_rowcol_to_xy(np.array(after))) - place)
+    wanted *= min(1.0, 2.0 / max(float(np.linalg.norm(wanted)), 1e-9))  # [m/s]
+    return np.clip(2.0 * (wanted - obs['observation'][2:]), -1.0, 1.0).astype(np.float32)
+
+
+def _beside(cell: tuple[int, ...]) -> list[tuple[int, ...]]:
+    row, column = cell
+    return [(row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)]
+
+
+def _cells_to_go(maze: Any, goal: tuple[int, ...]) -> dict[tuple[int, ...], int]:
+    """From every cell that is no wall (1) to the goal's, the edge of a maze being wall."""
+    left, waiting = {goal: 0}, deque([goal])
     while waiting:
         at = waiting.popleft()
-        x, y, direction = at
-        cell = grid.get(x, y)
-        if cell is not None and cell.type == 'goal':
-            return first.get(at, 2)
-        step = moves[direction]
-        ahead = grid.get(x + step[0], y + step[1])
-        free = ahead is None or ahead.can_overlap()
-        way = step if free else (0, 0)
-        for action, to in ((0, (x, y, (direction - 1) % 4)), (1, (x, y, (direction + 1) % 4)),
-                           (2, (x + way[0], y + way[1], direction))):
-            if to != start and to not in first:
-                first[to] = first.get(at, action)
-                waiting.append(to)
-    return 2
+        for cell in _beside(at):
+            if maze[cell[0]][cell[1]] != 1 and cell not in left:
+                left[cell] = left[at] + 1
+                waiting.append(cell)
+    return left
 
 
 def bimanual(env: Any, obs: Any) -> Any:

@@ -48,15 +48,16 @@ class Scaled(nn.Module, Wrapped):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """``(B, outputs)``."""
-        answer: torch.Tensor = self.net(self._scaled(obs))
+        answer: torch.Tensor = self.net(self.scaled(obs))
         return answer
 
-    def _scaled(self, obs: torch.Tensor) -> torch.Tensor:
+    def scaled(self, obs: torch.Tensor) -> torch.Tensor:
+        """What the perceptron is given: ``(..., O)``."""
         return ((obs - self.mean) / self.scale).clamp(-_FAR, _FAR)
 
     def perceptron(self) -> Perceptron:
         """See :class:`~il_robot.policies.backpropagation.Wrapped`."""
-        return Perceptron(self.net, before=self._scaled)
+        return Perceptron(self.net, before=self.scaled)
 
 
 class Task:
@@ -97,7 +98,10 @@ class Task:
 
     def actor(self, obs: Float32, std: float = 0.5) -> Actor | Categorical:
         """An untrained policy."""
-        net = Scaled(obs, self.width)
+        return self.around(Scaled(obs, self.width), std)
+
+    def around(self, net: nn.Module, std: float) -> Actor | Categorical:
+        """A policy whose answers, or preferences, a network gives."""
         return Categorical(net, self.width) if self.choices else Actor(net, self.width, std)
 
     def act(self, actor: Actor | Categorical) -> Act:

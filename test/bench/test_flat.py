@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -60,6 +62,13 @@ def test_a_seed_repeats(method):
     first, again, other = (run(method, seed=seed) for seed in (0, 0, 1))
     assert [p.scores for p in first.points] == [p.scores for p in again.points]
     assert [p.scores for p in first.points] != [p.scores for p in other.points]
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_units_change_nothing(method):
+    fine = replace(WHEEL, env='wheel:Millimetres', expert='wheel:fine_expert')
+    own, other = (np.array([p.scores for p in run(method, a).points[:-1]]) for a in (WHEEL, fine))
+    np.testing.assert_allclose(other, 1024 * own, rtol=1e-3)
 
 
 def test_dagger_begins_as_cloning_one_demonstration_does():

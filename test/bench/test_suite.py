@@ -27,7 +27,7 @@ def test_the_shipped_suites_are_those_of_the_documents():
 @pytest.mark.parametrize('name', SHIPPED)
 def test_a_shipped_suite_is_whole(name):
     if name == 'applications':
-        for needs in ('Box2D', 'highway_env', 'PyFlyt', 'minigrid'):
+        for needs in ('Box2D', 'highway_env', 'PyFlyt', 'gymnasium_robotics'):
             pytest.importorskip(needs)
     suite = load_suite(named_config('bench', name))
     cells = list(suite.cells())

@@ -25,6 +25,18 @@ class Wheel(gym.Env):
                 {'is_success': near})
 
 
+class Millimetres(Wheel):
+    """The same in another unit, exactly."""
+
+    def reset(self, **options):
+        obs, info = super().reset(**options)
+        return {'angle': 1024 * obs['angle']}, info
+
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return {'angle': 1024 * obs['angle']}, 1024 * reward, *rest
+
+
 class Switches(Wheel):
     """Actions of a kind that is not supported."""
 
@@ -55,6 +67,10 @@ class Words(Wheel):
 
 def expert(env, obs):
     return np.array([np.clip(-2.5 * obs['angle'][0], -1, 1)])
+
+
+def fine_expert(env, obs):
+    return expert(env, {'angle': obs['angle'] / 1024})
 
 
 def tired(env, obs):
