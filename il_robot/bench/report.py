@@ -222,11 +222,13 @@ def _whole(
     if lacking:
         page.section('What is missing', 'Not in any table or picture.', (Table(
             ['what', 'why'], sorted(map(list, lacking.items()))), None))
-    page.section(
-        'Who is first, by question', 'The order alone: whether a difference of scores is shown at '
-        'all, "Pairs" says. Of the methods that were tried everywhere; medians over all '
-        'environments and seeds; what was not reached in most of them has no place.',
-        (tables.questions(curves), None))
+    asked = tables.questions(curves)
+    if asked.rows:  # else no method was tried everywhere
+        page.section(
+            'Who is first, by question', 'The order alone: whether a difference of scores is '
+            'shown at all, "Pairs" says. Of the methods that were tried everywhere; medians over '
+            'all environments and seeds; what was not reached in most of them has no place.',
+            (asked, None))
     page.section('Where each is strong', 'Mean over training seeds.', tables.heat(curves))
     page.section(
         'Pairs', 'The same environments and seeds on both sides; p by Holm for as many pairs as '

@@ -66,6 +66,13 @@ def test_it_says_what_where_and_how(folder):
         assert words in text
 
 
+def test_nobody_is_first_where_nobody_was_everywhere(folder, tmp_path):
+    cells = [*ends('a'), *ends('b'), cell('a', 'bc', 0, 0.5), cell('b', 'dagger', 0, 0.5)]
+    write_report(cells, SUITE, tmp_path, 'il_robot bench')
+    assert 'Who is first' not in (tmp_path / 'report.md').read_text()
+    assert 'Who is first' in (folder / 'report.md').read_text()
+
+
 def test_markdown_and_pictures_are_beside_it(folder):
     text = (folder / 'report.md').read_text()
     named = re.findall(r'!\[.*?\]\((.*?)\)', text)
