@@ -32,6 +32,8 @@ from il_robot.algorithms.rollout import Rollout
 from il_robot.policies.mlp import mlp
 from il_robot.types import Float32
 
+_FLAT = 1e-3
+
 
 @dataclass(frozen=True)
 class GAILConfig:
@@ -75,21 +77,26 @@ class GAIL:
         choices: How many there are then; 0 for numbers ``(N, A)``.
         config: See there.
         seed: Of the weights and all random numbers here.
+        bounds: Lowest and highest actions ``(A,)``, at which the worlds hold what is beyond:
+            the demonstrations have none beyond, and a policy is judged by what was done.
 
     Raises:
         ValueError: no demonstrations, or not as many actions.
     """
 
     def __init__(
-        self, obs: Float32, action: NDArray[Any], choices: int, config: GAILConfig, seed: int
+        self, obs: Float32, action: NDArray[Any], choices: int, config: GAILConfig, seed: int,
+        bounds: tuple[Float32, Float32] | None = None,
     ) -> None:
         if not len(obs) or len(obs) != len(action):
             raise ValueError(
                 f'as many observations as actions are needed, got {len(obs)} and {len(action)}')
         torch.manual_seed(seed)
-        self._choices, self.config = choices, config
+        self._choices, self._bounds, self.config = choices, bounds, config
         pairs = self._pairs(obs, action)
-        self._offset, self._scale = pairs.mean(0), pairs.std(0).clamp_min(1e-3)
+        spread = pairs.std(0)
+        # what the demonstrations never vary is not a thousand times as suspicious as the rest
+        self._offset, self._scale = pairs.mean(0), torch.where(spread > _FLAT, spread, 1.0)
         self._expert = (pairs - self._offset) / self._scale
         self.net = mlp(pairs.shape[1], config.hidden, 1)
         if config.spectral:
@@ -101,7 +108,10 @@ class GAIL:
 
     def _pairs(self, obs: Float32, action: NDArray[Any]) -> torch.Tensor:
         """``(N, O + A)``, choices one-hot."""
-        seen, did = torch.from_numpy(obs), torch.from_numpy(np.asarray(action))
+        action = np.asarray(action)
+        if self._bounds is not None:
+            action = action.clip(*self._bounds)
+        seen, did = torch.from_numpy(obs), torch.from_numpy(action)
         if self._choices:
             did = functional.one_hot(did.long(), self._choices)
         return torch.cat([seen, did.float()], 1)

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.report:
             cells = list(suite.cells())
             if all(c.method in REFERENCES for c in cells):
-                raise ConfigError('nothing to compare: rlpd is for actions that are numbers')
+                raise ConfigError('nothing to compare: sac_demos is for actions that are numbers')
             cells = [c for c in cells if not (output / RESULTS / c.path).exists()]
             print(f'{suite.name}: {len(cells)} to run')
             workers = args.workers or len(os.sched_getaffinity(0))

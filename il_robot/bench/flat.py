@@ -40,11 +40,15 @@ class Scaled(nn.Module, Wrapped):
 
     def __init__(self, obs: Float32, outputs: int) -> None:
         super().__init__()
-        # what has not varied yet may do so later, by its own units
-        spread = torch.from_numpy(obs.std(0))
-        self.register_buffer('mean', torch.from_numpy(obs.mean(0)))
-        self.register_buffer('scale', torch.where(spread > _FLAT, spread, 1.0))
+        self.register_buffer('mean', torch.zeros(obs.shape[1]))
+        self.register_buffer('scale', torch.ones(obs.shape[1]))
+        self.scale_by(obs.mean(0), obs.std(0))
         self.net = mlp(obs.shape[1], HIDDEN, outputs)
+
+    def scale_by(self, mean: NDArray[Any], spread: NDArray[Any]) -> None:
+        """From now on; what has not varied yet may do so later, by its own units."""
+        self.mean.copy_(torch.from_numpy(mean))
+        self.scale.copy_(torch.from_numpy(np.where(spread > _FLAT, spread, 1.0)))
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """``(B, outputs)``."""

@@ -23,7 +23,7 @@ from il_robot.sim.disturbances import Disturbances
 from il_robot.sim.registration import ENV_IDS
 
 _HALF_RANGE = 3.0  # about, of a joint [rad]: actions of applications go from -1 to 1
-FLAT = ('gail', 'ppo', 'rlpd', 'bc_ppo')
+FLAT = ('gail', 'ppo', 'sac_demos', 'bc_ppo')
 """Methods of applications that a pipeline may name."""
 
 

@@ -47,7 +47,7 @@ from il_robot.sim.disturbances import Disturbances
 SUITE, RESULTS, FAILED, WORK = 'suite.json', 'results', 'failed', 'work'
 METHODS: dict[str, Callable[[flat.Task], Outcome]] = {
     'bc': flat.bc, 'dagger': flat.dagger, 'gail': flat_rl.gail, 'ppo': flat_rl.ppo,
-    'bc_ppo': flat_rl.bc_ppo, 'rlpd': flat_rl.rlpd}
+    'bc_ppo': flat_rl.bc_ppo, 'sac_demos': flat_rl.sac_demos}
 """On applications."""
 _ABOVE = 'apps', 'nodes'  # layers that import this one, never the other way round
 _KINDS = 'applications', 'scenes', 'pipelines', 'recipes'
@@ -118,7 +118,7 @@ class Suite:
         for seed in self.seeds:
             for name, application in self.applications.items():
                 for method in self.methods:
-                    if not (method == 'rlpd' and _has_choices(application)):
+                    if not (method == 'sac_demos' and _has_choices(application)):
                         yield self._cell(name, method, seed)
             for name in self.scenes:
                 for method, pipeline in self.pipelines.items():

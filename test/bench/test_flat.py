@@ -45,16 +45,16 @@ def test_imitation_comes_close_to_the_expert(method, ends):
     assert last > ends[RANDOM] + 0.9 * (ends[EXPERT] - ends[RANDOM])
 
 
-@pytest.mark.parametrize('method', [m for m in METHODS if m != 'rlpd'])
+@pytest.mark.parametrize('method', [m for m in METHODS if m != 'sac_demos'])
 def test_choices_are_learned_too(method):
     points = run(method, POLE).points
     if method in ('bc', 'dagger', 'bc_ppo'):
         assert np.mean(points[-1].scores) > 150  # by chance it stands for 20 steps
 
 
-def test_numbers_are_asked_of_rlpd():
+def test_numbers_are_asked_of_sac_demos():
     with pytest.raises(ConfigError, match='choices'):
-        run('rlpd', POLE)
+        run('sac_demos', POLE)
 
 
 @pytest.mark.parametrize('method', METHODS)

@@ -79,11 +79,11 @@ def test_results_say_which_sources_they_are_of(monkeypatch, tmp_path):
     assert hash_now() == first
 
 
-def test_choices_are_not_asked_of_rlpd():
+def test_choices_are_not_asked_of_sac_demos():
     pole = Application('CartPole-v1', 'il_robot.bench.experts:cartpole')
-    suite = Suite('mine', {'wheel': WHEEL, 'pole': pole}, ('bc', 'rlpd'), seeds=(0,))
-    assert [(c.environment, c.method) for c in suite.cells() if c.method == 'rlpd'] == [
-        ('wheel', 'rlpd')]
+    suite = Suite('mine', {'wheel': WHEEL, 'pole': pole}, ('bc', 'sac_demos'), seeds=(0,))
+    assert [(c.environment, c.method) for c in suite.cells() if c.method == 'sac_demos'] == [
+        ('wheel', 'sac_demos')]
 
 
 def test_the_recipe_made_for_a_task_is_taken():
