@@ -1,4 +1,4 @@
-"""Imitating one's own successes: from half to nearly always, for policies of every kind.
+"""Imitating one's own successes: better by some points, for policies of every kind.
 
     python examples/filtered.py [--minutes 20] [--demonstrations 15] [--steps 12000]
 

@@ -5,9 +5,9 @@ interquartile mean of Agarwal et al., "Deep Reinforcement Learning at the Edge o
 Precipice", NeurIPS 2021, whose deviation comes from their stratified bootstrap: seeds are drawn
 anew within each environment. With three to five seeds the quantiles of a bootstrap are far too
 narrow (they hold the truth three times of four instead of 19 times of 20); here its deviation is
-corrected for the number of seeds and the interval is Student's, which test_measures.py holds
-against simulated truths. One seed has no interval. Methods are compared by seeds that both have,
-paired, and pairs by Holm's rule, so that of many comparisons of equals few say "better".
+corrected for the number of seeds, the luck of the episodes is added and the interval is Student's
+(:mod:`il_robot.bench.intervals`), which test_measures.py holds against simulated truths. One seed
+has no interval. Pairs of methods are in :mod:`il_robot.bench.pairs`.
 """
 
 from __future__ import annotations
@@ -19,28 +19,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from il_robot.bench.intervals import (
+    Estimate,
+    Part,
+    by_episodes,
+    by_seeds,
+    estimate,
+    least_of_shares,
+    table,
+)
 from il_robot.bench.outcome import EXPERT, RANDOM, REFERENCES
-from il_robot.statistics import t_quantile, t_tail
 from il_robot.types import Float64
 
 DRAWS = 2000
 CONVERGED = 0.9
 """Normalised score that counts as nearly the expert."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval.
-
-    Attributes:
-        value, low, high: The bounds are NaN where one seed tells nothing about others.
-        p: Probability of a value so far from 0 where the truth is 0; NaN likewise.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float = float('nan')
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,21 +66,30 @@ class Curve:
         """Point that counts: the last one."""
         return len(self.score) - 1
 
-    @property
-    def noise(self) -> float:
-        """Standard error of the last score by the number of its episodes."""
-        return standard_error(self.cell['points'][self.best]['scores'], self.ends)
+    def episodes(self, point: int | None = None) -> list[float]:
+        """Scores of the evaluation at a point, as they are, in the order of their seeds."""
+        found: list[float] = self.cell['points'][self.best if point is None else point]['scores']
+        return found
+
+    def with_labels(self, most: float) -> int | None:
+        """The last point that took at most so many (and a fiftieth); None where each took more.
+
+        Demonstrations are whole episodes: as many of them are not exactly as many labels.
+        """
+        found = np.flatnonzero(self.labels <= 1.02 * most)
+        return int(found[-1]) if found.size else None
 
     def to_converge(self, what: str) -> float:
-        """Of ``labels``, ``steps`` or ``seconds``, until it stayed nearly the expert; inf: never.
+        """Of ``labels``, ``steps`` or ``seconds``, until it was nearly the expert; inf: never.
 
-        NaN where the curve is a single point, which does not say when.
+        Twice in a row, or at the end: once is luck. NaN where the curve is a single point, which
+        does not say when.
         """
         if len(self.score) == 1:
             return float('nan')
-        below = np.flatnonzero(self.score < CONVERGED)
-        first = below[-1] + 1 if below.size else 0
-        return float(getattr(self, what)[first]) if first < len(self.score) else float('inf')
+        near = np.append(self.score >= CONVERGED, True)
+        first = np.flatnonzero(near[:-1] & near[1:])
+        return float(getattr(self, what)[first[0]]) if first.size else float('inf')
 
 
 def scales(cells: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
@@ -146,31 +148,15 @@ def curves(
     return found
 
 
-def standard_error(scores: Sequence[float], ends: tuple[float, float]) -> float:
-    """Of the normalised mean of so many episodes' scores."""
-    values = np.asarray(scores, float)
-    count = len(values)
-    if np.isin(values, (0.0, 1.0)).all():  # a share, also where all are alike
-        share = (values.sum() + 2) / (count + 4)
-        deviation = np.sqrt(share * (1 - share))
-    else:
-        deviation = values.std()
-    return float(deviation / np.sqrt(count) / (ends[1] - ends[0]))
-
-
-def under(curve: Curve, disturbance: str) -> list[tuple[float, float, float]]:
-    """By the strength of a disturbance the last policy's normalised score and its error.
+def under(curve: Curve, disturbance: str) -> list[tuple[float, float, list[float]]]:
+    """By the strength of a disturbance the last policy's normalised score, and its episodes.
 
     Args:
         curve: Of which run.
         disturbance: A key of what it was tried under; nothing where it was not.
     """
-    tried = curve.cell['robustness'].get(disturbance, [])
-    if not tried:
-        return []
-    return [(strength, float(normalized(np.mean(scores), curve.ends)),
-             standard_error(scores, curve.ends))
-            for strength, scores in tried]
+    return [(strength, float(normalized(np.mean(scores), curve.ends)), scores)
+            for strength, scores in curve.cell['robustness'].get(disturbance, [])]
 
 
 def disturbances(curves: Sequence[Curve], environment: str) -> list[str]:
@@ -195,83 +181,60 @@ def over_environments(found: Mapping[str, Sequence[Curve]], seed: int = 0) -> Es
     """
     groups = [np.array([c.score[c.best] for c in own]) for own in found.values()]
     value = interquartile_mean(np.concatenate(groups))
-    freedom = sum(len(g) - 1 for g in groups)
-    if min(len(g) for g in groups) < 2:
-        return Estimate(value, float('nan'), float('nan'))
+    fewest, count = min(map(len, groups)), sum(map(len, groups))
+    if fewest < 2:
+        return Estimate(value, float('nan'), float('nan'), over=(len(groups), fewest))
     rng = np.random.default_rng(seed)
     # drawn with replacement, n seeds vary by (n - 1) / n of what they should
-    drawn = np.concatenate([
-        g.mean() + np.sqrt(len(g) / (len(g) - 1))
-        * (g[rng.integers(len(g), size=(DRAWS, len(g)))] - g.mean()) for g in groups], axis=1)
-    deviation = float(np.std([interquartile_mean(row) for row in drawn]))
-    episodes = np.mean([c.noise**2 for own in found.values() for c in own])
-    least = float(np.sqrt(episodes / sum(len(g) for g in groups)))
-    return _interval(value, max(deviation, least), freedom)
+    drawn = [g.mean() + np.sqrt(len(g) / (len(g) - 1))
+             * (g[rng.integers(len(g), size=(DRAWS, len(g)))] - g.mean()) for g in groups]
+    together = _variance(drawn)
+    alone = [_variance([d if i == k else np.broadcast_to(g, d.shape)
+                        for i, (d, g) in enumerate(zip(drawn, groups))])
+             for k in range(len(groups))]
+    parts, least = [], 0.0
+    for own, group, part in zip(found.values(), groups, alone):
+        share = together * part / sum(alone) if sum(alone) else 0.0
+        scores, weight = _table(own), len(group) / count
+        parts += [Part(share, len(group) - 1), by_episodes(scores).times(weight)]
+        least += weight**2 * _least(own)
+    return estimate(value, parts, least, (len(groups), fewest))
+
+
+def _variance(drawn: Sequence[Float64]) -> float:
+    """Of the interquartile mean of rows."""
+    rows = np.sort(np.concatenate(drawn, axis=1), axis=1)
+    cut = rows.shape[1] // 4
+    return float(rows[:, cut:rows.shape[1] - cut].mean(1).var())
 
 
 def over_seeds(found: Sequence[Curve]) -> Estimate:
     """Mean over seeds."""
-    return mean([c.score[c.best] for c in found], [c.noise for c in found])
+    return mean([c.episodes() for c in found], found[0].ends)
 
 
-def mean(values: Sequence[float], noise: Sequence[float] = (0.0,)) -> Estimate:
-    """Of values of several seeds; ``noise``: the least that each may be wrong by."""
-    if len(values) < 2:
-        return Estimate(float(values[0]), float('nan'), float('nan'))
-    variance = max(float(np.var(values, ddof=1)), float(np.mean(np.square(noise))))
-    return _interval(float(np.mean(values)), float(np.sqrt(variance / len(values))),
-                     len(values) - 1)
+def mean(runs: Sequence[Sequence[float]], ends: tuple[float, float]) -> Estimate:
+    """Normalised, of the episodes of several seeds."""
+    value = float(normalized(np.mean([np.mean(run) for run in runs]), ends))
+    if len(runs) < 2:
+        return Estimate(value, float('nan'), float('nan'), over=(1, 1))
+    scores = normalized(table(runs), ends)
+    return estimate(value, [by_seeds(scores), by_episodes(scores)], _least_of(runs, ends),
+                    (1, len(runs)))
 
 
-def _interval(value: float, deviation: float, freedom: float) -> Estimate:
-    half = t_quantile(freedom) * deviation
-    p = t_tail(value / deviation, freedom) if deviation else float(value == 0.0)
-    return Estimate(value, value - half, value + half, p)
+def _table(found: Sequence[Curve]) -> Float64:
+    """``(S, E)`` normalised."""
+    scores: Float64 = normalized(table([c.episodes() for c in found]), found[0].ends)
+    return scores
 
 
-def difference(ours: Sequence[Curve], theirs: Sequence[Curve]) -> Estimate | None:
-    """Mean difference of scores over the environments and seeds that both have, paired.
-
-    None where that is nothing. Freedom as Welch and Satterthwaite have it.
-    """
-    others = {(c.environment, c.seed): c for c in theirs}
-    groups: dict[str, list[tuple[float, float]]] = {}
-    for c in ours:
-        if other := others.get((c.environment, c.seed)):
-            groups.setdefault(c.environment, []).append((
-                float(c.score[c.best] - other.score[other.best]), c.noise**2 + other.noise**2))
-    if not groups:
-        return None
-    value = float(np.mean([np.mean([d for d, _ in g]) for g in groups.values()]))
-    if min(len(g) for g in groups.values()) < 2:
-        return Estimate(value, float('nan'), float('nan'))
-    parts = np.array([max(float(np.var([d for d, _ in g], ddof=1)),
-                          float(np.mean([n for _, n in g]))) / len(g) for g in groups.values()])
-    freedom = np.array([len(g) - 1 for g in groups.values()])
-    total = parts.sum()
-    together = total**2 / (parts**2 / freedom).sum() if total else freedom.sum()
-    return _interval(value, float(np.sqrt(total)) / len(groups), float(together))
+def _least(found: Sequence[Curve]) -> float:
+    return _least_of([c.episodes() for c in found], found[0].ends)
 
 
-def holm(found: Sequence[Estimate]) -> list[float]:
-    """The ``p`` of each, for as many comparisons as there are (Holm 1979); NaN stays."""
-    known = sorted((e.p, i) for i, e in enumerate(found) if np.isfinite(e.p))
-    adjusted, least = [float('nan')] * len(found), 0.0
-    for rank, (p, i) in enumerate(known):
-        least = max(least, min(1.0, p * (len(known) - rank)))
-        adjusted[i] = least
-    return adjusted
-
-
-def verdict(found: Estimate, p: float) -> str:
-    """What a difference says in words.
-
-    Args:
-        found: It.
-        p: Its probability among all comparisons (:func:`holm`).
-    """
-    if not np.isfinite(p):
-        return 'one seed: not compared'
-    if p >= 0.05:
-        return 'no difference shown'
-    return 'better' if found.value > 0 else 'worse'
+def _least_of(runs: Sequence[Sequence[float]], ends: tuple[float, float]) -> float:
+    raw = table(runs)
+    if not np.isin(raw, (0.0, 1.0)).all():
+        return 0.0
+    return least_of_shares(int(raw.sum()), raw.size) / (ends[1] - ends[0])**2

@@ -16,7 +16,7 @@ import numpy as np
 
 from il_robot.bench import measures, tables
 from il_robot.bench.measures import Curve
-from il_robot.bench.outcome import EXPERT
+from il_robot.bench.outcome import EXPERT, REFERENCES
 from il_robot.bench.tables import Table
 
 STYLE = """
@@ -40,24 +40,30 @@ TEXT = 'utf-8'
 def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
     """Score over ``labels``, ``steps`` or ``seconds``: a small picture per environment."""
     environments = sorted({c.environment for c in curves})
-    methods = sorted({c.method for c in curves})
     figure, axes = _grid(len(environments))
     for ax, environment in zip(axes, environments):
-        for number, method in enumerate(methods):
+        for method, colour in _colours(curves).items():
             own = [c for c in curves if (c.method, c.environment) == (method, environment)]
             own = [c for c in own if getattr(c, what)[-1] > 0]
             if not own:
                 continue
             for c in own:
-                ax.plot(getattr(c, what), 100 * c.score, '.-', color=f'C{number}', alpha=0.25,
+                ax.plot(getattr(c, what), 100 * c.score, '.-', color=colour, alpha=0.25,
                         linewidth=1)
-            ax.plot(*together(own, what), color=f'C{number}', label=method)
+            ax.plot(*together(own, what), color=colour, label=method)
         ax.axhline(100, color='0.6', linewidth=0.8, linestyle=':')
         ax.set(title=environment, xlabel=label, xscale='symlog')
         ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
     _legend(figure, axes)
     return figure
+
+
+def _colours(curves: Sequence[Curve]) -> dict[str, str]:
+    """By method, the same in all pictures of a page."""
+    methods = {c.method for c in curves}
+    return {m: f'C{i}' for i, m in enumerate(sorted(methods - {*REFERENCES}))} | {
+        m: '0.3' for m in REFERENCES if m in methods}
 
 
 def together(own: Sequence[Curve], what: str) -> tuple[Any, Any]:
@@ -87,17 +93,16 @@ def draw_robustness(curves: Sequence[Curve]) -> Any:
              for d in measures.disturbances(curves, e)]
     if not pairs:
         return None
-    methods = sorted({c.method for c in curves})
     figure, axes = _grid(len(pairs))
     for ax, (environment, disturbance) in zip(axes, pairs):
-        for number, method in enumerate(methods):
+        for method, colour in _colours(curves).items():
             tried = [measures.under(c, disturbance) for c in curves
                      if (c.method, c.environment) == (method, environment)]
             tried = [t for t in tried if t]
             if tried:
                 ax.plot([strength for strength, *_ in tried[0]],
                         100 * np.mean([[score for _, score, _ in t] for t in tried], axis=0), '.-',
-                        color=f'C{number}', label=method)
+                        color=colour, label=method)
         ax.set(title=environment, xlabel=disturbance)
         ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
@@ -192,8 +197,11 @@ def write_report(
            {**measures.without_scale(cells), **(failed or {})})
     for what, label in (('labels', 'labels of the expert'), ('steps', 'steps of the environment'),
                         ('seconds', 'seconds of collecting and training')):
+        without = sorted({c.method for c in curves if not getattr(c, what).any()})
         page.section(f'Score over {label}', 'Thin lines are seeds, thick ones their mean; dots '
-                     'are evaluations, on the way often with fewer episodes.')
+                     'are evaluations, on the way often with fewer episodes.'
+                     + (f' Not here, since they take none: {", ".join(without)}.' if without
+                        else ''))
         page.picture(draw(curves, what, label), what, f'score over {label}')
     experts = [c for c in measures.curves(cells, lambda name: name == EXPERT)
                if c.cell['robustness']]
@@ -217,22 +225,33 @@ def _whole(
     """What is said of all environments together."""
     page.section(
         'Ranking', 'Over all environments and seeds, interquartile mean of the score: 100 is the '
-        'expert, 0 is acting at random. Labels and seconds are medians of whole runs.',
+        'expert, 0 is acting at random; a method can be better than a scripted expert, and an '
+        'interval of few seeds go on beyond. Labels, steps and seconds are medians of whole runs. '
+        'Methods that were not tried everywhere are at the end, with scores of other things.',
         (tables.ranking(curves, seeds), None))
     if lacking:
         page.section('What is missing', 'Not in any table or picture.', (Table(
             ['what', 'why'], sorted(map(list, lacking.items()))), None))
-    asked = tables.questions(curves)
+    asked, partly = tables.questions(curves), tables.partly(curves)
     if asked.rows:  # else no method was tried everywhere
         page.section(
             'Who is first, by question', 'The order alone: whether a difference of scores is '
-            'shown at all, "Pairs" says. Of the methods that were tried everywhere; medians over '
+            'shown at all, "Pairs" says. Of the methods that were tried everywhere'
+            + (f' (not {", ".join(partly)})' if partly else '') + '; medians over '
             'all environments and seeds; what was not reached in most of them has no place.',
             (asked, None))
     page.section('Where each is strong', 'Mean over training seeds.', tables.heat(curves))
     page.section(
-        'Pairs', 'The same environments and seeds on both sides; p by Holm for as many pairs as '
-        'there are. From 0.05 on no difference is shown.', (tables.comparisons(curves), None))
+        'Pairs', 'At the end of each, over the environments, seeds and episodes that both have; '
+        'means, not interquartile ones. p by Holm for as many pairs as there are: from 0.05 on no '
+        'difference is shown, also where the interval of this pair alone is beside 0.',
+        (tables.comparisons(curves), None))
+    fair = tables.comparisons(curves, equal_labels=True)
+    if fair.rows:
+        page.section(
+            'Pairs at equal labels', 'Of methods that did not end with as many labels: the one '
+            'that took more, where it had taken as many as the other (evaluated with fewer '
+            'episodes then).', (fair, None))
 
 
 def _each(page: _Page, curves: Sequence[Curve], experts: Sequence[Curve]) -> None:
@@ -244,8 +263,9 @@ def _each(page: _Page, curves: Sequence[Curve], experts: Sequence[Curve]) -> Non
         page.picture(strong, 'robustness', 'score under disturbances')
     for environment in sorted({c.environment for c in curves}):
         page.section(
-            environment, '"to 90": until it stayed above 90 % of the expert, median over seeds; '
-            'labels, takeovers and seconds are of whole runs.',
+            environment, '"to 90": until 90 % of the way from acting at random to the expert, at '
+            'two evaluations in a row or the last one, median over seeds; labels, takeovers and '
+            'seconds are of whole runs. "spread": deviation over seeds.',
             (tables.quality(curves, environment), None),
             (tables.costs(curves, environment), None))
         for name in measures.disturbances(curves, environment):

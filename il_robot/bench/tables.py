@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from il_robot.bench import measures
-from il_robot.bench.measures import Curve, Estimate
+from il_robot.bench import measures, pairs
+from il_robot.bench.intervals import Estimate
+from il_robot.bench.measures import Curve
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _score(curve: Curve) -> float:
 
 
 def ranking(curves: Sequence[Curve], seeds: int = 0) -> Table:
-    """Methods over all environments, the best first.
+    """Methods over all environments, the best first; after those those of some environments.
 
     Args:
         curves: Of all.
@@ -95,21 +96,26 @@ def ranking(curves: Sequence[Curve], seeds: int = 0) -> Table:
         found = measures.over_environments(own)
         every = [c for s in own.values() for c in s]
         reached = sum(np.mean([_score(c) for c in s]) >= measures.CONVERGED for s in own.values())
-        labels, seconds = (float(np.median([getattr(c, what)[c.best] for c in every]))
-                           for what in ('labels', 'seconds'))
+        costs = [amount(float(np.median([getattr(c, what)[c.best] for c in every])))
+                 for what in ('labels', 'steps', 'seconds')]
         remarks = []
         if environments.keys() != everywhere:
             remarks.append('not on ' + ', '.join(sorted(everywhere - environments.keys())))
         if short := [e for e, s in own.items() if len(s) < wanted]:
             remarks.append('seeds missing on ' + ', '.join(sorted(short)))
-        rows.append((found.value, [
+        rows.append((environments.keys() != everywhere, -found.value, [
             method, interval(found), f'{reached} of {len(environments)}',
             percent(min(map(_score, every))),
-            f'{len(every)} of {wanted * len(everywhere)}', amount(labels), amount(seconds),
-            '; '.join(remarks)]))
-    rows.sort(key=lambda r: -r[0])
+            f'{len(every)} of {wanted * len(everywhere)}', *costs, '; '.join(remarks)]))
+    rows.sort(key=lambda r: r[:2])
     return Table(['method', 'score, IQM [95 %]', '>= 90 on', 'worst seed', 'runs', 'labels',
-                  'seconds', 'remarks'], [r for _, r in rows])
+                  'steps', 'seconds', 'remarks'], [r for *_, r in rows])
+
+
+def partly(curves: Sequence[Curve]) -> list[str]:
+    """Methods that were not tried on every environment."""
+    everywhere = {c.environment for c in curves}
+    return sorted(m for m, found in finals(curves).items() if found.keys() != everywhere)
 
 
 def questions(curves: Sequence[Curve]) -> Table:
@@ -126,7 +132,8 @@ def questions(curves: Sequence[Curve]) -> Table:
         return {m: float(np.median([value(c) for c in own])) for m, own in every.items()}
 
     def spread(found: Mapping[str, Mapping[int, Curve]]) -> float:
-        return float(np.mean([np.std([_score(c) for c in s.values()]) for s in found.values()]))
+        return float(np.mean([np.std([_score(c) for c in s.values()], ddof=len(s) > 1)
+                              for s in found.values()]))
 
     hardest = {m: [measures.under(c, name)[-1][1] for c in own for name in c.cell['robustness']]
                for m, own in every.items()}
@@ -177,21 +184,31 @@ def heat(curves: Sequence[Curve]) -> tuple[Table, dict[tuple[int, int], str]]:
     return Table(['score, mean [95 %]', *environments], rows), shade
 
 
-def comparisons(curves: Sequence[Curve]) -> Table:
-    """Every pair of methods, over what both have."""
+def comparisons(curves: Sequence[Curve], *, equal_labels: bool = False) -> Table:
+    """Every pair of methods, over what both have.
+
+    Args:
+        curves: Of all.
+        equal_labels: Where both had taken as many labels, and of pairs that did not end with as
+            many (:func:`il_robot.bench.pairs.difference`).
+    """
     by_method: dict[str, list[Curve]] = {}
     for c in curves:
         by_method.setdefault(c.method, []).append(c)
-    names, pairs = sorted(by_method), list[tuple[str, Estimate]]()
+    names, found = sorted(by_method), list[tuple[str, Estimate]]()
     for i, a in enumerate(names):
         for b in names[i + 1:]:
-            if found := measures.difference(by_method[a], by_method[b]):
-                pairs.append((f'{a} against {b}', found))
-    adjusted = measures.holm([found for _, found in pairs])
+            if equal_labels and pairs.as_many_labels(by_method[a], by_method[b]):
+                continue
+            if one := pairs.difference(by_method[a], by_method[b], equal_labels=equal_labels):
+                found.append((f'{a} against {b}', one))
+    adjusted = pairs.holm([one for _, one in found])
     return Table(
-        ['pair', 'difference of scores [95 %]', 'p (Holm)', 'the first is'],
-        [[name, interval(found), '-' if np.isnan(p) else f'{p:.3f}', measures.verdict(found, p)]
-         for (name, found), p in zip(pairs, adjusted)])
+        ['pair', 'environments x seeds', 'difference of means [95 %, this pair alone]', 'p (Holm)',
+         'the first is'],
+        [[name, f'{one.over[0]} x {one.over[1]}', interval(one),
+          '-' if np.isnan(p) else f'{p:.3f}', pairs.verdict(one, p)]
+         for (name, one), p in zip(found, adjusted)])
 
 
 def _of(curves: Sequence[Curve], environment: str) -> dict[str, list[Curve]]:
@@ -206,11 +223,12 @@ def quality(curves: Sequence[Curve], environment: str) -> Table:
     rows = []
     for method, seeds in _of(curves, environment).items():
         values: list[float] = [_score(c) for c in seeds]
+        spread = float(np.std(values, ddof=len(values) > 1))
         jerk = float(np.median([c.cell['jerk'] for c in seeds]))
         rows.append([
             method, str(len(seeds)), f'{np.mean([c.raw[c.best] for c in seeds]):.4g}',
-            interval(measures.over_seeds(seeds)), percent(float(np.std(values))),
-            percent(min(values)), f'{jerk:.0f}' if jerk else '-'])
+            interval(measures.over_seeds(seeds)), percent(spread), percent(min(values)),
+            f'{jerk:.0f}' if jerk else '-'])
     return Table(['method', 'seeds', 'raw', 'score [95 %]', 'spread', 'worst seed',
                   'jerk [rad/s^3]'], rows)
 
@@ -255,7 +273,7 @@ def robustness(
             continue
         strengths, row = [strength for strength, *_ in tried[0]], [method]
         for k in range(len(strengths)):
-            found = measures.mean([t[k][1] for t in tried], [t[k][2] for t in tried])
+            found = measures.mean([t[k][2] for t in tried], seeds[0].ends)
             row.append(interval(found))
             shade[len(rows), k + 1] = colour(found.value)
         rows.append(row)

@@ -39,6 +39,24 @@ def test_the_expert_cannot_be_told_from_himself():
     assert abs(reward.mean()) < 0.2
 
 
+def test_what_the_expert_never_varies_is_not_a_proof_of_its_own():
+    still = np.concatenate([ACTION, np.zeros((len(ACTION), 1), np.float32)], 1)
+    noisy = still + 0.1 * np.eye(3, dtype=np.float32)[2] * RNG.normal(size=(300, 1)).astype('f4')
+    _, reward, losses = taught(noisy, expert=still, rounds=5)
+    assert abs(reward.mean()) < 0.5 and losses['discriminator_loss'] > 1.0
+
+
+def test_actions_are_judged_as_they_were_done():
+    bounds = np.full(2, -1, np.float32), np.full(2, 1, np.float32)
+
+    def rewarded(action):
+        gail = GAIL(OBS, ACTION.clip(*bounds), 0, GAILConfig(), 0, bounds)
+        return [gail(rollout(a))[0] for a in (-ACTION, action)][1]
+
+    far = 10 * ACTION
+    np.testing.assert_array_equal(rewarded(far), rewarded(far.clip(*bounds)))
+
+
 def test_choices_are_told_apart_too():
     expert = (OBS[:, 0] > 0).astype(np.int64)
     _, _, losses = taught(1 - expert, choices=2, expert=expert)

@@ -58,7 +58,7 @@ def test_who_was_not_tried_everywhere_has_no_place(curves):
 def test_one_environment_in_detail(curves):
     good, bad = (rows(tables.quality(curves, 'a'))[m] for m in ('good', 'bad'))
     assert good[0] == '3' and good[1] == '0.95' and good[4] == '95' and good[5] == '90'
-    assert bad[3] == '8' and bad[4] == '0' and bad[5] == '-'
+    assert bad[3] == '10' and bad[4] == '0' and bad[5] == '-'
     cost = rows(tables.costs(curves, 'a'))
     assert cost['good'][:3] == ['20', '40', '2'] and cost['bad'][:3] == ['-', '-', '-']
     assert rows(tables.costs(curves, 'b')).keys() == {'good'}

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from cells import cell, ends
+
+from il_robot.bench import measures, pairs
+from il_robot.bench.intervals import Estimate
+
+
+def made(method, by_environment):
+    """Curves of one point each."""
+    cells = [cell(e, method, s, v) for e, values in by_environment.items()
+             for s, v in enumerate(values)]
+    return measures.curves([c for e in by_environment for c in ends(e)] + cells)
+
+
+def test_of_many_equal_methods_hardly_one_is_called_better():
+    rng, wrong, runs = np.random.default_rng(1), 0, 60
+    for _ in range(runs):
+        methods = [made(str(k), {'x': rng.normal(0.5, 0.1, 3), 'y': rng.normal(0.5, 0.1, 3)})
+                   for k in range(5)]
+        found = [pairs.difference(a, b) for i, a in enumerate(methods) for b in methods[i + 1:]]
+        wrong += any(pairs.verdict(e, p) != 'no difference shown'
+                     for e, p in zip(found, pairs.holm(found)))
+    assert wrong <= 0.15 * runs
+
+
+def test_a_difference_that_is_there_is_shown():
+    ours = made('a', {'x': [0.9, 0.92, 0.94], 'y': [0.8, 0.82, 0.84]})
+    theirs = made('b', {'x': [0.5, 0.55, 0.5], 'y': [0.4, 0.42, 0.39]})
+    found = pairs.difference(ours, theirs)
+    assert pairs.verdict(found, *pairs.holm([found])) == 'better'
+    back = pairs.difference(theirs, ours)
+    assert pairs.verdict(back, *pairs.holm([back])) == 'worse'
+    assert pairs.difference(ours, made('c', {'z': [0.5, 0.5]})) is None
+
+
+def test_differences_are_paired():
+    values = [0.1, 0.5, 0.9]
+    found = pairs.difference(
+        made('a', {'x': values}), made('b', {'x': [v - 0.05 for v in values]}))
+    unpaired = measures.over_seeds(made('a', {'x': values}))
+    assert found.value == pytest.approx(0.05)
+    assert found.high - found.low < 0.01 * (unpaired.high - unpaired.low)
+
+
+def test_holm_is_that_of_the_book():
+    p = [0.01, 0.04, 0.03, 0.005, float('nan')]
+    found = pairs.holm([Estimate(0.1, 0.0, 0.2, v) for v in p])
+    assert found[:4] == pytest.approx([0.03, 0.06, 0.06, 0.02]) and np.isnan(found[4])
+
+
+def test_an_environment_with_one_seed_does_not_silence_the_others():
+    ours, theirs = made('a', {'x': [0.9, 0.9, 0.8], 'y': [0.1]}), made(
+        'b', {'x': [0.5, 0.5, 0.5], 'y': [0.9]})
+    found = pairs.difference(ours, theirs)
+    assert found.over == (1, 3) and found.low > 0
+
+
+def long(method, labels, *scores):
+    """Curves of two seeds whose points took these labels."""
+    cells = [cell('x', method, seed, *scores) for seed in range(2)]
+    for one in cells:
+        for point, took in zip(one['points'], labels, strict=True):
+            point['labels'] = took
+    return measures.curves([*ends('x'), *cells])
+
+
+def test_at_equal_labels_the_longer_one_is_read_where_it_had_taken_as_many():
+    much, little = long('a', (10, 20, 60), 0.2, 0.3, 0.9), long('b', (10, 20), 0.1, 0.5)
+    assert pairs.difference(much, little).value == pytest.approx(0.4)
+    assert pairs.difference(much, little, equal_labels=True).value == pytest.approx(-0.2)
+    assert not pairs.as_many_labels(much, little) and pairs.as_many_labels(much, much)
+    none = long('c', (0, 0), 0.1, 0.5)
+    assert pairs.difference(much, none, equal_labels=True) is None
+    late = long('d', (50, 60), 0.1, 0.5)
+    assert pairs.difference(late, little, equal_labels=True) is None
