@@ -27,7 +27,8 @@ main{max-width:66rem;margin:0 auto;padding:2.5rem 1.5rem 4rem}h1{font-size:2rem;
 h2{font-size:1.3rem;margin:2.6rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 p{max-width:46rem}.dim{color:var(--dim)}table{border-collapse:collapse;margin:.8rem 0;
 font-size:.92rem;font-variant-numeric:tabular-nums}th,td{padding:.36rem .7rem;text-align:right;
-border-bottom:1px solid var(--line);white-space:nowrap}th{font-weight:600;color:var(--dim)}
+border-bottom:1px solid var(--line);white-space:nowrap}th{font-weight:600;color:var(--dim);
+white-space:normal;vertical-align:bottom}td:last-child{white-space:normal}
 th:first-child,td:first-child{text-align:left}tbody tr:hover{background:var(--soft)}
 .scroll{overflow-x:auto}.heat td{min-width:5.5rem}figure{margin:1rem 0}svg{max-width:100%;
 height:auto}code,pre{font:.88rem/1.5 ui-monospace,Menlo,Consolas,monospace}
@@ -52,7 +53,13 @@ def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
                         linewidth=1)
             ax.plot(*together(own, what), color=colour, label=method)
         ax.axhline(100, color='0.6', linewidth=0.8, linestyle=':')
-        ax.set(title=environment, xlabel=label, xscale='symlog')
+        ax.set(title=environment, xlabel=label)
+        taken = np.concatenate([getattr(c, what) for c in curves if c.environment == environment])
+        if taken.any():
+            # a ppo from nothing begins at 0, where no logarithm is
+            ax.set_xscale('log') if taken.min() > 0 else ax.set_xscale(
+                'symlog', linthresh=float(taken[taken > 0].min()))
+            ax.set_xlim(left=max(0.0, 0.8 * float(taken.min())))
         ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
     _legend(figure, axes)

@@ -204,7 +204,7 @@ def comparisons(curves: Sequence[Curve], *, equal_labels: bool = False) -> Table
                 found.append((f'{a} against {b}', one))
     adjusted = pairs.holm([one for _, one in found])
     return Table(
-        ['pair', 'environments x seeds', 'difference of means [95 %, this pair alone]', 'p (Holm)',
+        ['pair', 'environments x seeds', 'difference [95 %, this pair alone]', 'p (Holm)',
          'the first is'],
         [[name, f'{one.over[0]} x {one.over[1]}', interval(one),
           '-' if np.isnan(p) else f'{p:.3f}', pairs.verdict(one, p)]
