@@ -71,14 +71,6 @@ class Curve:
         found: list[float] = self.cell['points'][self.best if point is None else point]['scores']
         return found
 
-    def with_labels(self, most: float) -> int | None:
-        """The last point that took at most so many (and a fiftieth); None where each took more.
-
-        Demonstrations are whole episodes: as many of them are not exactly as many labels.
-        """
-        found = np.flatnonzero(self.labels <= 1.02 * most)
-        return int(found[-1]) if found.size else None
-
     def to_converge(self, what: str) -> float:
         """Of ``labels``, ``steps`` or ``seconds``, until it was nearly the expert; inf: never.
 

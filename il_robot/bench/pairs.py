@@ -20,6 +20,7 @@ from il_robot.bench.intervals import (
 from il_robot.bench.measures import Curve
 from il_robot.types import Float64
 
+_NEAR = 1.1  # demonstrations are whole episodes: as many are not exactly as many labels
 _Both = tuple[Curve, Curve, int, int]  # and the points that are compared
 
 
@@ -33,22 +34,18 @@ def difference(
     Args:
         ours: Curves of one method.
         theirs: Of another.
-        equal_labels: Compare where both had taken as many labels as the one that took fewer at
-            its end, not both at their ends; methods without any are not compared then.
+        equal_labels: Compare where both had taken as many labels, as far on as there is such a
+            place, not both at their ends; methods without any are not compared then.
     """
     others = {(c.environment, c.seed): c for c in theirs}
     groups: dict[str, list[_Both]] = {}
     for c in ours:
         if (other := others.get((c.environment, c.seed))) is None:
             continue
-        own, their = c.best, other.best
-        if equal_labels:
-            most = min(c.labels[-1], other.labels[-1])
-            at_ours, at_theirs = c.with_labels(most), other.with_labels(most)
-            if not most or at_ours is None or at_theirs is None:
-                continue
-            own, their = at_ours, at_theirs
-        groups.setdefault(c.environment, []).append((c, other, own, their))
+        points = _at_equal_labels(c, other) if equal_labels else (c.best, other.best)
+        if points is None:
+            continue
+        groups.setdefault(c.environment, []).append((c, other, *points))
     most_seeds = max((len(g) for g in groups.values()), default=0)
     pairs = [g for g in groups.values() if len(g) > 1 or most_seeds == 1]
     if not pairs:
@@ -65,12 +62,22 @@ def difference(
     return estimate(value, parts, least, over)
 
 
+def _at_equal_labels(ours: Curve, theirs: Curve) -> tuple[int, int] | None:
+    """The last two points that took as many labels, within a tenth.
+
+    Between its points a curve is not known: what was evaluated at half as many says nothing.
+    """
+    near = [(a + b, i, k) for i, a in enumerate(ours.labels) for k, b in enumerate(theirs.labels)
+            if 0 < max(a, b) <= _NEAR * min(a, b)]
+    return max(near)[1:] if near else None
+
+
 def as_many_labels(ours: Sequence[Curve], theirs: Sequence[Curve]) -> bool:
     """Whether all runs that both have ended with as many labels."""
     others = {(c.environment, c.seed): c.labels[-1] for c in theirs}
     both = [(c.labels[-1], others[c.environment, c.seed]) for c in ours
             if (c.environment, c.seed) in others]
-    return all(max(pair) <= 1.02 * min(pair) for pair in both)
+    return all(max(pair) <= _NEAR * min(pair) for pair in both)
 
 
 def _differences(

@@ -256,9 +256,9 @@ def _whole(
     fair = tables.comparisons(curves, equal_labels=True)
     if fair.rows:
         page.section(
-            'Pairs at equal labels', 'Of methods that did not end with as many labels: the one '
-            'that took more, where it had taken as many as the other (evaluated with fewer '
-            'episodes then).', (fair, None))
+            'Pairs at equal labels', 'Of methods that did not end with as many: both at the '
+            'greatest number, within a tenth, after which both were evaluated (with fewer '
+            'episodes on the way).', (fair, None))
 
 
 def _each(page: _Page, curves: Sequence[Curve], experts: Sequence[Curve]) -> None:

@@ -65,12 +65,13 @@ def long(method, labels, *scores):
     return measures.curves([*ends('x'), *cells])
 
 
-def test_at_equal_labels_the_longer_one_is_read_where_it_had_taken_as_many():
-    much, little = long('a', (10, 20, 60), 0.2, 0.3, 0.9), long('b', (10, 20), 0.1, 0.5)
+def test_at_equal_labels_both_are_read_where_they_had_taken_as_many():
+    much, little = long('a', (10, 20, 60), 0.2, 0.3, 0.9), long('b', (10, 21), 0.1, 0.5)
     assert pairs.difference(much, little).value == pytest.approx(0.4)
     assert pairs.difference(much, little, equal_labels=True).value == pytest.approx(-0.2)
     assert not pairs.as_many_labels(much, little) and pairs.as_many_labels(much, much)
-    none = long('c', (0, 0), 0.1, 0.5)
-    assert pairs.difference(much, none, equal_labels=True) is None
-    late = long('d', (50, 60), 0.1, 0.5)
-    assert pairs.difference(late, little, equal_labels=True) is None
+    # what it was like with 40 is not known of one that was evaluated with 20 and with 60
+    between = long('c', (10, 40), 0.1, 0.8)
+    assert pairs.difference(much, between, equal_labels=True).value == pytest.approx(0.1)
+    for other in (long('d', (0, 0), 0.1, 0.5), long('e', (35, 45), 0.1, 0.5)):
+        assert pairs.difference(much, other, equal_labels=True) is None
