@@ -54,16 +54,32 @@ def draw(curves: Sequence[Curve], what: str, label: str) -> Any:
             ax.plot(*together(own, what), color=colour, label=method)
         ax.axhline(100, color='0.6', linewidth=0.8, linestyle=':')
         ax.set(title=environment, xlabel=label)
-        taken = np.concatenate([getattr(c, what) for c in curves if c.environment == environment])
-        if taken.any():
-            # a ppo from nothing begins at 0, where no logarithm is
-            ax.set_xscale('log') if taken.min() > 0 else ax.set_xscale(
-                'symlog', linthresh=float(taken[taken > 0].min()))
-            ax.set_xlim(left=max(0.0, 0.8 * float(taken.min())))
+        _logarithmic(ax, np.concatenate([np.zeros(0), *(
+            getattr(c, what) for c in curves
+            if c.environment == environment and getattr(c, what)[-1] > 0)]))
         ax.set_ylim(*_shown(ax.get_ylim()))
         ax.grid(alpha=0.25)
     _legend(figure, axes)
     return figure
+
+
+def _logarithmic(ax: Any, taken: Any) -> None:
+    """An axis for what was taken; linear below the least of it, where something begins with 0."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if not taken.any():
+        return
+    least, most = float(taken[taken > 0].min()), float(taken.max())
+    if taken.min() > 0:
+        ax.set_xscale('log')
+        ax.xaxis.set_major_locator(
+            LogLocator(subs=(1.0, 2.0, 5.0) if most < 50 * least else (1.0,)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.set_xscale('symlog', linthresh=least)
+    ax.xaxis.set_major_formatter(FuncFormatter(
+        lambda value, _: tables.amount(value) if value >= 1 else f'{value:g}'))
+    ax.set_xlim(left=0.8 * float(taken.min()))
 
 
 def _colours(curves: Sequence[Curve]) -> dict[str, str]:
