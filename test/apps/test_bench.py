@@ -109,8 +109,8 @@ def test_what_failed_is_kept_said_and_tried_again(tmp_path, capsys):
     (['--suite', 'quick', '--seeds', '0', '0'], 'seeds must differ'),
     (['--suite', 'quick', '--workers', '0'], '--workers must be'),
     (['--suite', 'quick', '--workers', '2', '--ray', 'auto'], '--workers is for this machine'),
-    (['--env', 'CartPole-v1', '--expert', 'il_robot.bench.experts:cartpole', '--methods', 'sac_demos'],
-     'numbers'),
+    (['--env', 'CartPole-v1', '--expert', 'il_robot.bench.experts:cartpole', '--methods',
+      'sac_demos'], 'numbers'),
 ])
 def test_mistakes_are_said_in_one_line(tmp_path, capsys, words, says):
     assert bench(*words, '--output', tmp_path / 'out') == 2

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from cells import cell, ends
+from cells import cell, ends, made
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,13 +43,6 @@ def test_the_interquartile_mean_is_scipys(values):
     if len(values) % 4 == 0:
         assert measures.interquartile_mean(np.array(values)) == pytest.approx(
             float(stats.trim_mean(values, 0.25)), abs=1e-9)
-
-
-def made(method, by_environment, seeds=None):
-    """Curves of one point each."""
-    cells = [cell(e, method, s, v) for e, values in by_environment.items()
-             for s, v in enumerate(values)]
-    return measures.curves([c for e in by_environment for c in ends(e)] + cells)
 
 
 def test_one_seed_has_no_interval_and_no_verdict():

@@ -1,16 +1,9 @@
 import numpy as np
 import pytest
-from cells import cell, ends
+from cells import cell, ends, made
 
 from il_robot.bench import measures, pairs
 from il_robot.bench.intervals import Estimate
-
-
-def made(method, by_environment):
-    """Curves of one point each."""
-    cells = [cell(e, method, s, v) for e, values in by_environment.items()
-             for s, v in enumerate(values)]
-    return measures.curves([c for e in by_environment for c in ends(e)] + cells)
 
 
 def test_of_many_equal_methods_hardly_one_is_called_better():
