@@ -1,8 +1,9 @@
 """Tables of the results inside documents, between two comments.
 
 A line ``<!-- bench: SUITE -->`` asks for the ranking and the map of strengths of a suite;
-``<!-- bench: SUITE METHOD ... -->`` for the scores of these methods alone. Everything from there
-to ``<!-- end of bench -->`` is replaced.
+``<!-- bench: SUITE METHOD ... -->`` for the scores of these methods alone, and with the word
+``costs`` among them also for what they took. Everything from there to ``<!-- end of bench -->`` is
+replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from il_robot.bench import tables
 from il_robot.bench.measures import Curve
 from il_robot.errors import ConfigError, unknown
 
-_END = '<!-- end of bench -->'
+_COSTS, _END = 'costs', '<!-- end of bench -->'
 _PLACE = re.compile(
     r'(<!-- bench: (\S+)((?: \S+)*?) -->\n)(.*?)(<!-- end of bench -->)', re.DOTALL)
 
@@ -42,12 +43,14 @@ def fill(path: Path, suite: str, curves: Sequence[Curve]) -> int:
         if found[2] != suite:
             return found[0]
         filled += 1
-        wanted = found[3].split()
+        wanted = [name for name in found[3].split() if name != _COSTS]
         for name in wanted:
             if name not in methods:
                 raise ConfigError(f'{path}: {unknown("method", name, methods, suite)}')
         shown = tables.heat([c for c in curves if not wanted or c.method in wanted])[0].markdown()
-        if not wanted:
+        if wanted and len(wanted) < len(found[3].split()):
+            shown = f'{shown}\n\n{tables.took(curves, wanted).markdown()}'
+        elif not wanted:
             shown = f'{tables.ranking(curves).markdown()}\n\n{shown}'
         return f'{found[1]}{shown}\n{found[5]}'
 

@@ -112,6 +112,15 @@ def ranking(curves: Sequence[Curve], seeds: int = 0) -> Table:
                   'steps', 'seconds', 'remarks'], [r for *_, r in rows])
 
 
+def took(curves: Sequence[Curve], methods: Sequence[str]) -> Table:
+    """What whole runs of some methods took in all their environments, medians; as in ranking."""
+    whole = ranking(curves)
+    columns = [whole.head.index(name) for name in ('labels', 'steps', 'seconds', 'remarks')]
+    return Table(['costs, median of runs', *(whole.head[k] for k in columns)],
+                 [[row[0], *(row[k] for k in columns)]
+                  for row in sorted(whole.rows, key=lambda r: r[0]) if row[0] in methods])
+
+
 def partly(curves: Sequence[Curve]) -> list[str]:
     """Methods that were not tried on every environment."""
     everywhere = {c.environment for c in curves}

@@ -36,6 +36,19 @@ def test_only_what_is_of_the_suite_is_replaced(document):
     assert fill(document, 'mine', CURVES) == 2 and document.read_text() == text
 
 
+def test_costs_are_of_the_methods_asked_for(document):
+    document.write_text(TEXT.replace('mine dagger', 'mine dagger costs'))
+    assert fill(document, 'mine', CURVES) == 2
+    one = document.read_text().split('between')[1]
+    rows = [[text.strip() for text in line.split('|')[1:-1]] for line in one.splitlines()
+            if line.startswith('|')]
+    (own,) = (c for c in CURVES if c.method == 'dagger')
+    assert rows[3][:4] == ['costs, median of runs', 'labels', 'steps', 'seconds']
+    assert rows[5][:4] == ['dagger', *(f'{taken[own.best]:.0f}' for taken in (
+        own.labels, own.steps, own.seconds))]
+    assert 'bc' not in one.replace('bench', '')
+
+
 def test_a_document_without_such_a_place_stays_as_it_is(document):
     assert fill(document, 'third', CURVES) == 0 and document.read_text() == TEXT
 
