@@ -250,7 +250,8 @@ def _whole(
         'Ranking', 'Over all environments and seeds, interquartile mean of the score: 100 is the '
         'expert, 0 is acting at random; a method can be better than a scripted expert, and an '
         'interval of few seeds goes on beyond. Labels, steps and seconds are medians of whole '
-        'runs. Methods that were not tried everywhere are at the end, with scores of other things.',
+        'runs. Methods that were not tried everywhere are at the end, with scores of other '
+        'things.',
         (tables.ranking(curves, seeds), None))
     if lacking:
         page.section('What is missing', 'Not in any table or picture.', (Table(
