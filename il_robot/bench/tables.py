@@ -193,6 +193,12 @@ def heat(curves: Sequence[Curve]) -> tuple[Table, dict[tuple[int, int], str]]:
     return Table(['score, mean [95 %]', *environments], rows), shade
 
 
+def _p(value: float) -> str:
+    if np.isnan(value):
+        return '-'
+    return '< 0.001' if value < 0.001 else f'{value:.3f}'
+
+
 def comparisons(curves: Sequence[Curve], *, equal_labels: bool = False) -> Table:
     """Every pair of methods, over what both have.
 
@@ -216,7 +222,7 @@ def comparisons(curves: Sequence[Curve], *, equal_labels: bool = False) -> Table
         ['pair', 'environments x seeds', 'difference [95 %, this pair alone]', 'p (Holm)',
          'the first is'],
         [[name, f'{one.over[0]} x {one.over[1]}', interval(one),
-          '-' if np.isnan(p) else f'{p:.3f}', pairs.verdict(one, p)]
+          _p(p), pairs.verdict(one, p)]
          for (name, one), p in zip(found, adjusted)])
 
 

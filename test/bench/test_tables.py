@@ -111,3 +111,11 @@ def test_amounts_are_short(value, text):
 def test_text_cannot_break_the_page():
     assert '&lt;b&gt;' in Table(['<b>'], [['<i>']]).html()
     assert '<i>' not in Table(['<b>'], [['<i>']]).html()
+
+
+def test_a_small_p_is_not_called_nothing():
+    found = measures.curves([*ends('a'), *(
+        cell('a', method, seed, *[score + 0.001 * seed] * 2) for seed in range(3)
+        for method, score in (('good', 0.9), ('bad', 0.1)))])
+    ((*_, p, verdict),) = tables.comparisons(found).rows
+    assert p == '< 0.001' and verdict == 'worse'
