@@ -24,8 +24,10 @@ def drone(**options: Any) -> gym.Env[Float32, Any]:
     """
     import PyFlyt.gym_envs  # noqa: F401
 
+    # the checker's warnings of a package that shares one info dict help nobody here: it is copied
     with _no_output():
-        env = gym.make('PyFlyt/QuadX-Waypoints-v1', angle_representation='euler', **options)
+        env = gym.make('PyFlyt/QuadX-Waypoints-v1', angle_representation='euler',
+                       disable_env_checker=True, **options)
     return _NextWaypoint(env)
 
 
