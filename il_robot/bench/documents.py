@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from il_robot.bench import tables
+from il_robot.bench import details, tables
 from il_robot.bench.measures import Curve
 from il_robot.errors import ConfigError, unknown
 
@@ -47,10 +47,11 @@ def fill(path: Path, suite: str, curves: Sequence[Curve]) -> int:
         for name in wanted:
             if name not in methods:
                 raise ConfigError(f'{path}: {unknown("method", name, methods, suite)}')
-        shown = tables.heat([c for c in curves if not wanted or c.method in wanted])[0].markdown()
-        if wanted and len(wanted) < len(found[3].split()):
-            shown = f'{shown}\n\n{tables.took(curves, wanted).markdown()}'
-        elif not wanted:
+        own = [c for c in curves if not wanted or c.method in wanted]
+        shown = tables.heat(own)[0].markdown()
+        if _COSTS in found[3].split():
+            shown = f'{shown}\n\n{details.took(own).markdown()}'
+        if not wanted:
             shown = f'{tables.ranking(curves).markdown()}\n\n{shown}'
         return f'{found[1]}{shown}\n{found[5]}'
 

@@ -1,19 +1,21 @@
 """What the results of a suite say, with intervals.
 
-Scores are normalised: 0 is acting at random, 1 the expert. Over environments and seeds the
-interquartile mean of Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical
-Precipice", NeurIPS 2021, whose deviation comes from their stratified bootstrap: seeds are drawn
-anew within each environment. With three to five seeds the quantiles of a bootstrap are far too
-narrow (they hold the truth three times of four instead of 19 times of 20); here its deviation is
-corrected for the number of seeds, the luck of the episodes is added and the interval is Student's
-(:mod:`il_robot.bench.intervals`), which test_measures.py holds against simulated truths. One seed
-has no interval. Pairs of methods are in :mod:`il_robot.bench.pairs`.
+Scores are normalised: 0 is acting at random, 1 the expert. Methods are ranked by the mean over
+environments, each of which counts as much. Beside it is the interquartile mean of Agarwal et al.,
+"Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021, which is
+meant for dozens of environments: of five it cuts away the very one on which a method fails. Its
+deviation comes from their stratified bootstrap: seeds are drawn anew within each environment. With
+three to five seeds the quantiles of a bootstrap are far too narrow (they hold the truth three
+times of four instead of 19 times of 20); here its deviation is corrected for the number of seeds,
+the luck of the episodes is added and the interval is Student's (:mod:`il_robot.bench.intervals`),
+which test_measures.py holds against simulated truths. One seed has no interval. Pairs of methods
+are in :mod:`il_robot.bench.pairs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,17 +73,30 @@ class Curve:
         found: list[float] = self.cell['points'][self.best if point is None else point]['scores']
         return found
 
+    @property
+    def final(self) -> float:
+        """Normalised score of the point that counts."""
+        return float(self.score[self.best])
+
     def to_converge(self, what: str) -> float:
         """Of ``labels``, ``steps`` or ``seconds``, until it was nearly the expert; inf: never.
 
-        Twice in a row, or at the end: once is luck. NaN where the curve is a single point, which
-        does not say when.
+        Twice in a row, or at the end: once is luck.
         """
-        if len(self.score) == 1:
-            return float('nan')
         near = np.append(self.score >= CONVERGED, True)
         first = np.flatnonzero(near[:-1] & near[1:])
         return float(getattr(self, what)[first[0]]) if first.size else float('inf')
+
+
+def to_converge(curves: Sequence[Curve], what: str) -> tuple[float, bool]:
+    """Median of what it took until each was nearly the expert, and whether it is at most that.
+
+    At most: where a curve that decides had as much at its first point, with less was never tried.
+    """
+    taken = np.array([c.to_converge(what) for c in curves])
+    median = float(np.median(taken))
+    first = np.array([getattr(c, what)[0] for c in curves])
+    return median, bool(((taken == first) & (first > 0) & (taken >= median)).any())
 
 
 def scales(cells: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
@@ -164,18 +179,36 @@ def interquartile_mean(values: Float64) -> float:
     return float(ordered[cut:len(ordered) - cut].mean())
 
 
-def over_environments(found: Mapping[str, Sequence[Curve]], seed: int = 0) -> Estimate:
+def over_environments(found: Mapping[str, Sequence[Curve]]) -> Estimate:
+    """Mean over environments of the means over seeds.
+
+    Args:
+        found: Curves of every seed, by environment.
+    """
+    value = float(np.mean([np.mean([c.final for c in own]) for own in found.values()]))
+    count, fewest = len(found), min(map(len, found.values()))
+    if fewest < 2:
+        return _alone(value, (count, fewest))
+    parts, least = [], 0.0
+    for own in found.values():
+        scores = _table(own)
+        parts += [part.times(1 / count) for part in (by_seeds(scores), by_episodes(scores))]
+        least += _least(own) / count**2
+    return estimate(value, parts, least, (count, fewest))
+
+
+def middle_of_environments(found: Mapping[str, Sequence[Curve]], seed: int = 0) -> Estimate:
     """Interquartile mean over all seeds of all environments.
 
     Args:
         found: Curves of every seed, by environment.
         seed: Of the bootstrap.
     """
-    groups = [np.array([c.score[c.best] for c in own]) for own in found.values()]
+    groups = [np.array([c.final for c in own]) for own in found.values()]
     value = interquartile_mean(np.concatenate(groups))
     fewest, count = min(map(len, groups)), sum(map(len, groups))
     if fewest < 2:
-        return Estimate(value, float('nan'), float('nan'), over=(len(groups), fewest))
+        return _alone(value, (len(groups), fewest))
     rng = np.random.default_rng(seed)
     # drawn with replacement, n seeds vary by (n - 1) / n of what they should
     drawn = [g.mean() + np.sqrt(len(g) / (len(g) - 1))
@@ -193,6 +226,10 @@ def over_environments(found: Mapping[str, Sequence[Curve]], seed: int = 0) -> Es
     return estimate(value, parts, least, (len(groups), fewest))
 
 
+def _alone(value: float, over: tuple[int, int]) -> Estimate:
+    return Estimate(value, float('nan'), float('nan'), over=over)
+
+
 def _variance(drawn: Sequence[Float64]) -> float:
     """Of the interquartile mean of rows."""
     rows = np.sort(np.concatenate(drawn, axis=1), axis=1)
@@ -206,13 +243,18 @@ def over_seeds(found: Sequence[Curve]) -> Estimate:
 
 
 def mean(runs: Sequence[Sequence[float]], ends: tuple[float, float]) -> Estimate:
-    """Normalised, of the episodes of several seeds."""
+    """Normalised, of the episodes of several seeds; shares of success end where all succeed."""
     value = float(normalized(np.mean([np.mean(run) for run in runs]), ends))
     if len(runs) < 2:
-        return Estimate(value, float('nan'), float('nan'), over=(1, 1))
-    scores = normalized(table(runs), ends)
-    return estimate(value, [by_seeds(scores), by_episodes(scores)], _least_of(runs, ends),
-                    (1, len(runs)))
+        return _alone(value, (1, 1))
+    raw = table(runs)
+    scores = normalized(raw, ends)
+    found = estimate(value, [by_seeds(scores), by_episodes(scores)], _least_of(runs, ends),
+                     (1, len(runs)))
+    if not _shares(raw):
+        return found
+    worst, best = (float(normalized(v, ends)) for v in (0.0, 1.0))
+    return replace(found, low=max(found.low, worst), high=min(found.high, best))
 
 
 def _table(found: Sequence[Curve]) -> Float64:
@@ -227,6 +269,10 @@ def _least(found: Sequence[Curve]) -> float:
 
 def _least_of(runs: Sequence[Sequence[float]], ends: tuple[float, float]) -> float:
     raw = table(runs)
-    if not np.isin(raw, (0.0, 1.0)).all():
+    if not _shares(raw):
         return 0.0
     return least_of_shares(int(raw.sum()), raw.size) / (ends[1] - ends[0])**2
+
+
+def _shares(raw: Float64) -> bool:
+    return bool(np.isin(raw, (0.0, 1.0)).all())

@@ -22,37 +22,47 @@ from il_robot.types import Float64
 
 _NEAR = 1.1  # demonstrations are whole episodes: as many are not exactly as many labels
 _Both = tuple[Curve, Curve, int, int]  # and the points that are compared
+Places = dict[str, list[_Both]]
+"""By environment the seeds that are compared."""
 
 
-def difference(
+def places(
     ours: Sequence[Curve], theirs: Sequence[Curve], *, equal_labels: bool = False
-) -> Estimate | None:
-    """Mean difference of scores over the environments and seeds that both have, paired.
+) -> Places:
+    """Where two methods can be compared: environments and seeds that both have.
 
-    None where that is nothing. An environment with one such seed is left out if others have more.
+    An environment with one such seed is left out if others have more.
 
     Args:
         ours: Curves of one method.
         theirs: Of another.
         equal_labels: Compare where both had taken as many labels, as far on as there is such a
-            place, not both at their ends; methods without any are not compared then.
+            place, not both at their ends. An environment counts where all its seeds have one.
     """
     others = {(c.environment, c.seed): c for c in theirs}
-    groups: dict[str, list[_Both]] = {}
-    for c in ours:
-        if (other := others.get((c.environment, c.seed))) is None:
-            continue
+    both = [(c, other) for c in ours if (other := others.get((c.environment, c.seed)))]
+    groups, unlike = Places(), set[str]()
+    for c, other in both:
         points = _at_equal_labels(c, other) if equal_labels else (c.best, other.best)
         if points is None:
-            continue
-        groups.setdefault(c.environment, []).append((c, other, *points))
-    most_seeds = max((len(g) for g in groups.values()), default=0)
-    pairs = [g for g in groups.values() if len(g) > 1 or most_seeds == 1]
+            unlike.add(c.environment)
+        else:
+            groups.setdefault(c.environment, []).append((c, other, *points))
+    most = max(map(len, groups.values()), default=0)
+    return {name: group for name, group in sorted(groups.items())
+            if name not in unlike and (len(group) > 1 or most == 1)}
+
+
+def difference(
+    ours: Sequence[Curve], theirs: Sequence[Curve], *, equal_labels: bool = False
+) -> Estimate | None:
+    """Mean difference of scores over their :func:`places`, paired; None where there is none."""
+    pairs = [*places(ours, theirs, equal_labels=equal_labels).values()]
     if not pairs:
         return None
     over = len(pairs), min(map(len, pairs))
     value = float(np.mean([np.mean([c.score[i] - o.score[k] for c, o, i, k in g]) for g in pairs]))
-    if most_seeds < 2:
+    if over[1] < 2:
         return Estimate(value, float('nan'), float('nan'), over=over)
     parts, least = [], 0.0
     for group in pairs:
@@ -66,10 +76,20 @@ def _at_equal_labels(ours: Curve, theirs: Curve) -> tuple[int, int] | None:
     """The last two points that took as many labels, within a tenth.
 
     Between its points a curve is not known: what was evaluated at half as many says nothing.
+    Nor do points at which one was no more than a clone yet, or had less than half of the labels
+    that both end with: there most methods have learned as little.
     """
+    enough = 0.5 * min(ours.labels[-1], theirs.labels[-1])
     near = [(a + b, i, k) for i, a in enumerate(ours.labels) for k, b in enumerate(theirs.labels)
-            if 0 < max(a, b) <= _NEAR * min(a, b)]
+            if 0 < max(a, b) <= _NEAR * min(a, b) and min(a, b) >= enough
+            and _at_work(ours, i) and _at_work(theirs, k)]
     return max(near)[1:] if near else None
+
+
+def _at_work(curve: Curve, point: int) -> bool:
+    """Whether a method has begun with more than cloning, if it does more at all."""
+    more = curve.switches[-1] > curve.switches[0] or curve.steps[-1] > curve.labels[-1]
+    return point > 0 or not more
 
 
 def as_many_labels(ours: Sequence[Curve], theirs: Sequence[Curve]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from il_robot.bench import measures, tables
+from il_robot.bench import details, measures, tables
 from il_robot.bench.measures import Curve
 from il_robot.bench.outcome import EXPERT, REFERENCES
 from il_robot.bench.tables import Table
@@ -226,9 +226,7 @@ def write_report(
                      + (f' Not here, since they take none: {", ".join(without)}.' if without
                         else ''))
         page.picture(draw(curves, what, label), what, f'score over {label}')
-    experts = [c for c in measures.curves(cells, lambda name: name == EXPERT)
-               if c.cell['robustness']]
-    _each(page, curves, experts)
+    _each(page, curves, measures.curves(cells, lambda name: name in REFERENCES))
     machines = sorted({c['machine'] for c in cells})
     packages = sorted({f'{k} {v}' for c in cells for k, v in c['packages'].items()})
     codes = sorted({c.get('code', 'of unknown sources') for c in cells})
@@ -247,11 +245,12 @@ def _whole(
 ) -> None:
     """What is said of all environments together."""
     page.section(
-        'Ranking', 'Over all environments and seeds, interquartile mean of the score: 100 is the '
-        'expert, 0 is acting at random; a method can be better than a scripted expert, and an '
-        'interval of few seeds goes on beyond. Labels, steps and seconds are medians of whole '
-        'runs. Methods that were not tried everywhere are at the end, with scores of other '
-        'things.',
+        'Ranking', 'Mean over all environments of the mean over seeds, and the interquartile mean '
+        'of all runs, which leaves out the worst quarter of them: of few environments that on '
+        'which a method fails. 100 is the expert, 0 is acting at random; by returns a method can '
+        'be better than a scripted expert, and an interval of few seeds goes on beyond. Labels, '
+        'steps and seconds are medians of whole runs. Methods that were not tried everywhere are '
+        'at the end, with scores of other things.',
         (tables.ranking(curves, seeds), None))
     if lacking:
         page.section('What is missing', 'Not in any table or picture.', (Table(
@@ -266,8 +265,8 @@ def _whole(
             (asked, None))
     page.section('Where each is strong', 'Mean over training seeds.', tables.heat(curves))
     page.section(
-        'Pairs', 'At the end of each, over the environments, seeds and episodes that both have; '
-        'means, not interquartile ones. p by Holm for as many pairs as there are: from 0.05 on no '
+        'Pairs', 'At the end of each, over the environments, seeds and episodes that both have. '
+        'p by Holm for as many pairs as there are: from 0.05 on no '
         'difference is shown, also where the interval of this pair alone is beside 0.',
         (tables.comparisons(curves), None))
     fair = tables.comparisons(curves, equal_labels=True)
@@ -275,11 +274,13 @@ def _whole(
         page.section(
             'Pairs at equal labels', 'Of methods that did not end with as many: both at the '
             'greatest number, within a tenth, after which both were evaluated (with fewer '
-            'episodes on the way).', (fair, None))
+            'episodes on the way); not where either was no more than a clone yet, or had less '
+            'than half of what both end with. "there": not everywhere.', (fair, None))
 
 
-def _each(page: _Page, curves: Sequence[Curve], experts: Sequence[Curve]) -> None:
-    """What is said of every environment, and under disturbances."""
+def _each(page: _Page, curves: Sequence[Curve], ends: Sequence[Curve]) -> None:
+    """What is said of every environment, and under disturbances; ``ends``: of the scale."""
+    experts = [c for c in ends if c.method == EXPERT and c.cell['robustness']]
     strong = draw_robustness([*curves, *experts])
     if strong is not None:
         page.section('Score under disturbances', 'Of the last policy of each run, by the strength '
@@ -289,11 +290,12 @@ def _each(page: _Page, curves: Sequence[Curve], experts: Sequence[Curve]) -> Non
         page.section(
             environment, '"to 90": until 90 % of the way from acting at random to the expert, at '
             'two evaluations in a row or the last one, median over seeds; labels, takeovers and '
-            'seconds are of whole runs. "spread": deviation over seeds.',
-            (tables.quality(curves, environment), None),
-            (tables.costs(curves, environment), None))
+            'seconds are of whole runs; "<=": with less it was not tried. "spread": deviation '
+            'over seeds. How exactly the two ends of the scale are known is in no interval.',
+            (details.quality([*curves, *ends], environment), None),
+            (details.costs(curves, environment), None))
         for name in measures.disturbances(curves, environment):
             page.section(
                 f'{environment} under {name}', 'The policies of the table above, tried where they '
                 'were not trained, and the expert himself.',
-                tables.robustness([*curves, *experts], environment, name))
+                details.robustness([*curves, *experts], environment, name))

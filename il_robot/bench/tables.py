@@ -1,4 +1,4 @@
-"""The tables of the report: who is better, where, by how much, and what it cost."""
+"""The tables of the report over all environments: who is better, where, and by how much."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def percent(value: float) -> str:
 def interval(found: Estimate) -> str:
     """A normalised score and its interval, where there is one."""
     if not np.isfinite(found.low):
-        return f'{percent(found.value)} [one seed]'
+        where = ' on some' if found.over[0] > 1 else ''
+        return f'{percent(found.value)} [one seed{where}]'
     return f'{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]'
 
 
@@ -76,10 +77,6 @@ def finals(curves: Iterable[Curve]) -> dict[str, dict[str, dict[int, Curve]]]:
     return found
 
 
-def _score(curve: Curve) -> float:
-    return float(curve.score[curve.best])
-
-
 def ranking(curves: Sequence[Curve], seeds: int = 0) -> Table:
     """Methods over all environments, the best first; after those those of some environments.
 
@@ -93,9 +90,9 @@ def ranking(curves: Sequence[Curve], seeds: int = 0) -> Table:
     rows = []
     for method, environments in by_method.items():
         own = {e: list(found.values()) for e, found in environments.items()}
-        found = measures.over_environments(own)
+        found, middle = measures.over_environments(own), measures.middle_of_environments(own)
         every = [c for s in own.values() for c in s]
-        reached = sum(np.mean([_score(c) for c in s]) >= measures.CONVERGED for s in own.values())
+        reached = sum(np.mean([c.final for c in s]) >= measures.CONVERGED for s in own.values())
         costs = [amount(float(np.median([getattr(c, what)[c.best] for c in every])))
                  for what in ('labels', 'steps', 'seconds')]
         remarks = []
@@ -104,21 +101,12 @@ def ranking(curves: Sequence[Curve], seeds: int = 0) -> Table:
         if short := [e for e, s in own.items() if len(s) < wanted]:
             remarks.append('seeds missing on ' + ', '.join(sorted(short)))
         rows.append((environments.keys() != everywhere, -found.value, [
-            method, interval(found), f'{reached} of {len(environments)}',
-            percent(min(map(_score, every))),
+            method, interval(found), interval(middle), f'{reached} of {len(environments)}',
+            percent(min(c.final for c in every)),
             f'{len(every)} of {wanted * len(everywhere)}', *costs, '; '.join(remarks)]))
     rows.sort(key=lambda r: r[:2])
-    return Table(['method', 'score, IQM [95 %]', '>= 90 on', 'worst seed', 'runs', 'labels',
-                  'steps', 'seconds', 'remarks'], [r for *_, r in rows])
-
-
-def took(curves: Sequence[Curve], methods: Sequence[str]) -> Table:
-    """What whole runs of some methods took in all their environments, medians; as in ranking."""
-    whole = ranking(curves)
-    columns = [whole.head.index(name) for name in ('labels', 'steps', 'seconds', 'remarks')]
-    return Table(['costs, median of runs', *(whole.head[k] for k in columns)],
-                 [[row[0], *(row[k] for k in columns)]
-                  for row in sorted(whole.rows, key=lambda r: r[0]) if row[0] in methods])
+    return Table(['method', 'score, mean [95 %]', 'IQM [95 %]', '>= 90 on', 'worst seed', 'runs',
+                  'labels', 'steps', 'seconds', 'remarks'], [r for *_, r in rows])
 
 
 def partly(curves: Sequence[Curve]) -> list[str]:
@@ -141,23 +129,28 @@ def questions(curves: Sequence[Curve]) -> Table:
         return {m: float(np.median([value(c) for c in own])) for m, own in every.items()}
 
     def spread(found: Mapping[str, Mapping[int, Curve]]) -> float:
-        return float(np.mean([np.std([_score(c) for c in s.values()], ddof=len(s) > 1)
+        return float(np.mean([np.std([c.final for c in s.values()], ddof=len(s) > 1)
                               for s in found.values()]))
+
+    def until(what: str) -> dict[str, float]:
+        taken = {m: measures.to_converge(own, what) for m, own in every.items()}
+        return {m: value for m, (value, at_most) in taken.items() if not at_most}
 
     hardest = {m: [measures.under(c, name)[-1][1] for c in own for name in c.cell['robustness']]
                for m, own in every.items()}
     asked: list[tuple[str, Mapping[str, float], Callable[[float], str], bool]] = [
-        ('best at the end (mean score)', {m: float(np.mean([_score(c) for c in own]))
-                                          for m, own in every.items()}, percent, True),
-        ('fewest labels to 90', over(lambda c: c.to_converge('labels')), amount, False),
-        ('fewest seconds to 90', over(lambda c: c.to_converge('seconds')), amount, False),
-        ('best worst seed', {m: min(map(_score, own)) for m, own in every.items()}, percent,
+        ('best at the end (mean score)', {
+            m: measures.over_environments({e: list(s.values()) for e, s in found.items()}).value
+            for m, found in by_method.items()}, percent, True),
+        ('fewest labels to 90', until('labels'), amount, False),
+        ('fewest seconds to 90', until('seconds'), amount, False),
+        ('best worst seed', {m: min(c.final for c in own) for m, own in every.items()}, percent,
          True),
         # a method that always fails has no spread at all
         ('least spread over seeds, of those above 50 on average',
          {m: spread(found) for m, found in by_method.items()
           if len({c.seed for c in every[m]}) > 1
-          and np.mean([_score(c) for c in every[m]]) > 0.5}, percent, False),
+          and np.mean([c.final for c in every[m]]) > 0.5}, percent, False),
         ('under the strongest disturbances', {m: float(np.mean(v)) for m, v in hardest.items()
                                               if v}, percent, True),
         ('smoothest commands [rad/s^3]', {m: v for m, v in over(
@@ -210,86 +203,28 @@ def comparisons(curves: Sequence[Curve], *, equal_labels: bool = False) -> Table
     by_method: dict[str, list[Curve]] = {}
     for c in curves:
         by_method.setdefault(c.method, []).append(c)
-    names, found = sorted(by_method), list[tuple[str, Estimate]]()
+    names, found = sorted(by_method), list[tuple[list[str], Estimate, str]]()
     for i, a in enumerate(names):
         for b in names[i + 1:]:
-            if equal_labels and pairs.as_many_labels(by_method[a], by_method[b]):
+            ours, theirs = by_method[a], by_method[b]
+            if equal_labels and pairs.as_many_labels(ours, theirs):
                 continue
-            if one := pairs.difference(by_method[a], by_method[b], equal_labels=equal_labels):
-                found.append((f'{a} against {b}', one))
-    adjusted = pairs.holm([one for _, one in found])
+            if one := pairs.difference(ours, theirs, equal_labels=equal_labels):
+                where, only = _where(ours, theirs) if equal_labels else ([
+                    f'{one.over[0]} x {one.over[1]}'], '')
+                found.append(([f'{a} against {b}', *where, interval(one)], one, only))
+    adjusted = pairs.holm([one for _, one, _ in found])
     return Table(
-        ['pair', 'environments x seeds', 'difference [95 %, this pair alone]', 'p (Holm)',
-         'the first is'],
-        [[name, f'{one.over[0]} x {one.over[1]}', interval(one),
-          _p(p), pairs.verdict(one, p)]
-         for (name, one), p in zip(found, adjusted)])
+        ['pair', 'where both had so many labels' if equal_labels else 'environments x seeds',
+         'difference [95 %, this pair alone]', 'p (Holm)', 'the first is'],
+        [[*row, _p(p), pairs.verdict(one, p) + only]
+         for (row, one, only), p in zip(found, adjusted)])
 
 
-def _of(curves: Sequence[Curve], environment: str) -> dict[str, list[Curve]]:
-    """Seeds by method on one environment."""
-    return {method: list(environments[environment].values())
-            for method, environments in sorted(finals(curves).items())
-            if environment in environments}
-
-
-def quality(curves: Sequence[Curve], environment: str) -> Table:
-    """How good each method is on one environment."""
-    rows = []
-    for method, seeds in _of(curves, environment).items():
-        values: list[float] = [_score(c) for c in seeds]
-        spread = float(np.std(values, ddof=len(values) > 1))
-        jerk = float(np.median([c.cell['jerk'] for c in seeds]))
-        rows.append([
-            method, str(len(seeds)), f'{np.mean([c.raw[c.best] for c in seeds]):.4g}',
-            interval(measures.over_seeds(seeds)), percent(spread), percent(min(values)),
-            f'{jerk:.0f}' if jerk else '-'])
-    return Table(['method', 'seeds', 'raw', 'score [95 %]', 'spread', 'worst seed',
-                  'jerk [rad/s^3]'], rows)
-
-
-def _reached(seeds: Sequence[Curve], what: str) -> str:
-    """What it took until it stayed above 90, median over seeds; of single points at most that."""
-    if max(len(c.score) for c in seeds) > 1:
-        return amount(float(np.median([c.to_converge(what) for c in seeds])))
-    took = [getattr(c, what)[0] if c.score[0] >= measures.CONVERGED else np.inf for c in seeds]
-    text = amount(float(np.median(took)))
-    return text if text == '-' else f'<= {text}'
-
-
-def costs(curves: Sequence[Curve], environment: str) -> Table:
-    """What each method took on one environment."""
-    rows = []
-    for method, seeds in _of(curves, environment).items():
-        reach = [_reached(seeds, what) for what in ('labels', 'steps', 'seconds')]
-        took = [float(np.median([getattr(c, what)[c.best] for c in seeds]))
-                for what in ('labels', 'switches', 'seconds')]
-        latency = np.median([c.cell['latency_ms'] for c in seeds], axis=0)
-        rows.append([method, *reach, *map(amount, took),
-                     amount(float(seeds[0].cell['parameters'])),
-                     f'{latency[0]:.2f} / {latency[1]:.2f}'])
-    return Table(['method', 'labels to 90', 'steps to 90', 's to 90', 'labels', 'takeovers',
-                  'seconds', 'parameters', 'p50 / p99 [ms]'], rows)
-
-
-def robustness(
-    curves: Sequence[Curve], environment: str, disturbance: str
-) -> tuple[Table, dict[tuple[int, int], str]]:
-    """Scores of each method under one disturbance, by its strength, and a colour for each.
-
-    The expert's are among them where the curves hold him: what he cannot do either is not the
-    policy's fault.
-    """
-    rows, shade, strengths = list[list[str]](), dict[tuple[int, int], str](), list[float]()
-    for method, seeds in _of(curves, environment).items():
-        tried = [measures.under(c, disturbance) for c in seeds]
-        tried = [t for t in tried if t]
-        if not tried:
-            continue
-        strengths, row = [strength for strength, *_ in tried[0]], [method]
-        for k in range(len(strengths)):
-            found = measures.mean([t[k][2] for t in tried], seeds[0].ends)
-            row.append(interval(found))
-            shade[len(rows), k + 1] = colour(found.value)
-        rows.append(row)
-    return Table([disturbance, *(f'{s:g}' for s in strengths)], rows), shade
+def _where(ours: Sequence[Curve], theirs: Sequence[Curve]) -> tuple[list[str], str]:
+    """Environments with the labels there, and a word if both have others, too."""
+    places = pairs.places(ours, theirs, equal_labels=True)
+    text = [f'{name} {amount(float(np.median([c.labels[i] for c, _, i, _ in group])))}'
+            for name, group in places.items()]
+    both = {c.environment for c in ours} & {c.environment for c in theirs}
+    return [', '.join(text)], '' if places.keys() == both else ' there'

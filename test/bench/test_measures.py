@@ -23,9 +23,14 @@ def test_convergence_is_where_it_is_near_the_expert_twice(scores, labels):
     assert curve.to_converge('labels') == labels
 
 
-def test_a_single_point_does_not_say_when():
-    curve, = measures.curves([*ENDS, cell('a', 'bc', 0, 90.0)])
-    assert np.isnan(curve.to_converge('labels'))
+def test_what_a_first_point_took_is_at_most_what_was_needed():
+    def found(*runs):
+        return measures.to_converge(measures.curves([*ENDS, *(
+            cell('a', 'bc', seed, *scores) for seed, scores in enumerate(runs))]), 'labels')
+    assert found((90.0,)) == (10.0, True) and found((90.0, 90.0)) == (10.0, True)
+    assert found((0.0, 90.0)) == (20.0, False) and found((0.0,)) == (np.inf, False)
+    # the median does not change with the one that might have needed less
+    assert found((90.0, 90.0), (0.0, 90.0), (0.0, 90.0)) == (20.0, False)
 
 
 def test_under_a_disturbance_scores_are_on_the_same_scale():

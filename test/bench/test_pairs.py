@@ -49,13 +49,13 @@ def test_an_environment_with_one_seed_does_not_silence_the_others():
     assert found.over == (1, 3) and found.low > 0
 
 
-def long(method, labels, *scores):
-    """Curves of two seeds whose points took these labels."""
-    cells = [cell('x', method, seed, *scores) for seed in range(2)]
+def long(method, labels, *scores, more=False, environment='x'):
+    """Curves of two seeds whose points took these labels, and perhaps more than cloning."""
+    cells = [cell(environment, method, seed, *scores) for seed in range(2)]
     for one in cells:
         for point, took in zip(one['points'], labels, strict=True):
-            point['labels'] = took
-    return measures.curves([*ends('x'), *cells])
+            point |= {'labels': took, 'steps': took} | ({} if more else {'switches': 0})
+    return measures.curves([*ends(environment), *cells])
 
 
 def test_at_equal_labels_both_are_read_where_they_had_taken_as_many():
@@ -64,7 +64,42 @@ def test_at_equal_labels_both_are_read_where_they_had_taken_as_many():
     assert pairs.difference(much, little, equal_labels=True).value == pytest.approx(-0.2)
     assert not pairs.as_many_labels(much, little) and pairs.as_many_labels(much, much)
     # what it was like with 40 is not known of one that was evaluated with 20 and with 60
-    between = long('c', (10, 40), 0.1, 0.8)
-    assert pairs.difference(much, between, equal_labels=True).value == pytest.approx(0.1)
-    for other in (long('d', (0, 0), 0.1, 0.5), long('e', (35, 45), 0.1, 0.5)):
+    for other in (long('c', (10, 40), 0.1, 0.8), long('d', (0, 0), 0.1, 0.5),
+                  long('e', (35, 45), 0.1, 0.5)):
         assert pairs.difference(much, other, equal_labels=True) is None
+
+
+def test_a_clone_that_a_method_begins_with_is_not_the_method():
+    much, first = long('a', (10, 20, 60), 0.2, 0.3, 0.9), long('b', (20, 30), 0.3, 0.5, more=True)
+    assert pairs.difference(much, first, equal_labels=True) is None
+    later = long('b', (10, 20), 0.2, 0.5, more=True)
+    assert pairs.difference(much, later, equal_labels=True).value == pytest.approx(-0.2)
+
+
+def test_an_environment_counts_at_equal_labels_where_all_seeds_do():
+    ours = [*long('a', (10, 20), 0.2, 0.3), *long('a', (10, 20), 0.2, 0.6, environment='y')]
+    theirs = [*long('b', (10, 20), 0.2, 0.4), *long('b', (10, 20), 0.2, 0.1, environment='y')]
+    assert pairs.places(ours, theirs, equal_labels=True).keys() == {'x', 'y'}
+    theirs[-1].labels[:] = 4, 40
+    assert pairs.places(ours, theirs, equal_labels=True).keys() == {'x'}
+    assert pairs.places(ours, theirs).keys() == {'x', 'y'}
+
+
+def test_small_probabilities_are_as_rare_as_they_say():
+    """Also with few seeds, of which one environment has two, and many episodes."""
+    rng, runs, small = np.random.default_rng(2), 400, 0
+    for _ in range(runs):
+        ours, theirs = ([c for k, seeds in enumerate((2, 3, 3))
+                         for c in noisy(rng, f'e{k}', method, seeds)] for method in 'ab')
+        small += pairs.difference(ours, theirs).p < 0.01
+    assert small <= 0.01 * runs  # six of 400, with the episodes' freedom
+
+
+def noisy(rng, environment, method, seeds):
+    """Runs of luck: their own, and that of a method with 100 episodes."""
+    luck = rng.normal(0, 1, 100)
+    cells = [cell(environment, method, seed, 0.0) for seed in range(seeds)]
+    for one in cells:
+        one['points'][-1]['scores'] = (
+            rng.normal(0, 0.3) + luck + rng.normal(0, 0.3, 100)).tolist()
+    return measures.curves([*ends(environment, -10.0, 10.0), *cells])

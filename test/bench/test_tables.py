@@ -30,20 +30,20 @@ def rows(table):
 def test_the_ranking_says_where_a_method_was_not_tried(curves):
     found = rows(tables.ranking(curves))
     assert list(found) == ['good', 'bad']
-    assert found['good'][1] == '2 of 2' and found['good'][-1] == ''
-    assert found['bad'][1:4] == ['0 of 1', '0', '3 of 6'] and found['bad'][-1] == 'not on b'
+    assert found['good'][2] == '2 of 2' and found['good'][-1] == ''
+    assert found['bad'][2:5] == ['0 of 1', '0', '3 of 6'] and found['bad'][-1] == 'not on b'
 
 
 def test_the_ranking_says_where_seeds_are_missing(curves):
     fewer = [c for c in curves if (c.environment, c.seed) != ('a', 2)]
-    assert rows(tables.ranking(fewer))['good'][3] == '5 of 6'
+    assert rows(tables.ranking(fewer))['good'][4] == '5 of 6'
     assert rows(tables.ranking(fewer))['good'][-1] == 'seeds missing on a'
     assert 'a, b' in rows(tables.ranking(curves, 5))['good'][-1]
 
 
 def test_each_question_has_its_own_order():
     found = rows(tables.questions(made(bad=0.2)))
-    assert found['best at the end (mean score)'][0] == 'good (98)'
+    assert found['best at the end (mean score)'][0].startswith('good')
     assert found['quickest answer [ms]'][0] == 'bad (0.06)'
     assert found['fewest labels to 90'] == ['good (15)', '', '']  # bad never was
     assert found['under the strongest disturbances'][0] == 'good (25)'
@@ -55,42 +55,10 @@ def test_who_was_not_tried_everywhere_has_no_place(curves):
     assert all('bad' not in ' '.join(row) for row in tables.questions(curves).rows)
 
 
-def test_one_environment_in_detail(curves):
-    good, bad = (rows(tables.quality(curves, 'a'))[m] for m in ('good', 'bad'))
-    assert good[0] == '3' and good[1] == '0.95' and good[4] == '95' and good[5] == '90'
-    assert bad[3] == '10' and bad[4] == '0' and bad[5] == '-'
-    cost = rows(tables.costs(curves, 'a'))
-    assert cost['good'][:3] == ['20', '40', '2'] and cost['bad'][:3] == ['-', '-', '-']
-    assert rows(tables.costs(curves, 'b')).keys() == {'good'}
-
-
-def test_what_a_disturbance_costs(curves):
-    table, shade = tables.robustness(curves, 'a', 'shoves')
-    assert list(table.head) == ['shoves', '1', '4']
-    assert [cell.split()[0] for cell in rows(table)['good']] == ['50', '25']
-    assert len({shade[0, k] for k in (1, 2)}) == 2
-
-
-def test_where_seeds_agree_by_chance_a_share_of_few_episodes_is_still_uncertain():
-    found = measures.curves([*ends('a'), *(cell('a', 'bc', seed, 0.5, robustness={
-        'shoves': [[1, [1.0] * 20]]}) for seed in range(3))])
-    text = rows(tables.robustness(found, 'a', 'shoves')[0])['bc'][0]
-    low, high = text.removeprefix('100 [').rstrip(']').split(', ')
-    assert float(low) < 90 and float(high) > 110
-
-
 def test_a_method_that_always_fails_is_not_the_steadiest():
     found = rows(tables.questions(made(bad=0.2)))
     assert not any('bad' in text for text in found[
         'least spread over seeds, of those above 50 on average'])
-
-
-def test_what_single_points_took_until_they_were_good_is_at_most_that():
-    found = measures.curves([*ends('a'), *(
-        cell('a', method, seed, score) for method, score in (('good', 0.95), ('bad', 0.5))
-        for seed in range(3))])
-    cost = rows(tables.costs(found, 'a'))
-    assert cost['good'][:3] == ['<= 10', '<= 20', '<= 1'] and cost['bad'][:3] == ['-'] * 3
 
 
 def test_pairs_say_better_only_where_the_interval_does(curves):
@@ -119,3 +87,35 @@ def test_a_small_p_is_not_called_nothing():
         for method, score in (('good', 0.9), ('bad', 0.1)))])
     ((*_, p, verdict),) = tables.comparisons(found).rows
     assert p == '< 0.001' and verdict == 'worse'
+
+
+def test_failing_on_one_of_five_environments_costs_a_fifth_of_the_ranking():
+    """The interquartile mean alone would not see it."""
+    def runs(environment):
+        fails = environment == 'e'
+        scores = {'even': 0.85, 'uneven': 0.0 if fails else 1.0}
+        return [*ends(environment), *(cell(environment, method, seed, score) for seed in range(3)
+                                      for method, score in scores.items())]
+    found = rows(tables.ranking(measures.curves([c for e in 'abcde' for c in runs(e)])))
+    assert [*found] == ['even', 'uneven']
+    assert found['uneven'][0].startswith('80 ') and found['uneven'][1].startswith('100 ')
+
+
+def test_labels_without_which_it_was_never_tried_win_no_question():
+    cells = [*ends('a'), *(cell('a', 'tuned', seed, 0.95, 0.95) for seed in range(3)),
+             *(cell('a', 'learned', seed, 0.5, 0.95) for seed in range(3))]
+    found = rows(tables.questions(measures.curves(cells)))
+    assert found['fewest labels to 90'] == ['learned (20)', '', '']
+
+
+def test_pairs_at_equal_labels_say_where():
+    def runs(method, environment, labels):
+        for seed in range(3):
+            one = cell(environment, method, seed, 0.1, 0.5 if method == 'a' else 0.4)
+            for point, took in zip(one['points'], labels, strict=True):
+                point |= {'labels': took, 'steps': took, 'switches': 0}
+            yield one
+    cells = [*ends('x'), *ends('y'), *runs('a', 'x', (10, 20)), *runs('b', 'x', (20, 40)),
+             *runs('a', 'y', (10, 20)), *runs('b', 'y', (30, 90))]
+    (row,) = tables.comparisons(measures.curves(cells), equal_labels=True).rows
+    assert row[1] == 'x 20' and row[-1].endswith(' there')
