@@ -16,7 +16,7 @@ from il_robot.errors import ConfigError, unknown
 from il_robot.resources import named_config
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from il_robot.bench.suite import Cell, Suite
 
@@ -156,8 +156,14 @@ def _chosen(suite: Suite, args: argparse.Namespace) -> Suite:
         raise ConfigError(str(error)) from None
 
 
-def _command(args: argparse.Namespace, suite: Mapping[str, Any]) -> str:
-    """That makes all that is in the folder, whatever part of it was asked for now."""
+def _command(args: argparse.Namespace, suite: Mapping[str, Any], present: Collection[str]) -> str:
+    """That makes all that is in the folder, whatever part of it was asked for now, elsewhere.
+
+    Args:
+        args: Of the command line.
+        suite: What the folder is of.
+        present: Environments with results.
+    """
     words = ['--suite', args.suite] if args.suite else ['--env', args.env, '--expert', args.expert]
     whole = _suite(argparse.Namespace(**{
         **vars(args), 'methods': None, 'environments': None, 'seeds': None}))
@@ -165,12 +171,14 @@ def _command(args: argparse.Namespace, suite: Mapping[str, Any]) -> str:
             ('methods', [*(suite['methods'] if suite['applications'] else ()),
                          *suite['pipelines']],
              [*(whole.methods if whole.applications else ()), *whole.pipelines]),
-            ('environments', [*suite['applications'], *suite['scenes']],
+            ('environments', [e for e in (*suite['applications'], *suite['scenes'])
+                              if e in present],
              [*whole.applications, *whole.scenes]),
             ('seeds', suite['seeds'], whole.seeds)):
         if set(ours) != set(all_of_it):
             words += [f'--{name}', *map(str, ours)]
-    return f'il_robot bench {shlex.join([*words, "--output", str(args.output)])}'
+    again = f'outputs/{args.output.resolve().name}_again'
+    return f'il_robot bench {shlex.join([*words, "--output", again])}'
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -187,7 +195,8 @@ def _report(args: argparse.Namespace) -> None:
             print(f'  {name}: {why}')
         return
     suite = json.loads((output / SUITE).read_text())['suite']
-    page = write_report(cells, suite, output, _command(args, suite), read_failed(output))
+    page = write_report(cells, suite, output, _command(args, suite, {c['environment'] for c in cells}),
+                        read_failed(output))
     print(f'written: {page}')
     for path in args.into:
         print(f'{path}: {fill(path, suite["name"], found)} tables')

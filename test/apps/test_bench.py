@@ -48,7 +48,7 @@ def test_a_suite_of_both_kinds_runs_and_goes_on(suite, tmp_path, capsys):
     assert 'small: 2 to run' in printed and 'README.md: 1 tables' in printed
     assert '| chunk |' in readme.read_text()
     report = (output / 'report.md').read_text()
-    assert f'il_robot bench --suite {suite} --output {output}' in report
+    assert f'il_robot bench --suite {suite} --output outputs/out_again' in report
     assert 'cube under shoves' in report and 'two of everything' in report
     result = json.loads((output / 'results/cube/chunk/1.json').read_text())
     assert [strength for strength, _ in result['robustness']['shoves']] == [0, 1]
