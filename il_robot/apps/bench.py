@@ -195,8 +195,8 @@ def _report(args: argparse.Namespace) -> None:
             print(f'  {name}: {why}')
         return
     suite = json.loads((output / SUITE).read_text())['suite']
-    page = write_report(cells, suite, output, _command(args, suite, {c['environment'] for c in cells}),
-                        read_failed(output))
+    command = _command(args, suite, {c['environment'] for c in cells})
+    page = write_report(cells, suite, output, command, read_failed(output))
     print(f'written: {page}')
     for path in args.into:
         print(f'{path}: {fill(path, suite["name"], found)} tables')
