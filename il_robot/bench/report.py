@@ -246,8 +246,8 @@ def _whole(
     """What is said of all environments together."""
     page.section(
         'Ranking', 'Mean over all environments of the mean over seeds, and the interquartile mean '
-        'of all runs, which leaves out the worst quarter of them: of few environments that on '
-        'which a method fails. 100 is the expert, 0 is acting at random; by returns a method can '
+        'of all runs, which leaves out the best and the worst quarter: with few environments the '
+        'very one on which a method fails. 100 is the expert, 0 is acting at random; by returns a method can '
         'be better than a scripted expert, and an interval of few seeds goes on beyond. Labels, '
         'steps and seconds are medians of whole runs. Methods that were not tried everywhere are '
         'at the end, with scores of other things.',
