@@ -247,10 +247,10 @@ def _whole(
     page.section(
         'Ranking', 'Mean over all environments of the mean over seeds, and the interquartile mean '
         'of all runs, which leaves out the best and the worst quarter: with few environments the '
-        'very one on which a method fails. 100 is the expert, 0 is acting at random; by returns a method can '
-        'be better than a scripted expert, and an interval of few seeds goes on beyond. Labels, '
-        'steps and seconds are medians of whole runs. Methods that were not tried everywhere are '
-        'at the end, with scores of other things.',
+        'very one on which a method fails. 100 is the expert, 0 is acting at random; by returns a '
+        'method can be better than a scripted expert, and an interval of few seeds goes on '
+        'beyond. Labels, steps and seconds are medians of whole runs. Methods that were not tried '
+        'everywhere are at the end, with scores of other things.',
         (tables.ranking(curves, seeds), None))
     if lacking:
         page.section('What is missing', 'Not in any table or picture.', (Table(
