@@ -203,28 +203,28 @@ def comparisons(curves: Sequence[Curve], *, equal_labels: bool = False) -> Table
     by_method: dict[str, list[Curve]] = {}
     for c in curves:
         by_method.setdefault(c.method, []).append(c)
-    names, found = sorted(by_method), list[tuple[list[str], Estimate, str]]()
+    names, found = sorted(by_method), list[tuple[str, str, Estimate, str]]()
     for i, a in enumerate(names):
         for b in names[i + 1:]:
             ours, theirs = by_method[a], by_method[b]
             if equal_labels and pairs.as_many_labels(ours, theirs):
                 continue
             if one := pairs.difference(ours, theirs, equal_labels=equal_labels):
-                where, only = _where(ours, theirs) if equal_labels else ([
-                    f'{one.over[0]} x {one.over[1]}'], '')
-                found.append(([f'{a} against {b}', *where, interval(one)], one, only))
-    adjusted = pairs.holm([one for _, one, _ in found])
+                where, only = _where(ours, theirs) if equal_labels else (
+                    f'{one.over[0]} x {one.over[1]}', '')
+                found.append((f'{a} against {b}', where, one, only))
+    adjusted = pairs.holm([one for _, _, one, _ in found])
     return Table(
         ['pair', 'where both had so many labels' if equal_labels else 'environments x seeds',
          'difference [95 %, this pair alone]', 'p (Holm)', 'the first is'],
-        [[*row, _p(p), pairs.verdict(one, p) + only]
-         for (row, one, only), p in zip(found, adjusted)])
+        [[name, where, interval(one), _p(p), pairs.verdict(one, p) + only]
+         for (name, where, one, only), p in zip(found, adjusted)])
 
 
-def _where(ours: Sequence[Curve], theirs: Sequence[Curve]) -> tuple[list[str], str]:
+def _where(ours: Sequence[Curve], theirs: Sequence[Curve]) -> tuple[str, str]:
     """Environments with the labels there, and a word if both have others, too."""
     places = pairs.places(ours, theirs, equal_labels=True)
     text = [f'{name} {amount(float(np.median([c.labels[i] for c, _, i, _ in group])))}'
             for name, group in places.items()]
     both = {c.environment for c in ours} & {c.environment for c in theirs}
-    return [', '.join(text)], '' if places.keys() == both else ' there'
+    return ', '.join(text), '' if places.keys() == both else ' there'
